@@ -1,0 +1,1 @@
+"""The workshop behind the lessons: run them, compare their numbers, keep their texts in step, read their functions."""
