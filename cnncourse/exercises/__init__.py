@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import importlib
 import inspect
 from collections.abc import Callable
@@ -99,10 +100,6 @@ def _is_stub(answer: object) -> bool:
         return True
     if not inspect.isfunction(answer):
         return False
-    code = answer.__code__  # a body of `...` or of a docstring alone loads nothing but constants and returns None
-    return not code.co_names and set(code.co_consts) <= {None, answer.__doc__} and code.co_code == _empty_like(answer)
-
-
-def _empty_like(function: Callable) -> bytes:
-    def empty(): ...
-    return empty.__code__.co_code
+    code = answer.__code__  # a body of `...`, `pass` or a docstring alone only returns the constant None
+    operations = [(step.opname, step.argval) for step in dis.get_instructions(code) if step.opname not in ("RESUME", "NOP")]
+    return operations in ([("RETURN_CONST", None)], [("LOAD_CONST", None), ("RETURN_VALUE", None)])

@@ -1,0 +1,64 @@
+"""environment.yml, pyproject.toml and requirements.lock name the same packages."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from cnncourse import project
+
+CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}  # conda-forge's name to the package index's
+CONDA_ONLY = {"python", "pip", "git", "make"}
+
+
+def declared() -> dict[str, Requirement]:
+    """What the package and its tests need, from pyproject.toml."""
+    table = tomllib.loads((project.root() / "pyproject.toml").read_text())["project"]
+    lines = [*table["dependencies"], *table["optional-dependencies"]["test"]]
+    return {canonicalize_name(item.name): item for item in map(Requirement, lines)}
+
+
+def locked() -> dict[str, str]:
+    """Name to version of every package in the lock."""
+    lines = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\]+)", (project.root() / "requirements.lock").read_text(), re.M)
+    return {canonicalize_name(name): version for name, version in lines}
+
+
+def conda() -> dict[str, str]:
+    """Package-index name to version range, from environment.yml."""
+    entries = yaml.safe_load((project.root() / "environment.yml").read_text())["dependencies"]
+    pairs = [entry.partition(" ")[::2] for entry in entries if isinstance(entry, str)]
+    return {CONDA_NAMES.get(name, name): version for name, version in pairs if name not in CONDA_ONLY}
+
+
+def test_the_lock_holds_a_version_in_range_for_every_declared_package():
+    versions = locked()
+    for name, requirement in declared().items():
+        assert requirement.specifier.contains(versions[name]), f"{requirement} but the lock has {versions[name]}"
+
+
+def test_environment_yml_names_the_declared_packages_with_the_same_ranges():
+    assert {name: version for name, version in conda().items()} == {
+        name: str(requirement.specifier) for name, requirement in declared().items()}
+
+
+def test_environment_yml_installs_the_package_itself_editable_from_conda_forge_only():
+    environment = yaml.safe_load((project.root() / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    assert environment["dependencies"][-1] == {"pip": ["-e ."]}
+
+
+def test_every_package_in_the_lock_has_a_hash_and_none_names_a_host():
+    text = (project.root() / "requirements.lock").read_text()
+    assert "://" not in text
+    entries = re.split(r"^(?=[A-Za-z0-9_.-]+==)", text, flags=re.M)[1:]
+    assert [entry.partition(" ")[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_torch_and_torchvision_are_a_pair_that_works_together():
+    code = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
+    subprocess.run([sys.executable, "-c", code], check=True)

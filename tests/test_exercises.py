@@ -1,0 +1,100 @@
+"""Exercises: stubs, right and wrong answers, hints and solutions, and what every lesson's exercises promise."""
+
+import pytest
+
+from cnncourse import exercises, project
+from cnncourse.errors import ParameterError
+from cnncourse.exercises import Exercise, Wrong
+
+LESSONS = sorted(project.lessons())
+
+
+def double(number):
+    return 2 * number
+
+
+def check_double(answer):
+    if answer(3) != 6:
+        raise Wrong(f"double(3) is {answer(3)}, not 6: multiply by two")
+    return "twice three is six"
+
+
+@pytest.fixture
+def lesson(monkeypatch):
+    item = Exercise("99.1", "Double a number", ("think of two", "2 * number"), check_double, double)
+    monkeypatch.setattr(exercises, "of_lesson", lambda number: {"99.1": item})
+
+
+def stub(number): ...
+
+
+def documented_stub(number):
+    """Give twice the number."""
+
+
+def stub_with_default(number, factor=2):
+    """Give twice the number."""
+    ...
+
+
+@pytest.mark.parametrize("answer", [..., None, stub, documented_stub, stub_with_default])
+def test_an_unattempted_stub_says_so_and_does_not_raise(lesson, capsys, answer):
+    exercises.check("99.1", answer)
+    assert capsys.readouterr().out == "99.1 not attempted yet - exercises.hint('99.1') gives a first step\n"
+
+
+def test_a_function_that_returns_a_constant_is_an_attempt(lesson, capsys):
+    exercises.check("99.1", lambda number: 7)
+    assert "not yet: double(3) is 7, not 6" in capsys.readouterr().out
+
+
+def test_a_right_answer_says_what_it_shows(lesson, capsys):
+    exercises.check("99.1", double)
+    assert capsys.readouterr().out == "99.1 right: twice three is six\n"
+
+
+def test_an_answer_that_raises_is_told_its_line_and_the_lesson_goes_on(lesson, capsys):
+    def broken(number):
+        return number / 0
+    exercises.check("99.1", broken)
+    assert "your code raised ZeroDivisionError: division by zero (line" in capsys.readouterr().out
+
+
+def test_hints_come_one_at_a_time_and_end_at_the_solution(lesson, capsys):
+    exercises.hint("99.1")
+    assert capsys.readouterr().out == "hint 1 of 2: think of two\nmore: exercises.hint('99.1', 2)\n"
+    exercises.hint("99.1", 2)
+    assert capsys.readouterr().out.endswith("more: exercises.solution('99.1')\n")
+    with pytest.raises(ParameterError, match="a step from 1 to 2"):
+        exercises.hint("99.1", 3)
+    exercises.solution("99.1")
+    assert "return 2 * number" in capsys.readouterr().out
+
+
+def test_an_unknown_exercise_names_the_nearest(lesson):
+    with pytest.raises(ParameterError, match="did you mean '99.1'"):
+        exercises.find("99.2")
+
+
+def test_an_exercise_of_a_lesson_without_exercises_says_which_ids_there_are():
+    with pytest.raises(ParameterError, match="the id printed above the exercise"):
+        exercises.find("88.1")
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_every_lesson_has_three_or_four_exercises_with_hints_in_its_notebook(number):
+    text = project.lesson(number).read_text()
+    known = exercises.of_lesson(number)
+    assert 3 <= len(known) <= 5
+    for id, exercise in known.items():
+        assert exercise.hints and exercise.title
+        assert f'exercises.check(\\"{id}\\"' in text, f"{id} is not checked in the lesson"
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_every_check_accepts_its_reference_solution_and_reports_a_stub(number, capsys):
+    for id, exercise in exercises.of_lesson(number).items():
+        exercises.check(id, *exercise.answers())
+        assert f"{id} right: " in capsys.readouterr().out
+        exercises.check(id, ...)
+        assert "not attempted" in capsys.readouterr().out
