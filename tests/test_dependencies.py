@@ -24,7 +24,7 @@ def declared() -> dict[str, Requirement]:
 
 def locked() -> dict[str, str]:
     """Name to version of every package in the lock."""
-    lines = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\]+)", (project.root() / "requirements.lock").read_text(), re.M)
+    lines = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\]+)", (project.root() / "requirements.lock").read_text(), re.MULTILINE)
     return {canonicalize_name(name): version for name, version in lines}
 
 
@@ -55,7 +55,7 @@ def test_environment_yml_installs_the_package_itself_editable_from_conda_forge_o
 def test_every_package_in_the_lock_has_a_hash_and_none_names_a_host():
     text = (project.root() / "requirements.lock").read_text()
     assert "://" not in text
-    entries = re.split(r"^(?=[A-Za-z0-9_.-]+==)", text, flags=re.M)[1:]
+    entries = re.split(r"^(?=[A-Za-z0-9_.-]+==)", text, flags=re.MULTILINE)[1:]
     assert [entry.partition(" ")[0] for entry in entries if "--hash=sha256:" not in entry] == []
 
 

@@ -34,7 +34,7 @@ def documented_stub(number):
 
 def stub_with_default(number, factor=2):
     """Give twice the number."""
-    ...
+    pass
 
 
 @pytest.mark.parametrize("answer", [..., None, stub, documented_stub, stub_with_default])
