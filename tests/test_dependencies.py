@@ -24,7 +24,8 @@ def declared() -> dict[str, Requirement]:
 
 def locked() -> dict[str, str]:
     """Name to version of every package in the lock."""
-    lines = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\]+)", (project.root() / "requirements.lock").read_text(), re.MULTILINE)
+    text = (project.root() / "requirements.lock").read_text()
+    lines = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\]+)", text, re.MULTILINE)
     return {canonicalize_name(name): version for name, version in lines}
 
 
@@ -42,7 +43,7 @@ def test_the_lock_holds_a_version_in_range_for_every_declared_package():
 
 
 def test_environment_yml_names_the_declared_packages_with_the_same_ranges():
-    assert {name: version for name, version in conda().items()} == {
+    assert conda() == {
         name: str(requirement.specifier) for name, requirement in declared().items()}
 
 

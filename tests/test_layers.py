@@ -47,7 +47,8 @@ def test_a_module_imports_only_its_own_level_and_those_below(path):
 def test_drawing_numbers_and_running_lessons_need_no_torch(name):
     paths = [path for path in SOURCES if module(path) == name]
     assert paths
-    assert {imported_name.split(".")[0] for path in paths for imported_name in imported(path, True)} & {"torch", "torchvision"} == set()
+    packages = {name.split(".")[0] for path in paths for name in imported(path, top_level_only=True)}
+    assert packages & {"torch", "torchvision"} == set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))

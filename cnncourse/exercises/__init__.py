@@ -77,7 +77,8 @@ def check(id: str, *answers: object) -> None:
         print(f"{id} not yet: {error}")
     except Exception as error:  # the student's own code failed: that is an answer about it, with its place
         frame = inspect.trace()[-1]
-        print(f"{id} not yet: your code raised {type(error).__name__}: {error} (line {frame.lineno} in {frame.function})")
+        place = f"line {frame.lineno} in {frame.function}"
+        print(f"{id} not yet: your code raised {type(error).__name__}: {error} ({place})")
 
 
 def hint(id: str, step: int = 1) -> None:
@@ -101,5 +102,5 @@ def _is_stub(answer: object) -> bool:
     if not inspect.isfunction(answer):
         return False
     code = answer.__code__  # a body of `...`, `pass` or a docstring alone only returns the constant None
-    operations = [(step.opname, step.argval) for step in dis.get_instructions(code) if step.opname not in ("RESUME", "NOP")]
-    return operations in ([("RETURN_CONST", None)], [("LOAD_CONST", None), ("RETURN_VALUE", None)])
+    steps = [(step.opname, step.argval) for step in dis.get_instructions(code)]
+    return [step for step in steps if step[0] not in ("RESUME", "NOP")] in ([("RETURN_CONST", None)], [("LOAD_CONST", None), ("RETURN_VALUE", None)])
