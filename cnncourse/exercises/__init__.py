@@ -103,4 +103,5 @@ def _is_stub(answer: object) -> bool:
         return False
     code = answer.__code__  # a body of `...`, `pass` or a docstring alone only returns the constant None
     steps = [(step.opname, step.argval) for step in dis.get_instructions(code)]
-    return [step for step in steps if step[0] not in ("RESUME", "NOP")] in ([("RETURN_CONST", None)], [("LOAD_CONST", None), ("RETURN_VALUE", None)])
+    steps = [step for step in steps if step[0] not in ("RESUME", "NOP")]
+    return steps in ([("RETURN_CONST", None)], [("LOAD_CONST", None), ("RETURN_VALUE", None)])
