@@ -47,6 +47,11 @@ def lesson(name: str | int) -> Path:
                          remedy=nearest(stem, choices))
 
 
+def cores() -> int:
+    """Processor cores that this process may use (a container or `taskset` may allow fewer than the machine has)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def ledger() -> dict[str, dict]:
     """Ledger id to its item: kind, statement, check, verdict, correction and the lesson (`notebook`) that holds it."""
