@@ -1,0 +1,162 @@
+"""Sliders that redraw a picture, and the same picture standing still where nothing can move.
+
+The picture is an ordinary output (PNG and one sentence), the sliders are another one above it. So what a notebook
+stores, what GitHub and HTML show, and what JupyterLab shows of a notebook reopened without its kernel is the picture
+as it was last: only the sliders have become the line "Loading widget..." or "model not found" (JupyterLab 4, tested).
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+import matplotlib.pyplot as plt
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from cnncourse.errors import CourseError, ParameterError, nearest
+
+DOTS_PER_INCH = 120  # enough for a screen; a redraw takes about 0.1 s, so the picture follows the slider
+Draw = Callable[..., tuple[Figure, str]]
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A number between `low` and `high`; whole numbers when start and step are whole, ``Slider(3, 1, 7)``."""
+
+    start: float
+    low: float
+    high: float
+    step: float = 1
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values, as buttons: ``Choice("l2", ("l1", "l2"))``."""
+
+    start: object
+    options: tuple
+    label: str = ""
+
+
+def explore(draw: Draw, **controls: Slider | Choice) -> None:
+    """Show what ``draw(**values)`` returns, with a slider or a row of buttons for each value.
+
+    `draw` is a plain function of the values of its controls; it returns a figure and one sentence that says in
+    words what the figure shows (printed below it, and its alternative text). In a live JupyterLab each move of a
+    control redraws both. Under papermill, nbclient, nbval and Sphinx, and without ipywidgets, the picture of the start
+    values stands there alone: no widget, no widget state. A `CourseError` of `draw` (values that do not go together)
+    becomes the message in place of the picture.
+
+    >>> def parabola(power):
+    ...     figure, axes = plt.subplots()
+    ...     axes.plot([x**power for x in range(10)])
+    ...     return figure, f"x to the power {power} ends at {9**power}"
+    >>> explore(parabola, power=Slider(2, 1, 5))
+    x to the power 2 ends at 81
+
+    The environment variable CNNCOURSE_WIDGETS ("live" or "static") overrules the detection. Raises `ParameterError`
+    for a control that `draw` has no argument for, an argument without a control, or a start value out of range.
+    """
+    _check(draw, controls)
+    values = {name: control.start for name, control in controls.items()}
+    if get_ipython() is None:
+        print(_rendered(draw, values)[1])
+        return
+    sliders = _sliders(controls) if _is_live() else {}
+    if sliders:
+        _show_sliders(sliders)
+    picture, sentence = _rendered(draw, values)
+    shown = display(picture[0], metadata=picture[1], raw=True, display_id=True)
+    said = display({"text/plain": sentence}, raw=True, display_id=True)
+
+    def redraw(_change: object) -> None:
+        picture, sentence = _rendered(draw, {name: slider.value for name, slider in sliders.items()})
+        shown.update(picture[0], metadata=picture[1], raw=True)
+        said.update({"text/plain": sentence}, raw=True)
+
+    for slider in sliders.values():
+        slider.observe(redraw, names="value")
+
+
+def _check(draw: Draw, controls: dict[str, Slider | Choice]) -> None:
+    arguments = list(inspect.signature(draw).parameters)
+    for name in [*controls, *arguments]:
+        if name not in arguments or name not in controls:
+            raise ParameterError(f"one control for each argument of {draw.__name__} ({', '.join(arguments)})",
+                                 f"controls {', '.join(controls) or 'none'}", where=f"explore, control {name!r}",
+                                 remedy=nearest(name, arguments if name in controls else controls or arguments))
+    for name, control in controls.items():
+        if isinstance(control, Slider):
+            fits, allowed = control.low <= control.start <= control.high, f"{control.low} to {control.high}"
+        else:
+            fits, allowed = control.start in control.options, f"one of {control.options}"
+        if not fits:
+            raise ParameterError(f"a start value in {allowed}", repr(control.start),
+                                 where=f"explore, control {name!r}", remedy="start inside the range")
+
+
+def _rendered(draw: Draw, values: dict[str, object]) -> tuple[tuple[dict, dict], str]:
+    try:
+        figure, sentence = draw(**values)
+    except CourseError as error:
+        figure, sentence = _message(error), f"no picture: {error}"
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=DOTS_PER_INCH)
+    width = round(96 * float(figure.get_size_inches()[0]))  # shown at its size in inches, like every figure
+    plt.close(figure)
+    return ({"image/png": png.getvalue()}, {"image/png": {"alt": sentence, "width": width}}), sentence
+
+
+def _message(error: CourseError) -> Figure:
+    figure, axes = plt.subplots(figsize=(8, 2.2))
+    axes.axis("off")
+    text = f"expected {error.expected}, got {error.got}.\n{error.remedy}"
+    axes.text(0.5, 0.5, "\n".join(textwrap.fill(line, 70) for line in text.split("\n")),
+              ha="center", va="center", fontsize=13)
+    return figure
+
+
+def _is_live() -> bool:
+    """Whether a person sits in front of this cell: JupyterLab and VS Code send the cell's id along, runners do not."""
+    wanted = os.environ.get("CNNCOURSE_WIDGETS", "")
+    if wanted not in ("", "live", "static"):
+        raise ParameterError("'live' or 'static'", repr(wanted), where="environment variable CNNCOURSE_WIDGETS",
+                             remedy="unset it to let the notebook decide")
+    shell = get_ipython()
+    if wanted or not hasattr(shell, "kernel"):
+        return wanted == "live"
+    return "cellId" in (shell.kernel.get_parent("shell") or {}).get("metadata", {})
+
+
+def _sliders(controls: dict[str, Slider | Choice]) -> dict:
+    try:
+        import ipywidgets
+    except ImportError:  # the picture stands there without controls
+        return {}
+    made = {}
+    for name, control in controls.items():
+        common = {"value": control.start, "description": control.label or name.replace("_", " "),
+                  "style": {"description_width": "8em"}, "layout": ipywidgets.Layout(width="32em")}
+        if isinstance(control, Choice):
+            made[name] = ipywidgets.ToggleButtons(options=control.options, **common)
+        else:
+            whole = all(float(number).is_integer() for number in (control.start, control.step, control.low))
+            kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+            made[name] = kind(min=control.low, max=control.high, step=control.step, **common)
+    return made
+
+
+def _show_sliders(sliders: dict) -> None:
+    """Display the box of sliders without the words that IPython would store beside it."""
+    import ipywidgets
+
+    box = ipywidgets.VBox(list(sliders.values()))
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    display({"application/vnd.jupyter.widget-view+json": view}, raw=True)

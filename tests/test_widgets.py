@@ -1,0 +1,244 @@
+"""The explorer in a real JupyterLab in headless Chromium, and the still picture everywhere else."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from matplotlib import pyplot as plt
+from nbclient import NotebookClient
+
+from cnncourse import widgets
+from cnncourse.errors import ParameterError
+
+TOY = '''
+import matplotlib.pyplot as plt
+from cnncourse import widgets
+from cnncourse.errors import ParameterError
+
+def parabola(power):
+    if power == 4:
+        raise ParameterError("a power other than 4", power, where="parabola", remedy="move on")
+    figure, axes = plt.subplots(figsize=(4, 2))
+    axes.plot([x**power for x in range(10)])
+    return figure, f"x to the power {power} ends at {9**power}"
+'''
+WIRED = TOY + "widgets.explore(parabola, power=widgets.Slider(2, 1, 5))"
+# The planted mistake: the same sliders and the same picture, but nobody listens to the slider.
+UNWIRED = TOY + '''
+import ipywidgets
+widgets._show_sliders({"power": ipywidgets.IntSlider(2, 1, 5)})
+picture, sentence = widgets._rendered(parabola, {"power": 2})
+display(picture[0], raw=True)
+display({"text/plain": sentence}, raw=True)
+'''
+
+
+def notebook_of(*sources: str) -> nbformat.NotebookNode:
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(source) for source in sources])
+
+
+# Without a browser
+
+
+def test_a_run_without_a_reader_stores_the_picture_and_its_sentence_and_no_widget():
+    ran = NotebookClient(notebook_of(WIRED), timeout=60).execute()
+    assert "widgets" not in ran.metadata
+    picture, sentence = ran.cells[0].outputs
+    assert set(picture.data) == {"image/png"} and picture.metadata["image/png"]["alt"] == sentence.data["text/plain"]
+    assert sentence.data["text/plain"] == "x to the power 2 ends at 81"
+
+
+def test_without_ipywidgets_the_picture_stands_there_alone(monkeypatch):
+    hidden = 'import os, sys\nos.environ["CNNCOURSE_WIDGETS"] = "live"\nsys.modules["ipywidgets"] = None\n'
+    ran = NotebookClient(notebook_of(hidden + WIRED), timeout=60).execute()
+    assert [list(output.data) for output in ran.cells[0].outputs] == [["image/png"], ["text/plain"]]
+
+
+def test_values_that_do_not_go_together_give_a_message_and_a_picture_of_it():
+    def refuses(size):
+        raise ParameterError("a kernel that fits", size, where="here", remedy="choose a smaller kernel")
+
+    (bundle, metadata), sentence = widgets._rendered(refuses, {"size": 9})
+    assert bundle["image/png"].startswith(b"\x89PNG") and "choose a smaller kernel" in sentence
+    assert metadata["image/png"]["alt"] == sentence and not plt.get_fignums()
+
+
+def test_a_control_that_the_drawing_does_not_have_is_refused_with_the_nearest_name():
+    with pytest.raises(ParameterError, match="did you mean 'power'"):
+        widgets.explore(lambda power: None, powr=widgets.Slider(2, 1, 5))
+    with pytest.raises(ParameterError, match="one control for each argument"):
+        widgets.explore(lambda power, size: None, power=widgets.Slider(2, 1, 5))
+    with pytest.raises(ParameterError, match="start inside the range"):
+        widgets.explore(lambda power: None, power=widgets.Slider(9, 1, 5))
+    with pytest.raises(ParameterError, match="one of"):
+        widgets.explore(lambda metric: None, metric=widgets.Choice("l3", ("l1", "l2")))
+
+
+# In a browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium on this machine: the explorer was not tried in a real JupyterLab")
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """A real JupyterLab on loopback with its own port, token, settings and folder; yields (url, token, folder)."""
+    home = tmp_path_factory.mktemp("jupyter")
+    folder = home / "lessons"
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    settings = {f"JUPYTER_{name}": str(home / name.lower()) for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")}
+    settings |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
+                 "IPYTHONDIR": str(home / "ipython"), "JUPYTER_TOKEN": token}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
+               "--port-retries=0", f"--ServerApp.root_dir={folder}", "--expose-app-in-browser", "--allow-root",
+               "--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]
+    with open(home / "log", "wb") as log:
+        server = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log, cwd=folder)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (home / "log").read_text()[-2000:]
+                time.sleep(0.25)
+        else:
+            pytest.fail(f"JupyterLab did not answer in 60 s: {(home / 'log').read_text()[-2000:]}")
+        yield url, token, folder
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="module")
+def page(jupyter):
+    """One page of a headless Chromium in which JupyterLab is up."""
+    from playwright.sync_api import sync_playwright
+
+    url, token, _ = jupyter
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
+        page = browser.new_page(viewport={"width": 1400, "height": 1300})
+        page.set_default_timeout(60_000)
+        page.goto(f"{url}/lab?token={token}&reset")
+        page.wait_for_function("window.jupyterapp !== undefined")
+        page.evaluate("window.jupyterapp.restored")
+        yield page
+        browser.close()
+
+
+OPEN = """async ([name, kernel]) => {
+    const app = window.jupyterapp;
+    const preference = kernel ? {} : {shouldStart: false, canStart: false, autoStartDefault: false};
+    const panel = await app.commands.execute('docmanager:open',
+        {path: name, factory: 'Notebook', kernelPreference: preference});
+    await panel.context.ready;
+    await panel.revealed;
+    if (kernel) {
+        await panel.sessionContext.ready;
+        if (!panel.sessionContext.session) { throw new Error('no kernel'); }
+    }
+    window.panel = panel;
+    return panel.content.widgets.map(cell => [cell.model.type, cell.model.getMetadata('tags') || []]);
+}"""
+RUN = """async index => {
+    const content = window.panel.content;
+    content.activeCellIndex = index;
+    await window.jupyterapp.commands.execute('notebook:run-cell');
+    await content.scrollToItem(index, 'start');
+    content.widgets[index].node.setAttribute('data-explored', 'yes');
+    const outputs = content.widgets[index].model.sharedModel.getOutputs();
+    return outputs.filter(output => output.output_type === 'error').map(output => output.evalue);
+}"""
+
+
+def open_notebook(page, name: str, kernel: bool = True) -> list:
+    """Open a notebook in JupyterLab; returns (type, tags) of every cell."""
+    return page.evaluate(OPEN, [name, kernel])
+
+
+def run_cells(page, indices: list[int]) -> None:
+    for index in indices:
+        assert page.evaluate(RUN, index) == [], f"cell {index} raised"
+
+
+def shown(page) -> tuple[str, str]:
+    """The picture and the sentence below it, as the cell shows them now."""
+    cell = page.locator(".jp-Notebook:visible [data-explored=yes]").last
+    picture = cell.locator(".jp-OutputArea-output img").last
+    picture.wait_for()
+    sentence = cell.locator(".jp-RenderedText:not([data-mime-type*=stderr])").last
+    return picture.get_attribute("src"), sentence.inner_text()
+
+
+def move_slider(page, number: int = 0, key: str = "ArrowRight") -> tuple[tuple[str, str], tuple[str, str]]:
+    """What is shown before and after one press of a key on a slider; an assertion fails when nothing changes."""
+    before = shown(page)
+    handle = page.locator(".jp-Notebook:visible [data-explored=yes] .noUi-handle").nth(number)
+    handle.focus()
+    handle.press(key)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        after = shown(page)
+        if after[0] != before[0] and after[1] != before[1]:
+            return before, after
+        time.sleep(0.1)
+    raise AssertionError(f"the slider moved, but the picture and its sentence stayed: {before[1]!r}")
+
+
+@needs_browser
+def test_moving_a_slider_in_jupyterlab_changes_the_picture_and_the_sentence(jupyter, page):
+    nbformat.write(notebook_of(WIRED), jupyter[2] / "wired.ipynb")
+    open_notebook(page, "wired.ipynb")
+    run_cells(page, [0])
+    before, after = move_slider(page)
+    assert before[1] == "x to the power 2 ends at 81" and after[1] == "x to the power 3 ends at 729"
+    _, refused = move_slider(page)
+    assert "move on" in refused[1] and refused[0] != after[0]
+    move_slider(page, key="ArrowLeft")
+
+
+@needs_browser
+def test_a_slider_that_nobody_listens_to_is_caught(jupyter, page):
+    nbformat.write(notebook_of(UNWIRED), jupyter[2] / "unwired.ipynb")
+    open_notebook(page, "unwired.ipynb")
+    run_cells(page, [0])
+    with pytest.raises(AssertionError, match="stayed"):
+        move_slider(page)
+
+
+@needs_browser
+def test_a_saved_notebook_opened_without_a_kernel_still_shows_the_picture(jupyter, page):
+    nbformat.write(notebook_of(WIRED), jupyter[2] / "saved.ipynb")
+    open_notebook(page, "saved.ipynb")
+    run_cells(page, [0])
+    _, last = move_slider(page)
+    page.evaluate("window.panel.context.save()")
+    page.evaluate("window.panel.sessionContext.shutdown()")
+    page.evaluate("window.panel.close()")
+    (jupyter[2] / "saved.ipynb").rename(jupyter[2] / "reopened.ipynb")
+    open_notebook(page, "reopened.ipynb", kernel=False)
+    page.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
+    assert shown(page) == last
