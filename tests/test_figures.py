@@ -1,0 +1,190 @@
+"""The figures: colours that stay apart, bytes that stay the same, a comparison that sees what a reader sees."""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+from cnncourse import figures, project
+from cnncourse.errors import MachineError, ParameterError
+
+# Machado, Oliveira, Fernandes 2009, "A physiologically-based model for simulation of color vision deficiency",
+# severity 1.0, on linear RGB
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def linear(colour):
+    return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+
+
+def seen(colour, blindness):
+    light = np.clip(np.asarray(BLINDNESS[blindness]) @ linear(np.array(matplotlib.colors.to_rgb(colour))), 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNCOURSE_FIGURES", str(tmp_path))
+    monkeypatch.delenv("CNNCOURSE_STYLE", raising=False)
+    figures.use_style()
+    yield tmp_path
+    plt.close("all")
+
+
+def drawing(label="0.93", shift=0.0, size=9):
+    fig, ax = plt.subplots(figsize=(4, 3))
+    ax.plot([0, 1, 2], np.array([1.0, 0.5, 0.2]) + shift)
+    ax.text(1, 0.8, label, fontsize=size)
+    ax.set(xlim=(0, 2), ylim=(0, 1), xlabel="epoch", ylabel="loss")
+    return fig
+
+
+def saved(id="fig-resnet-block", **changes):
+    figures.save(drawing(**changes), id, caption="Loss over epochs.", alt="The loss falls.")
+
+
+@pytest.mark.parametrize("blindness", BLINDNESS)
+def test_every_pair_of_colours_stays_apart_for_the_colour_blind(blindness):
+    lab = [rgb2lab(seen(colour, blindness)) for colour in figures.CYCLE]
+    assert min(deltaE_ciede2000(one, other) for one, other in itertools.combinations(lab, 2)) > 9
+
+
+def test_the_colours_differ_in_lightness_and_stand_out_on_white():
+    colours = [seen(colour, "none") for colour in figures.CYCLE]
+    lightness = sorted(rgb2lab(colour)[0] for colour in colours)
+    assert np.diff(lightness).min() > 11
+    luminance = [linear(colour) @ [0.2126, 0.7152, 0.0722] for colour in colours]
+    assert min(1.05 / (value + 0.05) for value in luminance) > 2.3
+
+
+def test_every_meaning_has_a_colour_that_a_style_file_can_change(tmp_path, monkeypatch):
+    style = tmp_path / "own.mplstyle"
+    style.write_text("axes.prop_cycle: cycler('color', ['ff0000', '00ff00', '0000ff', '000000'])\nfont.size: 20\n")
+    monkeypatch.setenv("CNNCOURSE_STYLE", str(style))
+    figures.use_style()
+    assert all(matplotlib.colors.is_color_like(colour) for colour in figures.COLOUR.values())
+    assert matplotlib.colors.to_hex(figures.COLOUR["train"]) == "#ff0000" and plt.rcParams["font.size"] == 20
+    monkeypatch.delenv("CNNCOURSE_STYLE")
+    figures.use_style()
+    assert matplotlib.colors.to_hex("C0") == figures.CYCLE[0]
+
+
+def test_a_missing_style_file_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setenv("CNNCOURSE_STYLE", "/nowhere/own.mplstyle")
+    with pytest.raises(ParameterError, match=r"/nowhere/own.mplstyle[\s\S]*unset"):
+        figures.use_style()
+
+
+def test_letters_are_at_least_11_points():
+    sizes = [value for key, value in figures.STYLE.items() if key.endswith("size") and "marker" not in key]
+    sizes = [value for value in sizes if not isinstance(value, tuple)]  # figsize
+    assert len(sizes) >= 6 and min(sizes) >= 11
+
+
+def test_two_processes_write_the_same_bytes_whatever_the_users_own_settings(tmp_path):
+    script = """if True:
+        import matplotlib; matplotlib.use("Agg")
+        import matplotlib.pyplot as plt; from cnncourse import figures
+        figures.use_style()
+        fig, axes = plt.subplots(1, 2); axes[0].plot([1, 3, 2]); axes[1].imshow([[1, 2], [3, 4]])
+        figures.save(fig, "fig-resnet-block", caption="c", alt="a")"""
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nsvg.fonttype: none\naxes.grid: True\n")
+    found = []
+    for run, extra in enumerate(({}, {"MATPLOTLIBRC": str(tmp_path), "PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "5"})):
+        target = tmp_path / str(run)
+        own = os.environ | {"CNNCOURSE_FIGURES": str(target)} | extra
+        subprocess.run([sys.executable, "-c", script], check=True, env=own)
+        found.append({path.name: path.read_bytes() for path in target.iterdir()})
+    assert sorted(found[0]) == [f"fig-resnet-block.{ending}" for ending in ("json", "png", "svg")]
+    assert found[0] == found[1]
+    assert b"<text" not in found[0]["fig-resnet-block.svg"] and b"<dc:date>" not in found[0]["fig-resnet-block.svg"]
+
+
+def test_the_record_beside_a_figure_names_its_lesson_and_hashes(tmp_path):
+    saved("fig-resnet-block.detail")
+    record = json.loads((tmp_path / "fig-resnet-block.detail.json").read_text())
+    assert record["lesson"] == "14_resnet"
+    assert (record["caption"], record["alt"]) == ("Loss over epochs.", "The loss falls.")
+    for ending in ("svg", "png"):
+        content = (tmp_path / f"fig-resnet-block.detail.{ending}").read_bytes()
+        assert record["sha256"][ending] == hashlib.sha256(content).hexdigest()
+    assert set(record["versions"]) == {"torch", "matplotlib", "numpy"}
+
+
+def test_saving_closes_the_figure():
+    saved()
+    assert plt.get_fignums() == []
+
+
+def test_an_unknown_id_names_the_nearest():
+    with pytest.raises(ParameterError, match="did you mean 'fig-resnet-block'"):
+        saved("fig-resnet-blok")
+    with pytest.raises(ParameterError):
+        saved("../fig-resnet-block")
+
+
+@pytest.mark.parametrize("missing", ["caption", "alt"])
+def test_a_figure_without_words_is_refused(missing):
+    words = {"caption": "Loss.", "alt": "It falls."} | {missing: " "}
+    with pytest.raises(ParameterError, match=missing):
+        figures.save(drawing(), "fig-resnet-block", **words)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CNNCOURSE_FIGURES", str(tmp_path / "file" / "folder"))
+    with pytest.raises(MachineError, match=r"file/folder[\s\S]*CNNCOURSE_FIGURES"):
+        saved()
+
+
+def test_interactive_figures_never_touch_the_published_ones(monkeypatch):
+    monkeypatch.delenv("CNNCOURSE_FIGURES")
+    assert figures.folder("14_resnet") == project.build() / "figures" / "14_resnet"
+
+
+def png(fig, **changes):
+    with matplotlib.rc_context(changes):
+        image = figures.pictures(fig)[0]
+    plt.close(fig)
+    return image
+
+
+@pytest.mark.parametrize("changed", ["0.98", "0.90", "0.83", "0.95", "0,93", "-0.93", "0.9", "0.39"])
+def test_a_changed_digit_in_a_small_label_is_another_picture(changed):
+    assert not figures.same_picture(png(drawing("0.93")), png(drawing(changed)))
+
+
+def test_a_curve_that_moved_by_two_pixels_is_another_picture():
+    assert not figures.same_picture(png(drawing()), png(drawing(shift=0.006)))
+
+
+def test_other_antialiasing_is_the_same_picture(tmp_path):
+    plain = png(drawing())
+    assert figures.same_picture(plain, plain)
+    assert figures.same_picture(plain, png(drawing(shift=0.002)))  # 0.7 pixels
+    assert figures.same_picture(plain, png(drawing(), **{"text.hinting": "none"}))
+    file = tmp_path / "one.png"
+    file.write_bytes(plain)
+    assert figures.same_picture(file, plain)
+
+
+def test_a_picture_of_another_size_is_another_picture():
+    small = io.BytesIO()
+    plt.imsave(small, np.zeros((4, 4)))
+    assert figures.difference(small.getvalue(), png(drawing())) == 1.0
