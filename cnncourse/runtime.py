@@ -1,0 +1,292 @@
+"""The machine that a lesson runs on: device, dtype, threads, seed, determinism, and whether they took effect.
+
+What is about learning is passed to `training.fit`; what is about the machine is set here, once:
+
+>>> runtime.start(seed=0)
+runtime: cpu, float32, seed 0, 1 thread, deterministic
+
+The same script runs under ``torchrun --nproc_per_node=N``: `start` joins the processes (gloo between processors,
+NCCL between GPUs), and `fit` and `evaluate` share the batches out. See docs/training.md for several nodes and Slurm.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from cnncourse import project
+from cnncourse.errors import MachineError, ParameterError, nearest
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_current: Runtime | None = None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What `start` set. ``rank`` of ``world`` is this process among those that torchrun started (0 of 1 without it)."""
+
+    device: torch.device
+    dtype: torch.dtype
+    seed: int
+    threads: int
+    precision: str | None = None  # "bf16": autocast; None: everything in `dtype`
+    deterministic: bool = True
+    compile: bool = False
+    memory_format: torch.memory_format | None = None
+    rank: int = 0
+    world: int = 1
+    generator: torch.Generator = field(compare=False, default_factory=torch.Generator)  # on the CPU, seeded
+
+    def __repr__(self) -> str:
+        facts = [str(self.device), str(self.dtype).removeprefix("torch."), f"seed {self.seed}",
+                 f"{self.threads} thread" + "s" * (self.threads != 1)]
+        facts += [self.precision] if self.precision else []
+        facts += ["deterministic"] if self.deterministic else []
+        facts += ["compiled"] if self.compile else []
+        facts += [f"process {self.rank} of {self.world}"] if self.world > 1 else []
+        return "runtime: " + ", ".join(facts)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """The context of a forward pass: bf16 where it was asked for, nothing otherwise."""
+        if self.precision is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it: before a clock is read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precision: str | None = None,
+          threads: int | None = None, deterministic: bool = True, compile: bool = False,
+          memory_format: str | None = None) -> Runtime:
+    """Set up this process and return what was set, read back from torch; it becomes `current`.
+
+    device: "auto" (a CUDA device if there is one, else the processor) or a name that torch knows.
+    dtype: "float32", or "float64" for small studies whose numbers must survive another processor. It becomes
+        torch's default dtype, so that tensors and networks made afterwards have it.
+    precision: None, or "bf16" for autocast on devices with native bfloat16.
+    threads: None means the environment variable CNNCOURSE_THREADS, or 1. One thread and two threads differ in the
+        last bits of a sum, so numbers are compared at equal counts; two threads shorten a mid-size step (to 0.6)
+        and make it several times longer when another process is busy.
+    deterministic: the same seed gives the same bits, on one environment. On CUDA this refuses a few backward
+        passes (adaptive average pooling, bilinear interpolation, grid sampling).
+    compile: `training.fit` passes the network through `torch.compile`.
+    memory_format: None or "channels_last".
+
+    Raises `MachineError` for what this machine does not have, `ParameterError` for a word it does not know.
+    """
+    global _current
+    if dtype not in DTYPES:
+        raise ParameterError("a dtype: 'float32' or 'float64'", repr(dtype), where="argument dtype of runtime.start",
+                             remedy=nearest(str(dtype), DTYPES) + "; for bfloat16 use precision='bf16'")
+    rank, local_rank, world = (int(os.environ.get(name, default)) for name, default in
+                               (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)))
+    chosen = _device(device, DTYPES[dtype], local_rank, world)
+    if precision not in (None, "bf16"):
+        raise ParameterError("a precision: None or 'bf16'", repr(precision), where="argument precision of runtime.start",
+                             remedy="use dtype='float64' for exact studies")
+    if precision == "bf16" and (reason := _without_bf16(chosen)):
+        raise MachineError("a device with native bfloat16", reason, where="argument precision of runtime.start",
+                           remedy="leave precision=None: bfloat16 in software was measured 16 times slower than float32")
+    if memory_format not in (None, "channels_last"):
+        raise ParameterError("a memory format: None or 'channels_last'", repr(memory_format),
+                             where="argument memory_format of runtime.start", remedy="leave it at None")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ParameterError("a seed from 0 to 2**32 - 1", repr(seed), where="argument seed of runtime.start",
+                             remedy="use a small whole number")
+
+    _set_threads(_threads(threads))
+    torch.set_default_dtype(DTYPES[dtype])
+    _set_deterministic(deterministic, chosen)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # every device
+    _join(chosen, rank, world)
+    _current = Runtime(chosen, torch.get_default_dtype(), torch.initial_seed(), torch.get_num_threads(), precision,
+                       deterministic, compile, torch.channels_last if memory_format else None, rank, world,
+                       torch.Generator().manual_seed(seed))
+    record("runtime", device=str(chosen), device_name=device_name(chosen), dtype=dtype, precision=precision, seed=seed,
+           threads=_current.threads, deterministic=deterministic, compile=compile, world=world)
+    return _current
+
+
+def current() -> Runtime:
+    """The runtime that `start` made last; with the defaults of `start` if it was never called."""
+    return _current or start()
+
+
+def processes() -> int:
+    """How many processes may share this machine: the environment variable JOBS, or 1."""
+    return max(1, int(os.environ.get("JOBS", "1")))
+
+
+def device_name(device: torch.device | str = "cpu") -> str:
+    """The name of the processor or GPU as its maker gives it."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of the working tree, with "+" when files differ from it; None outside a repository."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=project.root(), capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def environment() -> dict:
+    """What a number depends on besides the code: versions, processor, torch's build, threads, commit.
+
+    >>> runtime.environment()["torch"]
+    '2.14.1+cu130'
+    """
+    import torchvision
+
+    machine = _current
+    return {
+        "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__, "torchvision": torchvision.__version__, "numpy": np.__version__,
+        "build": f"cuda {torch.version.cuda}" if torch.version.cuda else "cpu",
+        "processor": device_name("cpu"), "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(), "device": str(machine.device) if machine else None,
+        "seed": machine.seed if machine else None, "commit": commit(),
+    }
+
+
+def record(kind: str, **facts: object) -> None:
+    """Append one JSON line to the file that the environment variable CNNCOURSE_RECORD names; without it do nothing.
+
+    A run of a lesson collects its provenance here: what it was started with, which data it loaded.
+    """
+    if path := os.environ.get("CNNCOURSE_RECORD"):
+        with open(path, "a") as file:
+            file.write(json.dumps({"kind": kind, **facts}, default=str) + "\n")
+
+
+def interactive() -> bool:
+    """Whether somebody watches: a terminal, or a notebook whose front end answers questions.
+
+    papermill, nbval and nbconvert start a kernel that nobody can answer; there progress is not shown, so that
+    stored outputs hold nothing that differs from run to run.
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    kernel = getattr(shell, "kernel", None)
+    return sys.stderr.isatty() if kernel is None else bool(getattr(kernel, "_allow_stdin", False))
+
+
+def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch.device:
+    if name in ("auto", "cuda"):
+        if torch.cuda.is_available():
+            if local_rank >= torch.cuda.device_count():
+                raise MachineError("a GPU for every process", f"process {local_rank} and {torch.cuda.device_count()} GPUs",
+                                   where="torchrun --nproc_per_node", remedy="start at most one process a GPU")
+            torch.cuda.set_device(local_rank if world > 1 else torch.cuda.current_device())
+            return torch.device("cuda", torch.cuda.current_device())
+        if name == "auto":
+            return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device, dtype=dtype)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise MachineError("a device of this machine", f"{name!r} ({str(error).splitlines()[0][:100]})",
+                           where="argument device of runtime.start", remedy="use device='auto'") from None
+    return device
+
+
+def _without_bf16(device: torch.device) -> str | None:
+    """Why this device has no native bfloat16, or None if it has."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return None if native else f"{device_name(device)}, older than bfloat16"
+    if device.type != "cpu":
+        return f"a device of type {device.type}, on which it was never tested"
+    with contextlib.suppress(OSError):
+        words = set(Path("/proc/cpuinfo").read_text().split())
+        if words & {"avx512_bf16", "amx_bf16", "bf16"}:
+            return None
+    return f"{device_name(device)}, whose instructions include neither avx512_bf16 nor amx_bf16 (Arm: bf16)"
+
+
+def _threads(threads: int | None) -> int:
+    asked = os.environ.get("CNNCOURSE_THREADS", "1") if threads is None else threads
+    where = "environment variable CNNCOURSE_THREADS" if threads is None else "argument threads of runtime.start"
+    try:
+        count = int(asked)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ParameterError("a number of threads, at least 1", repr(asked), where=where, remedy="use 1, or the number of idle cores")
+    return count
+
+
+def _set_threads(count: int) -> None:
+    torch.set_num_threads(count)
+    if torch.get_num_threads() != count:
+        raise MachineError(f"{count} threads", torch.get_num_threads(), where="torch.get_num_threads",
+                           remedy="this build of torch has one thread: use threads=1")
+
+
+def _set_deterministic(on: bool, device: torch.device) -> None:
+    """On one processor thread sums have one order anyway; elsewhere torch must be asked, and refuses some operations."""
+    strict = on and (device.type != "cpu" or torch.get_num_threads() > 1)
+    if strict and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; ":4096:8" is 8 buffers of 4 MiB
+    torch.use_deterministic_algorithms(strict)
+    if torch.are_deterministic_algorithms_enabled() != strict:
+        raise MachineError(f"deterministic algorithms {strict}", not strict, where="torch.are_deterministic_algorithms_enabled",
+                           remedy="use the torch that requirements.lock names")
+    switch(torch.utils.deterministic, "fill_uninitialized_memory", False)  # it finds bugs, and costs a pass over memory
+    switch(torch.backends.cudnn, "deterministic", on)
+    switch(torch.backends.cudnn, "benchmark", not on)
+    if device.type == "cuda":
+        switch(torch.backends.cuda.matmul, "allow_tf32", False)  # 10 bits of mantissa under the name of float32
+        switch(torch.backends.cudnn, "allow_tf32", False)
+
+
+def switch(module: object, name: str, value: object) -> None:
+    """Set an attribute that must exist, and read it back: a misspelt backend switch has no effect and no error.
+
+    >>> switch(torch.backends.cudnn, "determinstic", True)
+    Traceback (most recent call last):
+    cnncourse.errors.MachineError: expected an attribute of torch.backends.cudnn ...
+    """
+    where = getattr(module, "__name__", None) or type(module).__name__
+    if not hasattr(module, name):
+        raise MachineError(f"an attribute of {where}", repr(name), where="runtime.switch", remedy=nearest(name, [*dir(module), *dir(type(module))]))
+    setattr(module, name, value)
+    if getattr(module, name) != value:
+        raise MachineError(f"{where}.{name} = {value!r}", repr(getattr(module, name)), where="runtime.switch",
+                           remedy="use the torch that requirements.lock names")
+
+
+def _join(device: torch.device, rank: int, world: int) -> None:
+    """Join the other processes of a torchrun, once."""
+    if world == 1 or dist.is_initialized():
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world)
+    atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
