@@ -1,0 +1,69 @@
+"""The networks of the lectures, one file a family, each built from its paper.
+
+>>> from cnncourse import models
+>>> models.build("resnet18", num_classes=10, width=16, image_size=32)  # a quarter of the channels, for small images
+>>> models.names()[:3]
+('vgg11', 'vgg11_lrn', 'vgg13')
+
+Every network takes `num_classes`, `in_channels`, `width` (the channels of its first convolution; all others scale
+with it) and, for images of 8 to 64 pixels, `image_size`. Where torchvision has the network, name, defaults, layer
+names and outputs are torchvision's, and `weights="IMAGENET1K_V1"` loads its official weights.
+"""
+
+# ruff: noqa: I001 (a line a family reads better than a line a name)
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from torch import nn
+
+from cnncourse.errors import ParameterError, nearest
+from cnncourse.models.resnet import (
+    plain18, plain34, resnet18, resnet34, resnet50, resnet101, resnet152, resnet_cifar, wide_resnet50_2,
+    wide_resnet101_2,
+)
+from cnncourse.models.vgg import (
+    vgg11, vgg11_bn, vgg11_lrn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg16_c, vgg19, vgg19_bn,
+)
+
+IMAGENET, CIFAR = (3, 224, 224), (3, 32, 32)  # channels, height, width
+
+# name: (function, input shape of the paper), by year
+_NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[int, int, int]]] = {
+    **{f.__name__: (f, IMAGENET) for f in (vgg11, vgg11_lrn, vgg13, vgg16_c, vgg16, vgg19,
+                                           vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn)},
+    **{f.__name__: (f, IMAGENET) for f in (resnet18, resnet34, resnet50, resnet101, resnet152, plain18, plain34)},
+    **{f"resnet{depth}": (functools.partial(resnet_cifar, depth), CIFAR) for depth in (20, 32, 44, 56, 110, 1202)},
+    **{f"plain{depth}": (functools.partial(resnet_cifar, depth, residual=False), CIFAR)
+       for depth in (20, 32, 44, 56, 110, 1202)},
+    **{f.__name__: (f, IMAGENET) for f in (wide_resnet50_2, wide_resnet101_2)},
+}
+
+
+def names() -> tuple[str, ...]:
+    """The name of every network `build` knows, by year."""
+    return tuple(_NETWORKS)
+
+
+def build(name: str, **options) -> nn.Module:
+    """The network called `name`, with its own options.
+
+    >>> build("plain20", width=8)(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 10])
+
+    Raises `ParameterError` for a name or an option that does not exist, with the nearest that does.
+    """
+    return _entry(name)[0](**options)
+
+
+def input_shape(name: str) -> tuple[int, int, int]:
+    """The shape (channels, height, width) of one image at the size of the network's paper."""
+    return _entry(name)[1]
+
+
+def _entry(name: str) -> tuple[Callable[..., nn.Module], tuple[int, int, int]]:
+    if name not in _NETWORKS:
+        raise ParameterError("the name of a network", name, where="cnncourse.models",
+                             remedy=nearest(str(name), _NETWORKS) + "; models.names() lists all")
+    return _NETWORKS[name]
