@@ -13,8 +13,9 @@ from cnncourse.errors import ParameterError, nearest
 
 
 def root() -> Path:
-    """The folder that holds notebooks/, figures/ and cnncourse/ (the working tree of an editable install)."""
-    return Path(__file__).resolve().parents[1]
+    """The folder that holds notebooks/, figures/ and cnncourse/: the working tree, or CNNCOURSE_ROOT when set."""
+    own = os.environ.get("CNNCOURSE_ROOT")
+    return Path(own).resolve() if own else Path(__file__).resolve().parents[1]
 
 
 def build() -> Path:
