@@ -50,6 +50,10 @@ class LessonError(CourseError, RuntimeError):
     """A lesson failed while running: a cell raised, took too long, or its kernel died."""
 
 
+class TwinError(CourseError, RuntimeError):
+    """A notebook and its text both changed and say different things: choose the one to keep."""
+
+
 class ClaimError(CourseError, AssertionError):
     """A sentence of the lecture is not true of the numbers measured."""
 

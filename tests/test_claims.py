@@ -160,8 +160,10 @@ def test_what_varies_with_the_machine_is_marked(capsys):
 
 
 @pytest.mark.parametrize("value, text", [
-    (760, "760"), (14455392, "14,455,392"), (-20000, "-20,000"), (0.456590, "0.4566"), (98.0, "98.0"), (True, "True"),
-    (1.36405e9, "1.364e+09"), (math.inf, "inf"), (math.nan, "nan"), ((1,), "(1,)"), ([3, 4.0], "(3, 4.0)"), (["a"], "('a',)"),
+    (760, "760"), (14455392, "14,455,392"), (-20000, "-20,000"), (0.456590, "0.4566"), (98.0, "98.0"),
+    (True, "True"),
+    (1.36405e9, "1.364e+09"), (math.inf, "inf"), (math.nan, "nan"), ((1,), "(1,)"),
+    ([3, 4.0], "(3, 4.0)"), (["a"], "('a',)"),
 ])
 def test_a_number_is_printed_readably_and_a_float_stays_a_float(value, text):
     assert claims.text_of(value) == text
@@ -175,7 +177,8 @@ def test_rounding_on_another_processor_almost_never_changes_the_printed_text(val
 
 
 def test_rounding_noise_is_printed_as_what_it_stays_under(capsys):
-    assert printed(capsys, 3.1e-16, "<", 1e-12) == printed(capsys, 2.2e-16, "<", 1e-12) == f"{ID}: under 1e-12 < 1e-12 | holds"
+    assert printed(capsys, 3.1e-16, "<", 1e-12) == f"{ID}: under 1e-12 < 1e-12 | holds"
+    assert printed(capsys, 2.2e-16, "<", 1e-12) == f"{ID}: under 1e-12 < 1e-12 | holds"
     assert "under 1e-06" in printed(capsys, 3e-9, "<", 0.5)
     assert ": 4.5e-09 " in printed(capsys, 4.5e-9, ">", 1e-9)
 
@@ -215,8 +218,10 @@ def notebook(path, *cells):
 
 
 def code(source="", *stored, tags=()):
-    outputs = [{"output_type": "display_data", "metadata": {}, "data": {"text/plain": "", claims.MIME: data}} for data in stored]
-    return {"cell_type": "code", "source": source, "metadata": {"tags": list(tags)}, "outputs": outputs, "execution_count": 1}
+    outputs = [{"output_type": "display_data", "metadata": {}, "data": {"text/plain": "", claims.MIME: data}}
+               for data in stored]
+    return {"cell_type": "code", "source": source, "metadata": {"tags": list(tags)}, "outputs": outputs,
+            "execution_count": 1}
 
 
 def test_the_report_shows_every_stored_claim_and_what_the_ledger_still_wants(tmp_path):

@@ -1,0 +1,245 @@
+"""Each lesson twice: as a notebook with outputs, and as the text that one edits and reviews, held equal.
+
+The text is jupytext's ``py:percent`` in ``notebooks/text/``. The notebook remembers, in its metadata, a digest of
+what both said when they were last in step; so `sync` knows which of the two was edited since, also in a fresh clone,
+where the dates of files say nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import jupytext
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from cnncourse import project
+from cnncourse.errors import LessonError, ParameterError, TwinError
+
+FORMATS = "ipynb,text//py:percent"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+KEPT = ("tags", "nbval", "slideshow")  # cell metadata that means something to us; the rest is the editors' noise
+SIDES = ("text", "notebook")
+
+
+def sync(lessons: Iterable[str | Path] | None = None, *, prefer: str | None = None,
+         folder: Path | None = None) -> list[str]:
+    """Bring notebooks and texts in step; returns one line for each file written.
+
+    The side that changed since the last sync updates the other. A text updates the sources of its notebook and keeps
+    the outputs of cells that did not change; a text or notebook without its twin creates it. Where both changed,
+    nothing is written for that lesson and `TwinError` names what differs; ``prefer="text"`` or ``"notebook"``
+    overrules it. A notebook without a memory of the last sync gives way to a newer text only.
+
+    lessons: names as `project.lesson` takes them, or none for all in `folder` (default: ``notebooks/``).
+    """
+    if prefer not in (None, *SIDES):
+        raise ParameterError("prefer= 'text' or 'notebook'", repr(prefer), where="sync",
+                             remedy="leave it out: sync says where it has to be told")
+    folder = folder or project.root() / "notebooks"
+    written, conflicts = [], []
+    for notebook in _notebooks(lessons, folder):
+        try:
+            written += _sync_one(notebook, prefer)
+        except TwinError as error:
+            conflicts.append(error)
+    if len(conflicts) > 1:  # tell all of them at once; what could be synced is
+        raise TwinError(conflicts[0].expected, "\n        ".join(str(error.got) for error in conflicts),
+                        where=", ".join(str(error.where) for error in conflicts), remedy=conflicts[0].remedy)
+    if conflicts:
+        raise conflicts[0]
+    return written
+
+
+def main(lessons: Iterable[str | Path] | None = None, prefer: str | None = None) -> int:
+    """Sync and print what was written, for ``python -m cnncourse sync``."""
+    print("\n".join(sync(lessons or None, prefer=prefer)) or "notebooks and texts are in step")
+    return 0
+
+
+def differences(notebook: Path) -> list[str]:
+    """What the text twin says otherwise than the notebook, one line each; empty when the two are equal.
+
+    Compares types, sources and tags of cells in order; outputs and editors' metadata do not count.
+    """
+    notebook = Path(notebook)
+    if not twin(notebook).exists():
+        return [f"there is no text {twin(notebook).parent.name}/{twin(notebook).name}"]
+    return _differences(read_text(twin(notebook)), _reread(read_notebook(notebook)))
+
+
+def twin(notebook: Path) -> Path:
+    """Where the text of a notebook lies: ``notebooks/04_x.ipynb`` to ``notebooks/text/04_x.py``."""
+    return Path(notebook).parent / "text" / f"{Path(notebook).stem}.py"
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """A notebook file; `LessonError` for one that is cut short or not a notebook."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:  # no JSON, or no notebook
+        raise LessonError("a notebook", f"{type(error).__name__}: {_first_line(error)}", where=path,
+                          remedy="delete it and run `python -m cnncourse sync`: the text creates it again") from error
+
+
+def read_text(path: Path) -> NotebookNode:
+    """The notebook that a text describes, without outputs; ids of cells follow from their sources."""
+    return clean(jupytext.reads(Path(path).read_text(encoding="utf-8"), fmt="py:percent"))
+
+
+def as_text(notebook: NotebookNode) -> str:
+    """The text of a notebook: the same for every version of jupytext, without dates, versions or outputs."""
+    body = clean(notebook)
+    header = {"jupytext": {"formats": FORMATS}, "kernelspec": KERNEL}
+    header |= {name: body.metadata[name] for name in ("nbval",) if name in body.metadata}
+    filters = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "all"}
+    body.metadata = nbformat.from_dict({"jupytext": filters})
+    for cell in body.cells[:-1]:
+        cell.metadata.lines_to_next_cell = 1  # for jupytext: not two blank lines around functions
+    lines = yaml.safe_dump({"jupyter": _plain(header)}, sort_keys=True).splitlines()
+    return "\n".join(["# ---", *(f"# {line}" for line in lines), "# ---", "", jupytext.writes(body, fmt="py:percent")])
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """A copy without the noise: metadata we know, kernel python3, ids that follow from the sources. Outputs stay."""
+    copy = nbformat.from_dict(_plain(notebook))
+    copy.metadata = nbformat.from_dict({"jupytext": {"formats": FORMATS}, "kernelspec": KERNEL,
+                                        "language_info": {"name": "python"}}
+                                       | {name: notebook.metadata[name] for name in ("nbval", "cnncourse")
+                                          if name in notebook.metadata})
+    copy.nbformat, copy.nbformat_minor = 4, 5
+    seen: dict[str, int] = defaultdict(int)
+    for cell in copy.cells:
+        cell.metadata = nbformat.from_dict({name: cell.metadata[name] for name in KEPT if name in cell.metadata})
+        seen[cell.source] += 1
+        cell.id = hashlib.sha256(f"{cell.cell_type} {seen[cell.source]} {cell.source}".encode()).hexdigest()[:8]
+    return copy
+
+
+def in_step(notebook: NotebookNode) -> NotebookNode:
+    """The clean copy that remembers its present sources as those of the last sync with its text."""
+    copy = clean(notebook)
+    copy.metadata.cnncourse = nbformat.from_dict({"synced": _digest(copy)})
+    return copy
+
+
+def _notebooks(lessons: Iterable[str | Path] | None, folder: Path) -> list[Path]:
+    pattern = "[0-9][0-9]_*"
+    known = {path.stem for path in (*folder.glob(f"{pattern}.ipynb"), *(folder / "text").glob(f"{pattern}.py"))}
+    if lessons is not None:
+        wanted = [str(lesson) for lesson in lessons]
+        chosen = {stem for stem in known for name in wanted
+                  if Path(name).stem in (stem, stem[3:]) or Path(name).stem.zfill(2) == stem[:2]}
+        lost = [name for name in wanted if not any(Path(name).stem in (stem, stem[3:], stem[:2], stem[:2].lstrip("0"))
+                                                   for stem in known)]
+        if lost:
+            raise ParameterError("the number or name of a lesson", repr(lost[0]), where=folder,
+                                 remedy=f"choose one of {', '.join(sorted(known)) or '(none is there)'}")
+        known = chosen
+    return [folder / f"{stem}.ipynb" for stem in sorted(known)]
+
+
+def _sync_one(notebook: Path, prefer: str | None) -> list[str]:
+    text = twin(notebook)
+    if not notebook.exists():
+        return _write_notebook(notebook, read_text(text), None)
+    old = read_notebook(notebook)
+    if not text.exists():
+        return _write_text(text, old) + _write_notebook(notebook, old, old)
+    new = read_text(text)
+    changed = _changed_side(notebook, old, text, new) if _digest(old) != _digest(new) else "neither"
+    side = prefer if changed != "neither" and prefer else changed
+    if side == "text":
+        return _write_text(text, new) + _write_notebook(notebook, new, old)
+    if side in ("notebook", "neither"):
+        return _write_text(text, old) + _write_notebook(notebook, old, old)
+    told = _differences(new, _reread(old))
+    raise TwinError("a notebook or its text unchanged since the last sync",
+                    f"{side}, and {told[0]} ({len(told)} differences)", where=notebook.name,
+                    remedy="see both, then `python -m cnncourse sync --prefer text` (or notebook)")
+
+
+def _changed_side(notebook: Path, old: NotebookNode, text: Path, new: NotebookNode) -> str:
+    last = old.metadata.get("cnncourse", {}).get("synced")
+    if last == _digest(old):
+        return "text"
+    if last == _digest(new):
+        return "notebook"
+    if last is None:
+        newer = text.stat().st_mtime_ns > notebook.stat().st_mtime_ns
+        return "text" if newer else "no record of a last sync, and the text is the older one"
+    return "both changed"
+
+
+def _write_text(path: Path, notebook: NotebookNode) -> list[str]:
+    content = as_text(_reread(notebook))
+    if path.exists() and path.read_text(encoding="utf-8") == content:
+        return []
+    project.write(path, content)
+    return [f"{path.parent.name}/{path.name} written"]
+
+
+def _write_notebook(path: Path, sources: NotebookNode, outputs: NotebookNode | None) -> list[str]:
+    result = in_step(_reread(sources))
+    done: dict[str, list[NotebookNode]] = defaultdict(list)
+    for cell in outputs.cells if outputs else ():
+        if cell.cell_type == "code":
+            done[cell.source].append(cell)
+    kept, cells = 0, [cell for cell in result.cells if cell.cell_type == "code"]
+    for cell in cells:
+        if done[cell.source]:
+            before = done[cell.source].pop(0)
+            cell.outputs, cell.execution_count = before.outputs, before.execution_count
+            kept += 1
+    nbformat.validate(result)
+    content = nbformat.writes(result) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == content:
+        return []
+    project.write(path, content)
+    return [f"{path.name} written, {kept} of {len(cells)} code cells keep their outputs"]
+
+
+def _reread(notebook: NotebookNode) -> NotebookNode:
+    """The notebook as its own text gives it back (jupytext drops a trailing newline, for example)."""
+    return clean(jupytext.reads(as_text(notebook), fmt="py:percent"))
+
+
+def _digest(notebook: NotebookNode) -> str:
+    return hashlib.sha256(as_text(_reread(notebook)).encode()).hexdigest()[:16]
+
+
+def _differences(text: NotebookNode, notebook: NotebookNode) -> list[str]:
+    found = []
+    if text.metadata.get("nbval") != notebook.metadata.get("nbval"):
+        found.append(f"metadata nbval: text {text.metadata.get('nbval')}, notebook {notebook.metadata.get('nbval')}")
+    if len(text.cells) != len(notebook.cells):
+        found.append(f"the text has {len(text.cells)} cells, the notebook {len(notebook.cells)}")
+    for number, (ours, theirs) in enumerate(zip(text.cells, notebook.cells), start=1):  # noqa: B905 - lengths told above
+        if ours.cell_type != theirs.cell_type:
+            found.append(f"cell {number}: {ours.cell_type} in the text, {theirs.cell_type} in the notebook")
+        elif ours.source != theirs.source:
+            found.append(f"cell {number}: {_first_difference(ours.source, theirs.source)}")
+        elif ours.metadata != theirs.metadata:
+            found.append(f"cell {number}: {dict(ours.metadata)} in the text, {dict(theirs.metadata)} in the notebook")
+    return found
+
+
+def _first_difference(text: str, notebook: str) -> str:
+    ours, theirs = text.splitlines(), notebook.splitlines()
+    line = next((at for at, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]), min(len(ours), len(theirs)))  # noqa: B905
+    first, second = (repr(lines[line]) if line < len(lines) else "nothing more" for lines in (ours, theirs))
+    return f"line {line + 1} is {first} in the text, {second} in the notebook"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

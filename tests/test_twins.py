@@ -1,0 +1,272 @@
+"""Notebook and text of a lesson: which side an edit travels to, what survives, what is refused."""
+
+import os
+
+import nbformat
+import pytest
+
+from cnncourse.errors import LessonError, ParameterError, TwinError
+from cnncourse.lab import twins
+
+TEXT = '''\
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,text//py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What is the size?
+# A sentence with $x^2$.
+
+# %% tags=["parameters"]
+seed: int = 0  # of everything random
+
+# %% tags=["define", "ledger:eq-conv-output-size"]
+def double(n):
+    return 2 * n
+
+# %% nbval={"rtol": 0.001}
+print(double(3))
+'''
+
+
+@pytest.fixture
+def lesson(tmp_path):
+    """A notebook in step with its text, its cells executed."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "04_size.py").write_text(TEXT)
+    twins.sync(folder=tmp_path)
+    notebook = tmp_path / "04_size.ipynb"
+    with edited(notebook) as content:
+        for count, cell in enumerate((cell for cell in content.cells if cell.cell_type == "code"), start=1):
+            cell.execution_count = count
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"output {count}\n")]
+    return notebook
+
+
+class edited:
+    def __init__(self, notebook):
+        self.notebook = notebook
+
+    def __enter__(self):
+        self.content = nbformat.read(self.notebook, as_version=4)
+        return self.content
+
+    def __exit__(self, *error):
+        nbformat.write(self.content, self.notebook)
+
+
+def replace(path, old, new):
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+
+
+def outputs(notebook):
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [[output.text for output in cell.outputs] for cell in cells if cell.cell_type == "code"]
+
+
+def sync(notebook, **options):
+    return twins.sync(folder=notebook.parent, **options)
+
+
+def test_a_text_without_notebook_creates_it_and_a_second_sync_writes_nothing(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "04_size.py").write_text(TEXT)
+    assert twins.sync(folder=tmp_path) == ["04_size.ipynb written, 0 of 3 code cells keep their outputs"]
+    notebook = nbformat.read(tmp_path / "04_size.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "code"]
+    assert notebook.cells[2].metadata == {"tags": ["define", "ledger:eq-conv-output-size"]}
+    assert notebook.cells[3].metadata == {"nbval": {"rtol": 0.001}}
+    assert (tmp_path / "text" / "04_size.py").read_text() == TEXT
+    assert twins.sync(folder=tmp_path) == []
+
+
+def test_a_notebook_without_text_creates_it(lesson):
+    twins.twin(lesson).unlink()
+    assert sync(lesson) == ["text/04_size.py written"]
+    assert twins.twin(lesson).read_text() == TEXT
+
+
+def test_an_edited_text_updates_the_notebook_and_keeps_the_outputs_of_other_cells(lesson):
+    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    assert sync(lesson) == ["04_size.ipynb written, 2 of 3 code cells keep their outputs"]
+    assert outputs(lesson) == [["output 1\n"], [], ["output 3\n"]]
+    assert twins.differences(lesson) == []
+
+
+def test_a_moved_cell_takes_its_output_along(lesson):
+    body = TEXT.partition("# %% nbval")[0]
+    cell = '# %% nbval={"rtol": 0.001}\nprint(double(3))\n\n'
+    twins.twin(lesson).write_text(body.replace("# %% tags=[\"parameters\"]", cell + "# %% tags=[\"parameters\"]"))
+    sync(lesson)
+    assert outputs(lesson) == [["output 3\n"], ["output 1\n"], ["output 2\n"]]
+
+
+def test_two_equal_cells_keep_their_own_outputs(lesson):
+    twins.twin(lesson).write_text(TEXT + '\n# %%\nprint(double(3))\n')
+    sync(lesson)
+    with edited(lesson) as notebook:
+        notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text="last\n")]
+    replace(twins.twin(lesson), "A sentence", "Another sentence")
+    sync(lesson)
+    assert outputs(lesson) == [["output 1\n"], ["output 2\n"], ["output 3\n"], ["last\n"]]
+    assert len({cell.id for cell in nbformat.read(lesson, as_version=4).cells}) == 5
+
+
+def test_a_changed_tag_alone_travels_and_costs_no_output(lesson):
+    replace(twins.twin(lesson), '"define", ', "")
+    sync(lesson)
+    assert nbformat.read(lesson, as_version=4).cells[2].metadata.tags == ["ledger:eq-conv-output-size"]
+    assert outputs(lesson)[1] == ["output 2\n"]
+
+
+def test_a_notebook_edited_in_jupyterlab_updates_the_text(lesson):
+    with edited(lesson) as notebook:
+        notebook.cells[0].source = "# A better question?"
+        notebook.cells.append(nbformat.v4.new_code_cell("1 + 1", metadata={"collapsed": True, "vscode": {"a": 1}}))
+    lines = sync(lesson)
+    assert "text/04_size.py written" in lines
+    assert twins.twin(lesson).read_text() == TEXT.replace(
+        "# # What is the size?\n# A sentence with $x^2$.", "# # A better question?") + "\n# %%\n1 + 1\n"
+    assert outputs(lesson)[0] == ["output 1\n"]
+    assert sync(lesson) == []
+
+
+def test_when_both_changed_nothing_is_written_and_the_message_says_what_differs(lesson):
+    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    with edited(lesson) as notebook:
+        notebook.cells[2].source = "def double(n):\n    return n * 2"
+    before = lesson.read_text(), twins.twin(lesson).read_text()
+    with pytest.raises(TwinError, match=r"both changed.*cell 3: line 2 is '    return n \+ n' in the text") as caught:
+        sync(lesson)
+    assert "--prefer text" in str(caught.value)
+    assert (lesson.read_text(), twins.twin(lesson).read_text()) == before
+
+
+@pytest.mark.parametrize("side, line", [("text", "    return n + n"), ("notebook", "    return n * 2")])
+def test_the_side_that_is_preferred_wins_a_conflict(lesson, side, line):
+    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    with edited(lesson) as notebook:
+        notebook.cells[2].source = "def double(n):\n    return n * 2"
+    sync(lesson, prefer=side)
+    assert twins.differences(lesson) == []
+    assert line in twins.twin(lesson).read_text()
+
+
+def test_a_conflict_in_one_lesson_does_not_hold_up_the_others(lesson):
+    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    with edited(lesson) as notebook:
+        notebook.cells[2].source = "def double(n):\n    return n * 2"
+    (lesson.parent / "text" / "05_other.py").write_text(TEXT)
+    with pytest.raises(TwinError):
+        sync(lesson)
+    assert (lesson.parent / "05_other.ipynb").exists()
+
+
+def test_the_same_edit_on_both_sides_is_no_conflict(lesson):
+    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    with edited(lesson) as notebook:
+        notebook.cells[2].source = "def double(n):\n    return n + n"
+    sync(lesson)
+    replace(twins.twin(lesson), "return n + n", "return n * 2")
+    sync(lesson)
+    assert twins.differences(lesson) == []
+
+
+@pytest.mark.parametrize("age, refused", [(+10, False), (-10, True)])
+def test_a_notebook_that_remembers_no_sync_gives_way_to_a_newer_text_only(lesson, age, refused):
+    with edited(lesson) as notebook:
+        del notebook.metadata["cnncourse"]
+    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    seconds = lesson.stat().st_mtime + age
+    os.utime(twins.twin(lesson), (seconds, seconds))
+    if refused:
+        with pytest.raises(TwinError, match="no record of a last sync"):
+            sync(lesson)
+    else:
+        sync(lesson)
+        assert twins.differences(lesson) == []
+
+
+def test_noise_of_editors_and_versions_is_dropped_and_does_not_count_as_a_difference(lesson):
+    with edited(lesson) as notebook:
+        notebook.metadata.language_info = {"name": "python", "version": "3.99.0"}
+        notebook.metadata.widgets = {"state": {}}
+        notebook.cells[3].metadata.update({"execution": {"x": "2026"}, "papermill": {"duration": 1}, "collapsed": True})
+        for number, cell in enumerate(notebook.cells):
+            cell.id = f"scribble{number}"
+    assert twins.differences(lesson) == []
+    sync(lesson)
+    content = lesson.read_text()
+    assert not any(noise in content for noise in ("3.99", "widgets", "papermill", "scribble", "2026"))
+    assert twins.twin(lesson).read_text() == TEXT
+
+
+def test_notebook_wide_tolerances_are_kept_on_both_sides(lesson):
+    with edited(lesson) as notebook:
+        notebook.metadata.nbval = {"rtol": 1e-6}
+    assert twins.differences(lesson) == ["metadata nbval: text None, notebook {'rtol': 1e-06}"]
+    sync(lesson)
+    assert "nbval:\n#     rtol: 1.0e-06" in twins.twin(lesson).read_text()
+    assert twins.read_text(twins.twin(lesson)).metadata.nbval == {"rtol": 1e-6}
+    assert twins.differences(lesson) == []
+
+
+@pytest.mark.parametrize("old, new, says", [
+    ("return 2 * n", "return 3 * n", "cell 3: line 2 is '    return 3 * n' in the text, '    return 2 * n' in the"),
+    ("print(double(3))", "print(double(3))\n1", "cell 4: line 2 is '1' in the text, nothing more in the notebook"),
+    ('"define", ', "", "cell 3: {'tags': ['ledger:eq-conv-output-size']} in the text, "),
+    ("# %% nbval={\"rtol\": 0.001}\n", "", "the text has 3 cells, the notebook 4"),
+    ("# %% [markdown]\n# # What", "# %%\n# # What", "cell 1: code in the text, markdown in the notebook"),
+])
+def test_a_difference_is_named_by_cell_and_line(lesson, old, new, says):
+    replace(twins.twin(lesson), old, new)
+    assert any(line.startswith(says) for line in twins.differences(lesson))
+
+
+def test_a_missing_text_is_a_difference(lesson):
+    twins.twin(lesson).unlink()
+    assert twins.differences(lesson) == ["there is no text text/04_size.py"]
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": [', "[]", '{"cells": 3}'])
+def test_a_notebook_that_is_cut_short_is_a_lesson_error_and_is_not_overwritten(lesson, content):
+    lesson.write_text(content)
+    with pytest.raises(LessonError, match="delete it and run"):
+        sync(lesson)
+    assert lesson.read_text() == content
+
+
+@pytest.mark.parametrize("name", ["04", "4", "size", "04_size", "04_size.ipynb", "notebooks/text/04_size.py"])
+def test_a_lesson_is_chosen_by_any_of_its_names(lesson, name):
+    replace(twins.twin(lesson), "2 * n", "n + n")
+    (lesson.parent / "text" / "05_other.py").write_text(TEXT)
+    assert len(sync(lesson, lessons=[name])) == 1
+    assert not (lesson.parent / "05_other.ipynb").exists()
+
+
+def test_an_unknown_lesson_or_side_names_the_choices(lesson):
+    with pytest.raises(ParameterError, match="choose one of 04_size"):
+        sync(lesson, lessons=["05"])
+    with pytest.raises(ParameterError, match="'text' or 'notebook'"):
+        sync(lesson, prefer="mine")
+
+
+def test_code_that_jupytext_could_misread_survives_the_way_there_and_back(tmp_path):
+    sources = ["%matplotlib inline", "!ls", "# %% not a cell", "x = '''\n# %%\n'''", "", "a = 1\n\n\n", "def f(): ...",
+               "# only"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    notebook.cells.append(nbformat.v4.new_markdown_cell("```python\n# %%\n```\n\n- [ ] $a_1$ \\\\ \"\"\""))
+    path = tmp_path / "04_odd.ipynb"
+    nbformat.write(notebook, path)
+    twins.sync(folder=tmp_path)
+    assert twins.differences(path) == []
+    assert twins.sync(folder=tmp_path) == []
