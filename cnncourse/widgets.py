@@ -19,6 +19,7 @@ from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from cnncourse import runtime
 from cnncourse.errors import CourseError, ParameterError, nearest
 
 DOTS_PER_INCH = 120  # enough for a screen; a redraw takes about 0.1 s, so the picture follows the slider
@@ -124,15 +125,14 @@ def _message(error: CourseError) -> Figure:
 
 
 def _is_live() -> bool:
-    """Whether a person sits in front of this cell: JupyterLab and VS Code send the cell's id along, runners do not."""
+    """Whether somebody sits in front of the notebook, or CNNCOURSE_WIDGETS says so."""
     wanted = os.environ.get("CNNCOURSE_WIDGETS", "")
     if wanted not in ("", "live", "static"):
         raise ParameterError("'live' or 'static'", repr(wanted), where="environment variable CNNCOURSE_WIDGETS",
                              remedy="unset it to let the notebook decide")
-    shell = get_ipython()
-    if wanted or not hasattr(shell, "kernel"):
+    if wanted or not hasattr(get_ipython(), "kernel"):
         return wanted == "live"
-    return "cellId" in (shell.kernel.get_parent("shell") or {}).get("metadata", {})
+    return runtime.interactive()
 
 
 def _sliders(controls: dict[str, Slider | Choice]) -> dict:
