@@ -57,8 +57,8 @@ def crop(images: Tensor, padding: int, generator: Generator, fill: float = 0) ->
 def shift(images: Tensor, dx: int, dy: int, fill: float = 0) -> Tensor:
     """Move every picture dx pixels to the right and dy down (negative: left, up); `fill` comes in, nothing wraps.
 
-    >>> shift(torch.tensor([[[[1, 2, 3]]]]), dx=1, dy=0)
-    tensor([[[[0, 1, 2]]]])
+    >>> shift(torch.tensor([[[[1, 2, 3]]]], dtype=torch.uint8), dx=1, dy=0)
+    tensor([[[[0, 1, 2]]]], dtype=torch.uint8)
     """
     _, _, height, width = _check(images, "shift")
     dx, dy = max(-width, min(width, dx)), max(-height, min(height, dy))
@@ -99,9 +99,10 @@ def noise(images: Tensor, std: float, generator: Generator) -> Tensor:
 
 
 def _check(images: Tensor, function: str) -> torch.Size:
-    if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point() or function == "shift"):
-        raise ShapeError("images (N, C, H, W), uint8 or floating point in 0..1", f"{images.dtype} {tuple(images.shape)}",
-                         where=f"augment.{function}", remedy="pass a whole batch, one picture as images[None]")
+    if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise ShapeError("images (N, C, H, W), uint8 or floating point in 0..1",
+                         f"{images.dtype} {tuple(images.shape)}", where=f"augment.{function}",
+                         remedy="pass a whole batch; one picture as images[None]")
     return images.shape
 
 

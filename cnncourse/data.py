@@ -1,4 +1,4 @@
-"""Labelled pictures as one uint8 tensor on the device: sets that ship with dependencies, named sets, your own folder."""
+"""Labelled pictures as one uint8 tensor on the device: sets that need no network, named sets, your own folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ImageSet:
     """Pictures with labels on one device, kept as uint8 and converted batch by batch.
 
     images: uint8 (N, C, H, W), 0..255. labels: int64 (N,) with values below ``len(classes)``; targets of other
-    shapes (masks, boxes, several labels) are welcome as long as they have N rows and ``classes`` names what they count.
+    shapes (masks, boxes, several labels) are welcome as long as they have N rows.
     checksum: SHA-256 of the whole set it came from; parts keep it, so that a result names its data.
 
     >>> digits = data.digits()
@@ -67,7 +67,8 @@ class ImageSet:
     def __post_init__(self):
         where = f"ImageSet({self.name!r})"
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ShapeError("images as uint8 (N, C, H, W)", f"{self.images.dtype} {tuple(self.images.shape)}", where=where,
+            raise ShapeError("images as uint8 (N, C, H, W)", f"{self.images.dtype} {tuple(self.images.shape)}",
+                             where=where,
                              remedy="scale to 0..255 and convert with .to(torch.uint8); add the missing axis")
         if self.labels.shape[:1] != self.images.shape[:1]:
             raise ShapeError(f"{len(self.images)} labels, one an image", tuple(self.labels.shape), where=where,
@@ -75,8 +76,8 @@ class ImageSet:
         if self.labels.ndim == 1 and self.labels.dtype == torch.int64 and len(self.labels) and self.classes:
             low, high = self.labels.aminmax()
             if low < 0 or high >= len(self.classes):
-                raise ShapeError(f"labels from 0 to {len(self.classes) - 1}, one a class", f"{low} to {high}", where=where,
-                                 remedy="count the classes from 0, or name all of them in `classes`")
+                raise ShapeError(f"labels from 0 to {len(self.classes) - 1}, one a class", f"{low} to {high}",
+                                 where=where, remedy="count the classes from 0, or name all of them in `classes`")
 
     def __repr__(self) -> str:
         n, *shape = self.images.shape
@@ -228,7 +229,7 @@ class ImageSet:
         return counts
 
     def _interleaved(self, order: Tensor) -> Tensor:
-        """The order in which each stretch holds each class in proportion: the image at rank r of m goes to (r + 0.5) / m."""
+        """An order whose every stretch holds each class in proportion: rank r of m goes to place (r + 0.5) / m."""
         if self.labels.ndim != 1:
             raise ShapeError("one label an image to stratify by", tuple(self.labels.shape), where="ImageSet.split",
                              remedy="leave stratified=False")
@@ -242,7 +243,8 @@ class ImageSet:
 
 def _generator(generator: torch.Generator | None, seed: int | None, *, where: str) -> torch.Generator | None:
     if generator is not None and seed is not None:
-        raise ParameterError("a generator or a seed", f"both (seed={seed})", where=where, remedy="leave one of them out")
+        raise ParameterError("a generator or a seed", f"both (seed={seed})", where=where,
+                             remedy="leave one of them out")
     return generator if seed is None else torch.Generator().manual_seed(seed)
 
 
@@ -286,8 +288,8 @@ _PHOTOS = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistoch
 def photos() -> dict[str, Tensor]:
     """Thirteen photographs that ship in scikit-image's wheel, by name, each uint8 (3, H, W): no network.
 
-    The last six (brick, camera, coins, grass, gravel, moon) are grey: three equal channels. Sources and licences, mostly
-    public domain, are in the docstrings of `skimage.data`.
+    The last six (brick, camera, coins, grass, gravel, moon) are grey: three equal channels. Their sources and
+    licences, mostly public domain, are in the docstrings of `skimage.data`.
 
     >>> data.photos()["chelsea"].shape  # a cat
     torch.Size([3, 300, 451])
@@ -341,8 +343,8 @@ _SETS: dict[str, Callable[..., ImageSet]] = {"digits": digits, "mnist": mnist, "
 def load(name: str, train: bool, *, download: bool = False, size: int | tuple[int, int] | None = None) -> ImageSet:
     """The training or test part of a set by its name, or of your own folder with ``train/`` and ``test/`` in it.
 
-    name: "digits" (1,347 and 450), "mnist", "fashion_mnist", "cifar10", or the path of a folder (see `image_folder`; size
-    is for folders only). Lessons take it as a parameter: ``-p dataset fashion_mnist``.
+    name: "digits" (1,347 and 450), "mnist", "fashion_mnist", "cifar10", or the path of a folder (see `image_folder`;
+    size is for folders only). Lessons take it as a parameter: ``-p dataset fashion_mnist``.
 
     >>> data.load("digits", train=True)
     ImageSet('digits', 1347 images of 1 x 8 x 8, 10 classes, cpu, 96,984 bytes)
@@ -351,8 +353,8 @@ def load(name: str, train: bool, *, download: bool = False, size: int | tuple[in
         return digits(train)
     if name in _SETS:
         return _SETS[name](train, download=download)
-    if Path(name).expanduser().is_dir():
-        return image_folder(Path(name).expanduser() / ("train" if train else "test"), size=size)
+    if (path := Path(name).expanduser()).is_dir():
+        return _folder(path / ("train" if train else "test"), size, name=path.name, train=train)
     raise ParameterError("the name of a data set or the path of a folder", repr(name), where="data.load",
                          remedy=nearest(name, _SETS))
 
@@ -360,9 +362,9 @@ def load(name: str, train: bool, *, download: bool = False, size: int | tuple[in
 def image_folder(path: str | Path, *, size: int | tuple[int, int] | None = None) -> ImageSet:
     """Your own pictures: JPEG and PNG files, one folder a class, as uint8 (N, C, H, W).
 
-    ``pictures/cat/001.jpg``, ``pictures/dog/rex.png`` give the classes ("cat", "dog"), in alphabetical order. C is 1 when
-    every picture is grey, else 3; the camera's rotation mark is followed; other files are left alone. size: side or
-    (height, width) to scale and crop every picture to, around its middle; without it all must have one size.
+    ``pictures/cat/001.jpg``, ``pictures/dog/rex.png`` give the classes ("cat", "dog"), in alphabetical order. C is 1
+    when every picture is grey, else 3; the camera's rotation mark is followed; other files are left alone. size: side
+    or (height, width) to scale and crop every picture to, around its middle; without it all must have one size.
 
     >>> data.image_folder("pictures", size=64)
     ImageSet('pictures', 2 images of 3 x 64 x 64, 2 classes, cpu, 24,592 bytes)
@@ -371,6 +373,10 @@ def image_folder(path: str | Path, *, size: int | tuple[int, int] | None = None)
     another size.
     """
     path = Path(path).expanduser()
+    return _folder(path, size, name=path.name)
+
+
+def _folder(path: Path, size: int | tuple[int, int] | None, *, name: str, train: bool | None = None) -> ImageSet:
     files, labels, classes = _class_folders(path)
     size = (size, size) if isinstance(size, int) else size
     threads = min(4, os.cpu_count() or 1)  # decoding releases the interpreter lock
@@ -384,10 +390,9 @@ def image_folder(path: str | Path, *, size: int | tuple[int, int] | None = None)
                                     f"{shape[0]} x {shape[1]} (height x width)", where=file,
                                     remedy="pass size=, for example size=64, to scale and crop all of them alike")
         channels = max(channels for channels, *_ in kinds)
-        images = np.empty((len(files), *size, channels), np.uint8)
-        list(pool.map(lambda i: _decode(files[i], images[i]), range(len(files))))
-    images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    return _named(path.name, images, torch.tensor(labels), classes)
+        images = np.empty((len(files), channels, *size), np.uint8)
+        list(pool.map(_decode, files, images))
+    return _named(name, torch.from_numpy(images), torch.tensor(labels), classes, train)
 
 
 def _class_folders(path: Path) -> tuple[list[Path], list[int], list[str]]:
@@ -416,7 +421,7 @@ def _open(file: Path):
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(file, formats=("JPEG", "PNG", "MPO"))  # MPO: what some phones and cameras save as .jpg
+        return Image.open(file, formats=("JPEG", "PNG"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise _unreadable(file, error) from error
 
@@ -430,16 +435,19 @@ def _shape_of(file: Path) -> tuple[int, int, int]:
     """(C, H, W) as decoded, from the header alone."""
     with _open(file) as picture:
         width, height = picture.size
-        if picture.getexif().get(0x0112, 1) >= 5:  # orientation tag: the camera was held sideways
-            width, height = height, width
+        try:
+            sideways = picture.getexif().get(0x0112, 1) >= 5  # orientation tag: the camera was held sideways
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _unreadable(file, error) from error
+        height, width = (width, height) if sideways else (height, width)
         return (1 if picture.mode in _GREY_MODES else 3), height, width
 
 
 def _decode(file: Path, out: np.ndarray) -> None:
-    """Write the picture into out (H, W, C), scaled and cropped around its middle when it has another size."""
+    """Write the picture into out (C, H, W), scaled and cropped around its middle when it has another size."""
     from PIL import Image, ImageOps
 
-    height, width, channels = out.shape
+    channels, height, width = out.shape
     with _open(file) as picture:
         try:
             picture.load()
@@ -450,7 +458,7 @@ def _decode(file: Path, out: np.ndarray) -> None:
             raise _unreadable(file, error) from error
     if picture.size != (width, height):
         picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
-    out[:] = np.asarray(picture).reshape(out.shape)
+    out[:] = np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _idx(name: str, folder: str, train: bool, download: bool, classes: Sequence[str] | None = None) -> ImageSet:

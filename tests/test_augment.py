@@ -1,0 +1,156 @@
+"""Augmentation changes pictures, never their shape, dtype, range or labels, and never wraps around."""
+
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnncourse import augment, data
+from cnncourse.errors import ParameterError, ShapeError
+
+STEPS = {
+    "flip": augment.flip,
+    "crop": partial(augment.crop, padding=3),
+    "jitter": augment.jitter,
+    "cutout": partial(augment.cutout, size=3),
+    "noise": partial(augment.noise, std=0.2),
+    "all": augment.compose(partial(augment.crop, padding=2), augment.flip, augment.jitter,
+                           partial(augment.cutout, size=2), partial(augment.noise, std=0.05)),
+}
+DTYPES = (torch.uint8, torch.float32, torch.float64)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(shape, dtype=torch.uint8, seed=0):
+    images = torch.randint(0, 256, shape, generator=seeded(seed), dtype=torch.uint8)
+    return images if dtype == torch.uint8 else images.to(dtype) / 255
+
+
+shapes = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
+
+
+@settings(deadline=None, max_examples=40)
+@given(shape=shapes, dtype=st.sampled_from(DTYPES), step=st.sampled_from(sorted(STEPS)), seed=st.integers(0, 2**31))
+def test_every_step_keeps_shape_dtype_and_range_and_its_input(shape, dtype, step, seed):
+    images = pictures(shape, dtype, seed)
+    before = images.clone()
+    out = STEPS[step](images, generator=seeded(seed))
+    assert out.shape == images.shape and out.dtype == dtype
+    assert out.min() >= 0 and out.max() <= (255 if dtype == torch.uint8 else 1)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("step", sorted(STEPS))
+def test_the_same_generator_state_gives_the_same_batch_and_another_gives_another(step):
+    images = pictures((16, 3, 8, 8))
+    first, again, other = (STEPS[step](images, generator=seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shape=shapes, padding=st.integers(0, 6), seed=st.integers(0, 2**31), dtype=st.sampled_from(DTYPES))
+def test_a_crop_is_a_window_of_the_padded_picture_so_nothing_wraps_around(shape, padding, seed, dtype):
+    images = pictures(shape, dtype, seed)
+    out = augment.crop(images, padding, seeded(seed))
+    padded = torch.nn.functional.pad(images, (padding,) * 4)
+    _, _, height, width = shape
+    for picture, whole in zip(out, padded, strict=True):
+        assert any(torch.equal(picture, whole[:, top:top + height, left:left + width])
+                   for top in range(2 * padding + 1) for left in range(2 * padding + 1))
+
+
+def test_crops_reach_every_offset_and_each_picture_moves_on_its_own():
+    marker = torch.zeros(2000, 1, 5, 5, dtype=torch.uint8)
+    marker[:, :, 2, 2] = 1
+    places = augment.crop(marker, 2, seeded()).flatten(1).argmax(1)
+    assert len(places.unique()) == 25  # each of the 5 x 5 offsets
+    assert places.bincount(minlength=25).min() > 2000 / 25 / 2
+
+
+def test_a_crop_fills_with_the_value_asked_for():
+    out = augment.crop(torch.zeros(50, 1, 4, 4), 4, seeded(), fill=0.5)
+    assert set(out.unique().tolist()) == {0.0, 0.5}
+
+
+def test_flips_are_per_image_and_about_half_of_them():
+    images = pictures((400, 1, 3, 4))
+    out = augment.flip(images, seeded())
+    same = (out == images).flatten(1).all(1)
+    mirrored = (out == images.flip(-1)).flatten(1).all(1)
+    assert (same | mirrored).all()
+    assert 0.4 < (mirrored & ~same).double().mean() < 0.6
+
+
+def test_flip_probability_zero_and_one_change_nothing_and_everything():
+    images = pictures((20, 3, 4, 5))
+    assert torch.equal(augment.flip(images, seeded(), probability=0), images)
+    assert torch.equal(augment.flip(images, seeded(), probability=1), images.flip(-1))
+
+
+@given(dx=st.integers(-7, 7), dy=st.integers(-7, 7))
+def test_a_shift_moves_by_whole_pixels_fills_and_comes_back_without_the_lost_ones(dx, dy):
+    images = pictures((2, 3, 4, 5)).clamp_min(1)
+    out = augment.shift(images, dx, dy)
+    expected = torch.zeros_like(images)
+    for y in range(4):
+        for x in range(5):
+            if 0 <= y - dy < 4 and 0 <= x - dx < 5:
+                expected[:, :, y, x] = images[:, :, y - dy, x - dx]
+    assert torch.equal(out, expected)
+
+
+def test_noise_has_the_mean_and_deviation_asked_for_and_differs_between_pictures():
+    grey = torch.full((50, 1, 20, 20), 0.5, dtype=torch.float64)
+    out = augment.noise(grey, 0.1, seeded())
+    assert abs(out.mean() - 0.5) < 0.003 and abs(out.std() - 0.1) < 0.003
+    assert not torch.equal(out[0], out[1])
+    levels = augment.noise(torch.full((50, 1, 20, 20), 128, dtype=torch.uint8), 0.1, seeded()).double()
+    assert abs(levels.mean() - 128) < 1 and abs(levels.std() - 25.5) < 1
+
+
+def test_brightness_scales_the_mean_and_contrast_keeps_it():
+    images = pictures((200, 1, 8, 8), torch.float64) * 0.2 + 0.4  # stays inside 0..1, so nothing is clamped
+    before = images.mean((1, 2, 3))
+    dark = augment.jitter(images, seeded(), brightness=0.2, contrast=0)
+    factors = dark.mean((1, 2, 3)) / before
+    assert factors.min() >= 0.8 and factors.max() <= 1.2 and factors.std() > 0.05
+    assert torch.allclose(dark, images * factors.view(-1, 1, 1, 1))
+    flat = augment.jitter(images, seeded(), brightness=0, contrast=0.5)
+    assert torch.allclose(flat.mean((1, 2, 3)), before)
+    assert 0.5 <= (flat.std((1, 2, 3)) / images.std((1, 2, 3))).min() < 0.6
+
+
+def test_a_cutout_covers_one_square_and_less_only_at_the_edge():
+    out = augment.cutout(torch.ones(300, 2, 9, 9), 3, seeded())
+    holes = (out == 0)
+    assert torch.equal(holes[:, 0], holes[:, 1])
+    areas = holes[:, 0].flatten(1).sum(1)
+    assert areas.max() == 9 and areas.min() == 4  # a corner leaves 2 x 2 of the 3 x 3
+    rows, columns = holes[:, 0].any(2).sum(1), holes[:, 0].any(1).sum(1)
+    assert torch.equal(rows * columns, areas)
+
+
+def test_batches_augment_what_they_yield_and_leave_labels_and_set_alone():
+    digits = data.digits()
+    before = digits.images.clone()
+    plain = list(digits.batches(200, seeded()))
+    right = lambda images, generator: augment.shift(images, 1, 0)  # noqa: E731
+    changed = list(digits.batches(200, seeded(), augment=right))
+    for (images, labels), (moved, same) in zip(plain, changed, strict=True):
+        assert torch.equal(labels, same)
+        assert torch.equal(moved[..., 1:], images[..., :-1])
+    assert torch.equal(digits.images, before)
+
+
+def test_a_single_picture_and_a_negative_padding_are_refused_with_the_remedy():
+    with pytest.raises(ShapeError, match=r"images\[None\]"):
+        augment.flip(torch.zeros(3, 8, 8), seeded())
+    with pytest.raises(ShapeError, match="uint8 or floating point"):
+        augment.noise(torch.zeros(1, 3, 8, 8, dtype=torch.int64), 0.1, seeded())
+    with pytest.raises(ParameterError, match="try padding=4"):
+        augment.crop(torch.zeros(1, 3, 8, 8), -1, seeded())
