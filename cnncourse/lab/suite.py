@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from cnncourse import project
+from cnncourse.errors import ParameterError, nearest
 
 CELL_TIMEOUT = 300  # seconds; a dead kernel or an endless loop ends here, the slowest cell takes about 40 on two cores
 
@@ -15,15 +16,30 @@ def run(jobs: int | None = None, lessons: list[str] | None = None) -> int:
     """Run the suite in `jobs` processes (default: one a core, at most eight) and return pytest's exit status.
 
     With `lessons`, only these are executed and compared, without the unit tests: ``run(lessons=["04"])``.
-    Every process computes with its share of the cores: two threads beside a busy process are slower than one.
+    Lessons compute with one thread, as when their outputs were stored: the last bits of a sum differ with the count.
     """
     jobs = jobs or min(project.cores(), 8)
-    threads = str(max(1, project.cores() // jobs))
     notebooks = [str(project.lesson(name)) for name in lessons or project.lessons()]
     command = [sys.executable, "-m", "pytest", "--nbval", f"--nbval-cell-timeout={CELL_TIMEOUT}", *notebooks]
     if not lessons:
         command.append("tests")
     if jobs > 1:
         command += ["--numprocesses", str(jobs), "--dist", "loadscope"]  # a lesson's cells stay on one kernel
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "CNNCOURSE_THREADS": threads}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CNNCOURSE_THREADS": "1"}
     return subprocess.run(command, cwd=project.root(), env=environment, check=False).returncode
+
+
+def bench(names: list[str] | None = None) -> int:
+    """Run benchmarks/*.py one after another, all or those named, and return 1 if any failed, else 0."""
+    known = {path.stem: path for path in sorted((project.root() / "benchmarks").glob("[a-z]*.py"))}
+    failed = []
+    for name in names or known:
+        if name not in known:
+            raise ParameterError("the name of a benchmark", repr(name), where="benchmarks/",
+                                 remedy=nearest(name, known))
+        print(f"== {name}", flush=True)
+        if subprocess.run([sys.executable, str(known[name])], cwd=project.root(), check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
