@@ -161,6 +161,13 @@ def test_the_side_that_is_preferred_wins_a_conflict(lesson, side, line):
     assert line in twins.twin(lesson).read_text()
 
 
+def test_a_preference_does_not_throw_away_an_edit_of_the_other_side_alone(lesson):
+    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    sync(lesson, prefer="notebook")
+    assert "return n + n" in twins.twin(lesson).read_text()
+    assert twins.differences(lesson) == []
+
+
 def test_a_conflict_in_one_lesson_does_not_hold_up_the_others(lesson):
     replace(twins.twin(lesson), "return 2 * n", "return n + n")
     with edited(lesson) as notebook:
@@ -270,3 +277,24 @@ def test_code_that_jupytext_could_misread_survives_the_way_there_and_back(tmp_pa
     twins.sync(folder=tmp_path)
     assert twins.differences(path) == []
     assert twins.sync(folder=tmp_path) == []
+
+
+def test_the_current_sources_are_those_of_the_side_that_changed_and_nothing_is_written(lesson):
+    before = lesson.read_text()
+    assert twins.as_text(twins.current(lesson)) == TEXT
+    replace(twins.twin(lesson), "2 * n", "n + n")
+    assert "n + n" in twins.current(lesson).cells[2].source
+    assert not any(cell.get("outputs") for cell in twins.current(lesson).cells)
+    assert lesson.read_text() == before
+    with edited(lesson) as notebook:
+        notebook.cells[2].source = "1"
+    with pytest.raises(TwinError, match="both changed"):
+        twins.current(lesson)
+    assert twins.current(lesson, prefer="notebook").cells[2].source == "1"
+
+
+def test_the_current_sources_come_from_the_only_file_there_is(lesson):
+    text = twins.twin(lesson).read_text()
+    lesson.rename(lesson.with_name("05_only.ipynb"))
+    assert twins.as_text(twins.current(lesson)) == text
+    assert twins.as_text(twins.current(lesson.with_name("05_only.ipynb"))) == text

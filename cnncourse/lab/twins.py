@@ -33,7 +33,7 @@ def sync(lessons: Iterable[str | Path] | None = None, *, prefer: str | None = No
     The side that changed since the last sync updates the other. A text updates the sources of its notebook and keeps
     the outputs of cells that did not change; a text or notebook without its twin creates it. Where both changed,
     nothing is written for that lesson and `TwinError` names what differs; ``prefer="text"`` or ``"notebook"``
-    overrules it. A notebook without a memory of the last sync gives way to a newer text only.
+    decides such conflicts. A notebook without a memory of the last sync gives way to a newer text only.
 
     lessons: names as `project.lesson` takes them, or none for all in `folder` (default: ``notebooks/``).
     """
@@ -70,6 +70,29 @@ def differences(notebook: Path) -> list[str]:
     if not twin(notebook).exists():
         return [f"there is no text {twin(notebook).parent.name}/{twin(notebook).name}"]
     return _differences(read_text(twin(notebook)), _reread(read_notebook(notebook)))
+
+
+def current(notebook: Path, *, prefer: str | None = None) -> NotebookNode:
+    """The clean sources of a lesson, of whichever side changed since the last sync, without outputs; writes nothing.
+
+    Either file may be missing. Raises `TwinError` where both changed and `prefer` does not name one.
+    """
+    notebook, text = Path(notebook), twin(notebook)
+    if not notebook.exists():
+        return in_step(_reread(read_text(text)))
+    old = read_notebook(notebook)
+    if not text.exists():
+        return in_step(_reread(old))
+    new = read_text(text)
+    side = "text" if _digest(old) == _digest(new) else _changed_side(notebook, old, text, new)
+    if side not in SIDES and prefer:
+        side = prefer  # it decides conflicts only: an edit of one side alone is never thrown away
+    if side in SIDES:
+        return in_step(_reread(new if side == "text" else old))
+    told = _differences(new, _reread(old))
+    raise TwinError("a notebook or its text unchanged since the last sync",
+                    f"{side}, and {told[0]} ({len(told)} differences)", where=notebook.name,
+                    remedy="see both, then `python -m cnncourse sync --prefer text` (or notebook)")
 
 
 def twin(notebook: Path) -> Path:
@@ -144,23 +167,9 @@ def _notebooks(lessons: Iterable[str | Path] | None, folder: Path) -> list[Path]
 
 
 def _sync_one(notebook: Path, prefer: str | None) -> list[str]:
-    text = twin(notebook)
-    if not notebook.exists():
-        return _write_notebook(notebook, read_text(text), None)
-    old = read_notebook(notebook)
-    if not text.exists():
-        return _write_text(text, old) + _write_notebook(notebook, old, old)
-    new = read_text(text)
-    changed = _changed_side(notebook, old, text, new) if _digest(old) != _digest(new) else "neither"
-    side = prefer if changed != "neither" and prefer else changed
-    if side == "text":
-        return _write_text(text, new) + _write_notebook(notebook, new, old)
-    if side in ("notebook", "neither"):
-        return _write_text(text, old) + _write_notebook(notebook, old, old)
-    told = _differences(new, _reread(old))
-    raise TwinError("a notebook or its text unchanged since the last sync",
-                    f"{side}, and {told[0]} ({len(told)} differences)", where=notebook.name,
-                    remedy="see both, then `python -m cnncourse sync --prefer text` (or notebook)")
+    sources = current(notebook, prefer=prefer)
+    old = read_notebook(notebook) if notebook.exists() else None
+    return _write_text(twin(notebook), sources) + _write_notebook(notebook, sources, old)
 
 
 def _changed_side(notebook: Path, old: NotebookNode, text: Path, new: NotebookNode) -> str:
@@ -176,7 +185,7 @@ def _changed_side(notebook: Path, old: NotebookNode, text: Path, new: NotebookNo
 
 
 def _write_text(path: Path, notebook: NotebookNode) -> list[str]:
-    content = as_text(_reread(notebook))
+    content = as_text(notebook)
     if path.exists() and path.read_text(encoding="utf-8") == content:
         return []
     project.write(path, content)
@@ -184,7 +193,7 @@ def _write_text(path: Path, notebook: NotebookNode) -> list[str]:
 
 
 def _write_notebook(path: Path, sources: NotebookNode, outputs: NotebookNode | None) -> list[str]:
-    result = in_step(_reread(sources))
+    result = in_step(sources)
     done: dict[str, list[NotebookNode]] = defaultdict(list)
     for cell in outputs.cells if outputs else ():
         if cell.cell_type == "code":
