@@ -62,7 +62,8 @@ def arguments() -> argparse.ArgumentParser:
     one.add_argument("--threads", type=_positive, help="threads to compute with")
     one.add_argument("--list", action="store_true", help="list the lesson's parameters and run nothing")
     command("store", _store, "run lessons at their defaults and store the outputs in notebooks/", lessons=True)
-    command("sync", _sync, "make the notebooks and their text twins equal again")
+    synced = command("sync", _sync, "make the notebooks and their text twins equal again", lessons=True)
+    synced.add_argument("--prefer", choices=["text", "notebook"], help="the side that wins where both changed")
     made = command(
         "figures", _figures, "regenerate the figures of the lessons whose inputs changed", lessons=True, jobs=True
     )
@@ -125,7 +126,7 @@ def _store(chosen: argparse.Namespace) -> None:
 def _sync(chosen: argparse.Namespace) -> int:
     from cnncourse.lab import twins
 
-    return twins.main()
+    return twins.main(chosen.lessons, chosen.prefer)
 
 
 def _figures(chosen: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ import nbformat
 import yaml
 
 from cnncourse import project
-from cnncourse.errors import LessonError, MachineError, ParameterError, nearest
+from cnncourse.errors import LessonError, MachineError, ParameterError, TwinError, nearest
 
 CELL_TIMEOUT = {"default": 600}  # seconds a cell; other presets train for hours and have none
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -83,24 +83,21 @@ def find(lesson: str | int) -> Path:
     return project.lesson(lesson)
 
 
-def source(notebook: Path) -> Path:
-    """The file to run: the text twin, unless the notebook was edited after it (as ``make sync`` decides)."""
-    twin = notebook.parent / "text" / f"{notebook.stem}.py"
-    if not twin.exists():
-        return notebook
-    return notebook if notebook.exists() and notebook.stat().st_mtime > twin.stat().st_mtime else twin
+def load(notebook: Path) -> nbformat.NotebookNode:
+    """The cells to run, without outputs: of the notebook or of its text, whichever changed since the last sync."""
+    from cnncourse.lab import twins
 
-
-def load(path: Path) -> nbformat.NotebookNode:
-    """The cells of a notebook or of its text twin, without outputs."""
-    import jupytext
-
-    notebook = jupytext.read(path)
-    for cell in notebook.cells:
+    text = twins.twin(notebook)
+    if not text.exists():
+        chosen = twins.in_step(twins.read_notebook(notebook))
+    elif not notebook.exists():
+        chosen = twins.in_step(twins.read_text(text))
+    else:
+        chosen = _changed(notebook, text)
+    for cell in chosen.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    notebook.metadata.setdefault("kernelspec", {"display_name": "Python 3", "language": "python", "name": "python3"})
-    return notebook
+    return chosen
 
 
 def parameters(lesson: str | int) -> dict[str, Parameter]:
@@ -109,8 +106,8 @@ def parameters(lesson: str | int) -> dict[str, Parameter]:
     >>> parameters("14")["epochs"].default
     10
     """
-    path = source(find(lesson))
-    return _parameters(load(path), path.stem)
+    notebook = find(lesson)
+    return _parameters(load(notebook), notebook.stem)
 
 
 def preset(name: str, lesson: str) -> dict[str, object]:
@@ -164,9 +161,10 @@ def run(
     Raises `LessonError` when a cell raises, takes too long or its kernel dies; the copy up to there is kept.
     """
     notebook = find(lesson)
-    path = source(notebook)
+    cells = load(notebook)
+    known = _parameters(cells, notebook.stem)
     chosen = settings(lesson, parameters or {}, preset)
-    effective = {name: parameter.default for name, parameter in _parameters(load(path), path.stem).items()} | chosen
+    effective = {name: parameter.default for name, parameter in known.items()} | chosen
     folder = Path(out) if out else project.build() / "runs" / notebook.stem / _name(preset, parameters or {})
     shown = Path(figures) if figures else folder / "figures"
     record = folder / "record.jsonl"
@@ -186,14 +184,14 @@ def run(
     if threads:
         environment |= {"CNNCOURSE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     facts = {"lesson": notebook.stem, "preset": preset, "parameters": effective, "seed": effective.get("seed"),
-             "source": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+             "source": sources_digest(cells),
              "started": datetime.now(UTC).isoformat(timespec="seconds"), "versions": versions()} | commit()  # fmt: skip
     executed = folder / f"{notebook.stem}.ipynb"
     watch = _Watch(notebook.stem, progress)
     limit = timeout if timeout is not None else CELL_TIMEOUT.get(preset)
     begin, status = time.perf_counter(), {"status": "failed"}
     try:
-        _papermill(load(path), executed, chosen, watch, environment, notebook.parent, limit)
+        _papermill(cells, executed, chosen, watch, environment, notebook.parent, limit)
         status = {"status": "complete"}
     except KeyboardInterrupt:
         status = {"status": "interrupted"}
@@ -220,38 +218,29 @@ def store(lesson: str | int, *, progress: bool = True, timeout: float | None = N
     What differs from run to run is taken out: times, papermill's notes, state of widgets, random cell ids.
     """
     notebook = find(lesson)
-    path = source(notebook)
-    age = path.stat()
     result = run(lesson, progress=progress, timeout=timeout, out=project.build() / "store" / notebook.stem)
     executed = nbformat.read(result.notebook, as_version=4)
     project.write(notebook, nbformat.writes(normalised(executed)) + "\n")
-    os.utime(notebook, ns=(age.st_atime_ns, age.st_mtime_ns))  # no newer than its source: later edits of that one win
     return result
 
 
 def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with nothing in it that differs from run to run; the argument is changed and returned."""
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata.get("jupytext", {}).pop("text_representation", None)
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata["language_info"] = {"name": "python"}
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    seen: dict[str, int] = {}
-    count = 0
-    for cell in notebook.cells:
-        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
-        seen[digest] = seen.get(digest, 0) + 1
-        cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        for key in ("papermill", "execution", "ExecuteTime", "collapsed"):
-            cell.metadata.pop(key, None)
-        if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]
-        if cell.cell_type == "code":
-            count += 1
-            cell.execution_count = count
-            cell.outputs = [_plain(output, count) for output in cell.outputs]
-    return notebook
+    """The notebook with nothing in it that differs from run to run, and with its sources noted as in step."""
+    from cnncourse.lab import twins
+
+    clean = twins.in_step(notebook)
+    for count, cell in enumerate((cell for cell in clean.cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    return clean
+
+
+def sources_digest(notebook: nbformat.NotebookNode) -> str:
+    """SHA-256 of what a notebook says: kinds, sources and tags of its cells."""
+    said = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def commit() -> dict[str, object]:
@@ -447,11 +436,22 @@ def _recorded(record: Path) -> dict[str, object]:
     return found
 
 
-def _plain(output: nbformat.NotebookNode, count: int) -> nbformat.NotebookNode:
-    if "execution_count" in output:
-        output["execution_count"] = count
-    output.get("data", {}).pop("application/vnd.jupyter.widget-state+json", None)
-    return output
+def _changed(notebook: Path, text: Path) -> nbformat.NotebookNode:
+    from cnncourse.lab import twins
+
+    first, second = twins.in_step(twins.read_notebook(notebook)), twins.in_step(twins.read_text(text))
+    last = twins.read_notebook(notebook).metadata.get("cnncourse", {}).get("synced")
+    digests = [node.metadata.cnncourse.synced for node in (first, second)]
+    if last in (None, digests[0]) or digests[0] == digests[1]:
+        return second  # only the text can have changed
+    if last == digests[1]:
+        return first
+    raise TwinError(
+        "a notebook or its text unchanged since the last sync",
+        "both changed",
+        where=notebook.name,
+        remedy="see both, then `python -m cnncourse sync --prefer text` (or notebook)",
+    )
 
 
 def _parameters(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parameter]:
