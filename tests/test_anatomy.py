@@ -64,9 +64,13 @@ figures.save(figure, "fig-half", caption="c", alt="a")
 # ## Sources
 '''
 
-ITEMS = [("num-half", "worked-number", "04_sizes"), ("eq-half", "equation/algorithm", "04_sizes"),
-         ("err-half", "erratum", "04_sizes"), ("fig-half", "figure", "04_sizes"), ("num-other", "worked-number", "05_other")]
-LEDGER = {id: {"id": id, "kind": kind, "statement": f"about {id}", "notebook": notebook} for id, kind, notebook in ITEMS}
+LEDGER = {id: {"id": id, "kind": kind, "statement": f"about {id}", "notebook": notebook} for id, kind, notebook in [
+    ("num-half", "worked-number", "04_sizes"),
+    ("eq-half", "equation/algorithm", "04_sizes"),
+    ("err-half", "erratum", "04_sizes"),
+    ("fig-half", "figure", "04_sizes"),
+    ("num-other", "worked-number", "05_other"),
+]}
 
 
 class Lesson:
@@ -164,7 +168,7 @@ LONG = "\n".join(f"x{number} = {number}" for number in range(31))
     ('figures.save(figure, "fig-half", caption="c", alt="a")\n',
      'figures.save(figure, "fig-half", caption="c", alt="a")\nfigures.save(figure, "fig-half", caption="c", alt="a")\n',
      "figure 'fig-half' is saved in cell 7 too"),
-    ('"ledger:err-half"', '"ledger:err-half", "not-drawn:fig-haf"', "no figure of this lesson; did you mean 'fig-half'?"),
+    ('"ledger:err-half"', '"ledger:err-half", "not-drawn:fig-haf"', "no figure of this lesson; did you mean 'fig-half"),
     ('# %%\ntotal', '# %% tags=["raises-exception"]\ntotal', "show a deliberate error with try and except"),
     ('# %%\ntotal', '# %% tags=["nbval-rtol=tight"]\ntotal', "'tight'"),
     ('# %%\ntotal', '# %% nbval={"rtl": 1}\ntotal', "did you mean 'rtol'"),
@@ -202,7 +206,7 @@ def stream(text, name="stdout"):
     (lambda content: content.cells[4].update(execution_count=9), "executed as number 9, not 4"),
     (lambda content: [cell.update(execution_count=None) for cell in content.cells if cell.cell_type == "code"],
      "no cell has been executed"),
-    (lambda content: content.cells[4].update(outputs=[]), "cell 5 (total = half(sizes[0]) * rate + seed): `print(...)`"),
+    (lambda content: content.cells[4].update(outputs=[]), "cell 5 (total = half(sizes[0]) * rate + seed): `print("),
     (lambda content: content.cells[5].update(outputs=[]), "`claims.check(...)` without a stored output"),
     (lambda content: content.cells[4].outputs.append(stream("/a.py:1: UserWarning: odd\n", "stderr")),
      "a warning or other text on stderr, '/a.py:1: UserWarning: odd'"),
