@@ -342,7 +342,7 @@ def _papermill(
     papermill_engines.register("cnncourse", Engine)
     raw = project.write(executed.with_suffix(".input.ipynb"), nbformat.writes(notebook))
     again = (
-        f"correct the cell, then `python -m cnncourse run {watch.lesson[:2]}`; the executed copy is {_near(executed)}"
+        f"correct the cell, then `python -m cnncourse run {watch.lesson[:2]}`; the executed copy is {near(executed)}"
     )
     bar = {"desc": watch.lesson, "file": sys.stderr, "leave": False, "dynamic_ncols": True} if watch.terminal else False
     try:
@@ -413,7 +413,7 @@ def _why(status: int | None) -> str:
     return f" (signal {name}: mostly the machine ran out of memory)" if name == "SIGKILL" else f" (signal {name})"
 
 
-def _near(path: Path) -> str:
+def near(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
