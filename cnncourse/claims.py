@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import math
+import operator
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,8 @@ from cnncourse import project
 from cnncourse.errors import ClaimError, ParameterError, ShapeError, nearest
 
 MIME = "application/vnd.cnncourse.claim+json"
-RELATIONS = ("==", "~", "<", "<=", ">", ">=", "in")
+ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+RELATIONS = ("==", "~", *ORDERS, "in")
 READINGS = ("interval", "mean", "every")
 # Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom: intervals of a mean of few seeds.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
@@ -101,7 +104,8 @@ def check(id: str, measured: object, relation: str, bound: object, *, tolerance:
         row shows the numbers as "not claimed here" and nothing is raised, so that a lesson runs with other parameters
         and a sentence of the notes that does not hold at our scale is shown as it is. Say in `note` when it holds.
     varies: the measured number differs between machines beyond rounding (a time, float32 training). It is printed,
-        and the comparison of lessons leaves it out: then the bound is the tolerance, so give it a margin.
+        and the comparison of lessons leaves it out: then the bound is the tolerance, so give it a margin and write
+        it as a number (compare two measured values by their ratio or difference).
 
     Raises `ClaimError` for a false claim, `ParameterError` for an unknown id (naming the nearest), relation or
     missing tolerance, `ShapeError` where an order relation meets several numbers without `seeds`.
@@ -183,13 +187,12 @@ def cited(notebook: Path) -> set[str]:
 
 def saved_figures(source: str) -> list[str]:
     """The ids given to ``figures.save(figure, "<id>", ...)`` in the source of a cell, as they are written there."""
-    try:
-        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    except SyntaxError:  # a cell of IPython's own commands
-        return []
-    calls = [call for call in calls if ast.unparse(call.func) == "figures.save"]
-    given = [(call.args[1:2] or [word.value for word in call.keywords if word.arg == "id"]) for call in calls]
-    return [node.value for nodes in given for node in nodes if isinstance(node, ast.Constant)]
+    return _written_ids(source, {"figures.save": 1})
+
+
+def made(source: str) -> list[str]:
+    """The ids given to ``claims.check("<id>", ...)`` and ``claims.quoted`` in the source of a cell."""
+    return _written_ids(source, {"claims.check": 0, "claims.quoted": 0})
 
 
 def report(notebooks: Iterable[Path]) -> str:
@@ -206,9 +209,9 @@ def report(notebooks: Iterable[Path]) -> str:
 
 
 def text_of(value: object) -> str:
-    """A value as a row prints it: floats with four significant digits, large integers with commas.
+    """A value as a row prints it: a float stays recognisable as one, large integers have commas.
 
-    >>> text_of(14455392), text_of(0.45659), text_of((36, 36, 3)), text_of(2.0)
+    >>> text_of(14455392), text_of(0.4566), text_of((36, 36, 3)), text_of(2.0)
     ('14,455,392', '0.4566', '(36, 36, 3)', '2.0')
     """
     if isinstance(value, list | tuple):
@@ -218,8 +221,22 @@ def text_of(value: object) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
-    text = f"{value:.4g}"
+    text = f"{value:.12g}"
     return text if re.search(r"[.en]", text) else f"{text}.0"
+
+
+def _written_ids(source: str, positions: dict[str, int]) -> list[str]:
+    """The literal ids in calls of these functions, given at these positions or by the keyword id."""
+    try:
+        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    except SyntaxError:  # a cell of IPython's own commands
+        return []
+    found = []
+    for call in calls:
+        at = positions.get(ast.unparse(call.func))
+        if at is not None:
+            found += call.args[at:at + 1] or [word.value for word in call.keywords if word.arg == "id"]
+    return [node.value for node in found if isinstance(node, ast.Constant)]
 
 
 def _check_bound(id: str, relation: str, bound: object, tolerance: float | None) -> None:
@@ -263,7 +280,8 @@ def _interval(runs: Sequence[float]) -> tuple[float, float]:
     mean = math.fsum(runs) / count
     deviation = math.sqrt(math.fsum((run - mean) ** 2 for run in runs) / (count - 1))
     half = _t95(count - 1) * deviation / math.sqrt(count)
-    return mean - half, mean + half
+    low, high = (0.0 if abs(end) < 1e-9 * half else end for end in (mean - half, mean + half))  # no rounding noise
+    return low, high
 
 
 def _t95(freedom: int) -> float:
@@ -285,7 +303,7 @@ def _satisfies(id: str, measured: object, relation: str, bound: object, toleranc
                          remedy="pass .min() or .max() of an array, or seeds= where there is one number for each seed")
     if relation == "in":
         return ends[0] <= value <= ends[1]
-    return {"<": value < ends, "<=": value <= ends, ">": value > ends, ">=": value >= ends}[relation]
+    return ORDERS[relation](value, ends)
 
 
 def _same(measured: object, bound: object) -> bool:
@@ -342,11 +360,17 @@ def _rounded(value: object, relation: str = "", bound: object = None) -> object:
     if relation in ("<", "<=") and 0 < value < 1e-6 and _is_number(limit) and value < limit:
         # The size of a rounding error says nothing and differs between processors: print what it stays under.
         return f"under {text_of(float(min(limit, 1e-6)))}"
+    if relation in ORDERS and _is_number(limit):
+        # As few digits as still show the relation: 0.99997 < 1 must not be printed as 1.0 < 1.
+        shortened = (float(f"{value:.{digits}g}") for digits in range(4, 17))
+        holds = ORDERS[relation]
+        return next((short for short in shortened if holds(short, limit) == holds(value, limit)), value)
     return float(f"{value:.4g}")
 
 
 def _bound_as_stored(bound: object) -> object:
-    return _plain(bound) if isinstance(_plain(bound), float) else _rounded(bound)
+    plain = _plain(bound)
+    return float(f"{plain:.6g}") if isinstance(plain, float) else _rounded(bound)
 
 
 def _place(id: str) -> str:
@@ -388,7 +412,7 @@ def _untrue(claim: Claim, measured: object, bound: object) -> ClaimError:
 
 def _report_row(data: dict, lesson: str) -> tuple[str, ...]:
     if data["verdict"] == "quoted":
-        return data["id"], str(data["measured"]), data.get("note", ""), "quoted", lesson
+        return data["id"], textwrap.shorten(data["measured"], 60), data.get("note", ""), "quoted", lesson
     fields = {name: value for name, value in data.items() if name in Claim.__dataclass_fields__}
     claim = Claim(**{"bound": None, **fields})
     return claim.id, claim.found(), claim.requirement(), claim.verdict, lesson

@@ -162,6 +162,7 @@ LONG = "\n".join(f"x{number} = {number}" for number in range(31))
     ("# # 04 Sizes", "# Sizes", "the first cell is no Markdown title"),
     ('"ledger:eq-half"', '"ledger:eq-halve"', "'ledger:eq-halve' names no item of the ledger; did you mean 'eq-half'?"),
     (', "ledger:eq-half"', "", "ledger item eq-half is not covered: about eq-half"),
+    ('claims.check("num-half"', 'claims.check("num-halve.2"', "claim 'num-halve.2' names no item of the ledger"),
     (' tags=["ledger:err-half"]', "", "ledger item err-half is not covered"),
     ('"fig-half"', '"fig-halves"', "figure 'fig-halves' names no item of the ledger; did you mean 'fig-half'?"),
     ('"fig-half"', '"num-other"', "figure fig-half is neither saved nor left out by a tag `not-drawn:fig-half`"),
@@ -195,6 +196,16 @@ def test_what_is_allowed_is_no_problem(lesson, old, new):
     if "flag" in new:
         lesson.replace("print(total)", "print(total, name, flag, pair, low)")
     assert lesson.problems() == []
+
+
+def test_a_lesson_that_was_never_run_has_only_that_problem(lesson):
+    def forget(content):
+        for cell in content.cells:
+            if cell.cell_type == "code":
+                cell.update(execution_count=None, outputs=[])
+
+    lesson.damage(forget)
+    assert lesson.problems() == ["no cell has been executed: run `python -m cnncourse store`"]
 
 
 def stream(text, name="stdout"):

@@ -160,9 +160,9 @@ def test_what_varies_with_the_machine_is_marked(capsys):
 
 
 @pytest.mark.parametrize("value, text", [
-    (760, "760"), (14455392, "14,455,392"), (-20000, "-20,000"), (0.456590, "0.4566"), (98.0, "98.0"),
+    (760, "760"), (14455392, "14,455,392"), (-20000, "-20,000"), (0.4566, "0.4566"), (98.0, "98.0"),
     (True, "True"),
-    (1.36405e9, "1.364e+09"), (math.inf, "inf"), (math.nan, "nan"), ((1,), "(1,)"),
+    (1.364e12, "1.364e+12"), (math.inf, "inf"), (math.nan, "nan"), ((1,), "(1,)"),
     ([3, 4.0], "(3, 4.0)"), (["a"], "('a',)"),
 ])
 def test_a_number_is_printed_readably_and_a_float_stays_a_float(value, text):
@@ -171,9 +171,29 @@ def test_a_number_is_printed_readably_and_a_float_stays_a_float(value, text):
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats(1e-3, 1e6), st.floats(-1e-12, 1e-12))
-def test_rounding_on_another_processor_almost_never_changes_the_printed_text(value, drift):
-    first, second = claims.text_of(value), claims.text_of(value * (1 + drift))
-    assert first == second or float(first) == pytest.approx(float(second), rel=1e-3)
+def test_rounding_on_another_processor_almost_never_changes_the_stored_number(value, drift):
+    first, second = claims._rounded(value), claims._rounded(value * (1 + drift))
+    assert len(claims.text_of(first).replace(".", "").lstrip("0")) <= 7
+    assert first == second or first == pytest.approx(second, rel=1e-3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-1, 1), st.integers(-12, 0), st.sampled_from(list(claims.ORDERS)))
+def test_the_printed_number_stands_in_the_printed_relation_to_its_bound(bound, exponent, relation):
+    value = bound + 10.0 ** exponent
+    shown = claims._rounded(value, relation, bound)
+    if not isinstance(shown, str):
+        assert claims.ORDERS[relation](shown, bound) == claims.ORDERS[relation](value, bound)
+
+
+@pytest.mark.parametrize("measured, relation, bound, row", [
+    (0.123456, "<", 1, "0.1235 < 1"),
+    (0.99997, "<", 1, "0.99997 < 1"),
+    (0.9999, "<", 0.99995, "0.9999 < 0.99995"),
+    (0.25, "<", 1 / 3, "0.25 < 0.333333"),
+])
+def test_a_measured_number_has_four_digits_or_as_many_as_show_the_relation(capsys, measured, relation, bound, row):
+    assert printed(capsys, measured, relation, bound) == f"{ID}: {row} | holds"
 
 
 def test_rounding_noise_is_printed_as_what_it_stays_under(capsys):

@@ -41,6 +41,8 @@ def stream(value, name="stdout"):
     ("between 0.1-0.5", "between 0.1001-0.5001"),
     ("1.5+2.5j", "1.501+2.501j"),
     ("99.9", "100.1"),
+    ("[1. 2.]", "[1.001 2.   ]"),
+    ("It is 0.5.", "It is 0.501."),
 ])
 def test_a_float_may_move_within_its_tolerance_and_not_without_one(stored, computed):
     assert compare_texts(stored, computed, WIDE) == []
@@ -54,6 +56,8 @@ def test_a_float_may_move_within_its_tolerance_and_not_without_one(stored, compu
     ("epoch 100", "epoch 101", "100 became 101: integers are compared exactly"),
     ("14,455,392", "14,455,393", "integers are compared exactly"),
     ("1000", "1000.1", "integers are compared exactly"),
+    ("after epoch 100.", "after epoch 101.", "integers are compared exactly"),
+    ("[ 100. 200.]", "[ 100. 201.]", "integers are compared exactly"),
     ("(64, 3, 32, 32)", "(64, 3, 32, 33)", "32 became 33"),
     ("(64, 3, 32, 32)", "(64, 3, 32)", "line 1 differs"),
     ("shape 3x3", "shape 3x4", "line 1 differs"),

@@ -277,6 +277,8 @@ def _ledger(notebook: Path, cells: list[Cell]) -> Iterator[str]:
             if kind == "not-drawn" and not (id in own and ledger[id]["kind"] == "figure"):
                 yield f"{cell}: tag {tag!r} names no figure of this lesson{_like(id, own)}"
     cited = claims.cited(notebook) | _left_out(cells)
+    if not any(cell.node.execution_count for cell in cells if cell.is_code):  # so far there is only the text to go by
+        cited |= {id.partition(".")[0] for cell in cells if cell.is_code for id in claims.made(cell.source)}
     yield from (f"ledger item {id} is not covered: {ledger[id]['statement']}" for id in own
                 if id not in cited and ledger[id]["kind"] != "figure")
 
@@ -284,9 +286,12 @@ def _ledger(notebook: Path, cells: list[Cell]) -> Iterator[str]:
 def _claims(code: list[Cell]) -> Iterator[str]:
     seen: dict[str, Cell] = {}
     for cell in code:
+        for id in claims.made(cell.source):
+            if id.partition(".")[0] not in project.ledger():
+                yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, project.ledger())}"
         for claim in (output.data[claims.MIME] for output in cell.outputs if claims.MIME in output.get("data", {})):
             id = claim["id"]
-            if id.partition(".")[0] not in project.ledger():
+            if id.partition(".")[0] not in project.ledger() and id not in claims.made(cell.source):
                 yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, project.ledger())}"
             if claim["verdict"] == "false":
                 yield f"{cell}: claim {id!r} is false in the stored output"

@@ -26,6 +26,7 @@ NUMBER = re.compile(
     r"|(?:\d{1,3}(?:,\d{3})+|\d+)(?:[eE][-+]?\d+)?(?!\w|\.\d|,\d{3}(?!\d))"
     r"|(?:nan|inf|NaN|Infinity)(?!\w))")
 INTEGER = re.compile(r"[-+]?[\d,]+")
+WHOLE = re.compile(r"[-+]?[\d,]+\.?")  # "5." is a float of numpy, or an integer at the end of a sentence
 SHOWN = 5  # numbers that a message lists before it counts the rest
 
 
@@ -198,7 +199,8 @@ def _moved(stored: str, computed: str, tolerance: Tolerance) -> str:
     if not (first.is_finite() and second.is_finite()):
         same = first.is_nan() and second.is_nan() or first == second
         return "" if same and not tolerance.strict else f"{stored} became {computed}"
-    if INTEGER.fullmatch(stored) or INTEGER.fullmatch(computed):
+    whole = WHOLE.fullmatch(stored) and WHOLE.fullmatch(computed)
+    if whole or INTEGER.fullmatch(stored) or INTEGER.fullmatch(computed):
         if first == second and not tolerance.strict:
             return ""
         return f"{stored} became {computed}: integers are compared exactly"
