@@ -87,10 +87,16 @@ def create(kind: type[nn.Module], name: str, options: dict, *, weights: object =
             raise ParameterError(f"{option}={value}, for which these weights were trained", options[option],
                                  where=f"{name}(weights={entry.name!r})",
                                  remedy=f"leave {option} out, then replace the layer you want to train anew")
+    drop = ()
+    if hasattr(kind, "published_options"):  # networks with auxiliary heads, trained with an option of their own
+        options, drop = kind.published_options(options)
     network = kind(**structure, **options)
     state = fetched(entry, progress)
     rename = getattr(kind, "current_keys", None)  # checkpoints older than today's names of layers
     network.load_state_dict(rename(state) if rename else state)
+    for part in drop:
+        delattr(network, part)
+        network.aux_logits = False
     return network
 
 

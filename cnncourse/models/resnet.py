@@ -280,7 +280,7 @@ def plain34(**options) -> ResNet:
 
 def resnet_cifar(depth: int = 20, *, residual: bool = True, num_classes: int = 10, in_channels: int = 3,
                  width: int = 16, shortcut: str = "A", batch_norm: bool = True,
-                 zero_init_residual: bool = False) -> ResNet:
+                 zero_init_residual: bool = False, block: type[BasicBlock] = BasicBlock) -> ResNet:
     """The CIFAR-10 network of `depth` = 6n + 2 layers: three stages of n blocks with 16, 32 and 64 channels.
 
     He et al. 2016, section 4.2. Input (3, 32, 32); smaller images work too.
@@ -296,6 +296,6 @@ def resnet_cifar(depth: int = 20, *, residual: bool = True, num_classes: int = 1
         below = depth - (depth - 2) % 6
         raise ParameterError("a depth of 6n + 2", depth, where="resnet_cifar(depth=...)",
                              remedy=f"take {below} or {below + 6}")
-    return ResNet(BasicBlock, 3 * ((depth - 2) // 6,), num_classes=num_classes, in_channels=in_channels, width=width,
+    return ResNet(block, 3 * ((depth - 2) // 6,), num_classes=num_classes, in_channels=in_channels, width=width,
                   image_size=32, residual=residual, shortcut=shortcut, batch_norm=batch_norm,
                   zero_init_residual=zero_init_residual)
