@@ -226,7 +226,7 @@ class Index:
             if record["lesson"] != lesson or (owner != lesson and owner in _slugs(())):
                 raise LessonError(
                     f"figures that belong to {lesson}",
-                    f"{id} of {max(record['lesson'], owner)}",
+                    f"{id} of {owner if record['lesson'] == lesson else record['lesson']}",
                     where=lesson,
                     remedy="choose another id, or move the item in notebooks/ledger.yaml to this lesson",
                 )
