@@ -3,6 +3,7 @@
 Each notebook runs once, in a pytest of its own; the tests read its report.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def run(folder, cells, *options, metadata=None, ini=""):
     (folder / "pytest.ini").write_text(f"[pytest]\n{ini}")
     words = ["-rA", "--color=no", "-p", "no:cacheprovider", *options, "04_planted.ipynb"]
     report = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=folder, capture_output=True, text=True,
-                            timeout=120, check=False).stdout
+                            env=os.environ | {"COLUMNS": "160"}, timeout=120, check=False).stdout
     failures = report.partition("= PASSES =")[0].partition("short test summary")[0]
     parts = re.split(r"^_+ .*::Cell (\d+) _+$", failures, flags=re.M)
     return report, dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
@@ -109,6 +110,12 @@ def test_a_malformed_tolerance_names_its_cell(planted):
     number = list(CELLS).index("malformed")
     assert f"malformed tolerance in cell {number}" in planted[1][number]
     assert "'tight'" in planted[1][number]
+
+
+def test_the_summary_says_in_one_line_what_happened(planted):
+    summary = planted[0].partition("short test summary")[2]
+    assert "cell 5: stdout, line 2: 0.50 became 0.51: moved by 0.01 (2 %)" in summary
+    assert "cell 16: ClaimError: expected < 1" in summary
 
 
 @pytest.fixture(scope="module")
