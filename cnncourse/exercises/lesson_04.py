@@ -1,4 +1,4 @@
-"""Exercises of lesson 04: convolution with dilation, a layer's sizes, receptive fields, and which filter fires where."""
+"""Exercises of lesson 04: convolution with dilation, sizes, receptive fields, and which filter fires where."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_conv2d(conv2d) -> str:
         ("one channel, a filter with a single tap in its corner (not flipped)", (1, 1, 4, 4), (1, 1, 2, 2), False, {}),
         ("three channels and two filters", (2, 3, 5, 6), (2, 3, 3, 2), False, {}),
         ("with a bias", (2, 3, 5, 6), (2, 3, 3, 2), True, {}),
-        ("with stride 2, where the windows do not fit evenly", (1, 2, 8, 7), (3, 2, 3, 3), True, {"stride": 2}),
+        ("with stride 2, where the windows do not fit evenly", (1, 2, 8, 10), (3, 2, 3, 3), True, {"stride": 2}),
         ("with padding 2", (1, 2, 5, 5), (3, 2, 3, 3), True, {"padding": 2}),
         ("with dilation 2", (1, 2, 9, 8), (3, 2, 3, 3), True, {"dilation": 2}),
         ("with stride 2, padding 1 and dilation 2", (2, 2, 9, 9), (3, 2, 3, 3), True,
@@ -42,7 +42,8 @@ def check_conv2d(conv2d) -> str:
         if "corner" in what:
             weight = np.array([[[[1.0, 0], [0, 0]]]])
         bias = bias if with_bias else None
-        expected = F.conv2d(*(None if array is None else torch.tensor(array) for array in (images, weight, bias)), **options)
+        tensors = [None if array is None else torch.tensor(array) for array in (images, weight, bias)]
+        expected = F.conv2d(*tensors, **options)
         _expect_same(conv2d(images, weight, bias, **options), expected.numpy(), what)
     return f"all {len(cases)} cases agree with torch, dilation included."
 
@@ -173,14 +174,15 @@ def solve_which_fires(image, filters):
     windows = np.lib.stride_tricks.sliding_window_view(image[0, 0], (7, 7))  # (58, 58, 7, 7)
     centred = windows - windows.mean((2, 3), keepdims=True)
     length = np.sqrt((centred**2).sum((2, 3)))
-    answers = np.einsum("ijrs,krs->kij", centred, zero_mean[:, 0]) / np.maximum(length, 1e-9)  # a faint match counts too
+    answers = np.einsum("ijrs,krs->kij", centred, zero_mean[:, 0])
+    answers = answers / np.maximum(length, 1e-9)  # a faint match counts as much as a bright one
     best = answers.reshape(len(filters), -1).argmax(1)
     return np.stack(np.unravel_index(best, answers.shape[1:]), axis=1)
 
 
 EXERCISES = [
     Exercise("04.1", "Convolution with dilation by im2col", (
-        "Start from im2col of the lesson: which slice of the padded image lies under tap (i, j) of all windows at once? "
+        "Start from im2col of the lesson: which slice of the padded image lies under tap (i, j) of all windows? "
         "With dilation it starts at row i * dilation.",
         "The slice is padded[:, :, top : top + stride * (rows - 1) + 1 : stride, ...]; gather them into an array "
         "(N, C, R, S, rows, places) and reshape it to (N, C R S, rows places).",
@@ -189,17 +191,19 @@ EXERCISES = [
     ), check_conv2d, solve_conv2d),
     Exercise("04.2", "Size, parameters and multiplications of a layer", (
         "The side is floor((N + 2P - F) / S) + 1; in Python // rounds down.",
-        "One filter has F * F * C weights and one bias. Each weight (not the bias) multiplies once at every output place.",
+        "One filter has F * F * C weights and one bias. "
+        "Each weight (not the bias) multiplies once at every output place.",
     ), check_layer, solve_layer),
     Exercise("04.3", "Receptive field of a real network", (
         "Go from the first layer to the last with two numbers, field = 1 and jump = 1.",
-        "Layers that have a kernel_size widen the field by dilation * (kernel_size - 1) * jump, and then multiply the jump "
-        "by their stride. torch keeps these as numbers or as pairs.",
+        "Layers that have a kernel_size widen the field by dilation * (kernel_size - 1) * jump, "
+        "and then multiply the jump by their stride. torch keeps these as numbers or as pairs.",
     ), check_receptive_field, solve_receptive_field),
     Exercise("04.4", "Which of eight filters fires where", (
         "Slide the filters as they are and look at where the largest answers lie: on the paper. Section 1 says why.",
-        "With zero-mean filters the paper is silent inside, but a bright edge may still beat a faint pattern, because the "
-        "answer grows with the contrast.",
-        "Divide each answer by the length of its window (after subtracting the window's mean): then only the shape counts.",
+        "With zero-mean filters the paper is silent inside, but a bright edge may still beat a faint pattern, "
+        "because the answer grows with the contrast.",
+        "Divide each answer by the length of its window (after subtracting the window's mean): "
+        "then only the shape counts.",
     ), check_which_fires, solve_which_fires),
 ]
