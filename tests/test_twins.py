@@ -208,6 +208,7 @@ def test_noise_of_editors_and_versions_is_dropped_and_does_not_count_as_a_differ
         notebook.metadata.language_info = {"name": "python", "version": "3.99.0"}
         notebook.metadata.widgets = {"state": {}}
         notebook.cells[3].metadata.update({"execution": {"x": "2026"}, "papermill": {"duration": 1}, "collapsed": True})
+        notebook.cells[0].metadata.tags = []
         for number, cell in enumerate(notebook.cells):
             cell.id = f"scribble{number}"
     assert twins.differences(lesson) == []

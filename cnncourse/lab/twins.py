@@ -137,7 +137,8 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     copy.nbformat, copy.nbformat_minor = 4, 5
     seen: dict[str, int] = defaultdict(int)
     for cell in copy.cells:
-        cell.metadata = nbformat.from_dict({name: cell.metadata[name] for name in KEPT if name in cell.metadata})
+        kept = {name: cell.metadata[name] for name in KEPT if cell.metadata.get(name)}  # papermill leaves empty tags
+        cell.metadata = nbformat.from_dict(kept)
         seen[cell.source] += 1
         cell.id = hashlib.sha256(f"{cell.cell_type} {seen[cell.source]} {cell.source}".encode()).hexdigest()[:8]
     return copy
