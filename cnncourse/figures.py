@@ -65,6 +65,8 @@ STYLE = {
     "figure.figsize": (WIDTH, 4.0),
     "figure.dpi": 96,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.08,  # inches: nothing touches the edge of the slide
+    "figure.constrained_layout.w_pad": 0.08,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
