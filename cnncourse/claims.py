@@ -122,17 +122,17 @@ def check(id: str, measured: object, relation: str, bound: object, *, tolerance:
     interval = None
     if runs is None:
         numbers = [measured]
-        shown = _rounded(measured, relation, bound)
+        shown = _shown(measured, relation, bound, tolerance)
     else:
         mean = math.fsum(runs) / len(runs)
         ends = _interval(runs) if len(runs) > 1 else (mean, mean)
         numbers = {"interval": ends, "mean": [mean], "every": runs}[on]
-        shown = _rounded(mean, relation, bound)
+        shown = _shown(mean, relation, bound, tolerance)
         spread = (min(runs), max(runs)) if on == "every" else ends
-        interval = tuple(_rounded(float(end), relation, bound) for end in spread) if len(runs) > 1 else None
+        interval = tuple(_shown(float(end), relation, bound, tolerance) for end in spread) if len(runs) > 1 else None
     holds = all(_satisfies(id, number, relation, bound, tolerance) for number in numbers)
     claim = Claim(id=id, verdict="holds" if holds else "false" if given else "not claimed here", measured=shown,
-                  relation=relation, bound=_bound_as_stored(bound), tolerance=tolerance, interval=interval,
+                  relation=relation, bound=_rounded(bound), tolerance=tolerance, interval=interval,
                   seeds=_number_of(seeds), on=on if interval else "", unit=unit, note=note, varies=varies)
     _show(claim)
     if claim.verdict == "false":
@@ -214,6 +214,8 @@ def text_of(value: object) -> str:
     >>> text_of(14455392), text_of(0.4566), text_of((36, 36, 3)), text_of(2.0)
     ('14,455,392', '0.4566', '(36, 36, 3)', '2.0')
     """
+    if value == 0 and isinstance(value, float):
+        return "0.0"  # also for -0.0
     if isinstance(value, list | tuple):
         inner = ", ".join(text_of(element) if not isinstance(element, str) else repr(element) for element in value)
         return f"({inner},)" if len(value) == 1 else f"({inner})"
@@ -221,6 +223,9 @@ def text_of(value: object) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if 1e6 <= abs(value) < math.inf:
+        mantissa, exponent = f"{value:.11e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
     text = f"{value:.12g}"
     return text if re.search(r"[.en]", text) else f"{text}.0"
 
@@ -301,9 +306,7 @@ def _satisfies(id: str, measured: object, relation: str, bound: object, toleranc
         raise ShapeError(f"one number on each side of {relation!r}",
                          f"{text_of(_rounded(measured))} and {text_of(_rounded(bound))}", where=_place(id),
                          remedy="pass .min() or .max() of an array, or seeds= where there is one number for each seed")
-    if relation == "in":
-        return ends[0] <= value <= ends[1]
-    return ORDERS[relation](value, ends)
+    return _holds(value, relation, ends, tolerance)
 
 
 def _same(measured: object, bound: object) -> bool:
@@ -346,31 +349,47 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
 
 
-def _rounded(value: object, relation: str = "", bound: object = None) -> object:
-    """As printed and stored: four significant digits, rounding noise named as such, large arrays by their shape."""
+def _rounded(value: object, digits: int = 6) -> object:
+    """As printed and stored: floats with so many significant digits, large arrays by their shape."""
     value = _as_numpy(value)
     if isinstance(value, np.ndarray) and value.size > 8:
         return f"array {text_of(value.shape)}"
     value = _plain(value)
     if isinstance(value, list):
-        return f"{len(value)} values" if len(value) > 8 else [_rounded(element) for element in value]
-    if not isinstance(value, float):
+        return f"{len(value)} values" if len(value) > 8 else [_rounded(element, digits) for element in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+def _shown(measured: object, relation: str, bound: object, tolerance: float | None) -> object:
+    """A measured value as printed and stored: four significant digits, or as many as still show the relation.
+
+    Four digits survive rounding on another processor; but 0.99997 < 1 must not be printed as 1.0 < 1.
+    """
+    if relation == "==":
+        return _rounded(measured)  # what is equal to the last bit has nothing to lose
+    value, limit = _rounded(measured, 17), _plain(bound)
+    if isinstance(value, list):
+        limits = limit if isinstance(limit, list) and len(limit) == len(value) else [limit] * len(value)
+        return [_shown(element, relation, end, tolerance) for element, end in zip(value, limits, strict=True)]
+    if not isinstance(value, float) or not math.isfinite(value):
         return value
-    limit = _plain(bound)
-    if relation in ("<", "<=") and 0 < value < 1e-6 and _is_number(limit) and value < limit:
-        # The size of a rounding error says nothing and differs between processors: print what it stays under.
-        return f"under {text_of(float(min(limit, 1e-6)))}"
-    if relation in ORDERS and _is_number(limit):
-        # As few digits as still show the relation: 0.99997 < 1 must not be printed as 1.0 < 1.
+    if relation in ("<", "<=") and _is_number(limit) and 0 < value < min(limit, 1e-6):
+        return f"under {text_of(float(min(limit, 1e-6)))}"  # the size of a rounding error says nothing
+    if relation == "~":
+        value = round(value, 1 - math.floor(math.log10(tolerance))) + 0.0  # nothing below a tenth of the tolerance
+    try:
+        truth = _holds(value, relation, limit, tolerance)
         shortened = (float(f"{value:.{digits}g}") for digits in range(4, 17))
-        holds = ORDERS[relation]
-        return next((short for short in shortened if holds(short, limit) == holds(value, limit)), value)
-    return float(f"{value:.4g}")
+        told = _rounded(limit)
+        return next((short for short in shortened if _holds(short, relation, told, tolerance) == truth), value)
+    except TypeError:  # a bound that is no number: `_satisfies` says so
+        return value
 
 
-def _bound_as_stored(bound: object) -> object:
-    plain = _plain(bound)
-    return float(f"{plain:.6g}") if isinstance(plain, float) else _rounded(bound)
+def _holds(value: float, relation: str, bound: object, tolerance: float | None) -> bool:
+    if relation == "in":
+        return bound[0] <= value <= bound[1]
+    return abs(value - bound) <= tolerance if relation == "~" else ORDERS[relation](value, bound)
 
 
 def _place(id: str) -> str:
@@ -412,7 +431,8 @@ def _untrue(claim: Claim, measured: object, bound: object) -> ClaimError:
 
 def _report_row(data: dict, lesson: str) -> tuple[str, ...]:
     if data["verdict"] == "quoted":
-        return data["id"], textwrap.shorten(data["measured"], 60), data.get("note", ""), "quoted", lesson
+        statement = textwrap.shorten(data["measured"], 44, placeholder=" ...")
+        return data["id"], statement, data.get("note", ""), "quoted", lesson
     fields = {name: value for name, value in data.items() if name in Claim.__dataclass_fields__}
     claim = Claim(**{"bound": None, **fields})
     return claim.id, claim.found(), claim.requirement(), claim.verdict, lesson
@@ -440,5 +460,5 @@ def _coverage(notebooks: Sequence[Path]) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [min(max(len(row[column]) for row in rows), 60) for column in range(len(rows[0]))]
+    widths = [min(max(len(row[column]) for row in rows), 44) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
