@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from cnncourse.errors import CourseError, ParameterError
+from cnncourse.errors import CourseError, MachineError, ParameterError
 
 
 def main(words: list[str] | None = None) -> int:
@@ -27,6 +27,15 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        files = MachineError(
+            "files that can be read and written",
+            error.strerror or error,
+            where=error.filename or "a file of the course",
+            remedy="make room on the disk and the folder writable; python -m cnncourse doctor looks at both",
+        )
+        print(f"{type(files).__name__}: {files}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; nothing is left running", file=sys.stderr)
         return 130

@@ -269,3 +269,13 @@ def test_the_command_tells_errors_without_a_traceback(course, capsys):
         command.main(["runn"])
     assert command.main(["run", "14", "--list"]) == 0
     assert "epochs: int = 4  # passes over the images" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_told_without_a_traceback(course, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "/some/file")
+
+    monkeypatch.setattr(execute, "run", full)
+    assert command.main(["run", "14"]) == 1
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and "/some/file" in said and "make room" in said

@@ -113,7 +113,8 @@ def check(lessons: Iterable[str] = (), *, jobs: int = 1) -> int:
         if not list(lessons):
             gone = [(id, entry["lesson"]) for id, entry in index.entries.items() if entry["lesson"] not in slugs]
             different += [f"{id}: published, but its lesson {lesson} is gone" for id, lesson in gone]
-    print(f"{compared} published figures compared with new ones: " + ("no difference" if not different else ""))
+    found = f"{len(different)} differences:" if different else "no difference"
+    print(f"{compared} published figures compared with new ones: {found}")
     print("\n".join(f"  {line}" for line in different))
     return int(bool(different))
 
