@@ -170,15 +170,14 @@ def known_id(id: str) -> str:
 
 def stored(notebook: Path) -> list[dict]:
     """The claims in the stored outputs of a notebook, as the dictionaries that `check` and `quoted` stored."""
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    outputs = [output for cell in _cells(notebook) for output in cell.get("outputs", [])]
     return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
 
 
 def cited(notebook: Path) -> set[str]:
     """The ledger ids that a notebook covers: cell tags ``ledger:<id>``, stored claims, and figures it saves."""
     ids = {claim["id"].partition(".")[0] for claim in stored(notebook)}
-    for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]:
+    for cell in _cells(notebook):
         ids |= {tag[7:] for tag in cell["metadata"].get("tags", []) if tag.startswith("ledger:")}
         if cell["cell_type"] == "code":
             ids |= {id.partition(".")[0] for id in saved_figures("".join(cell["source"]))}
@@ -228,6 +227,10 @@ def text_of(value: object) -> str:
         return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
     text = f"{value:.12g}"
     return text if re.search(r"[.en]", text) else f"{text}.0"
+
+
+def _cells(notebook: Path) -> list[dict]:
+    return json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
 
 
 def _written_ids(source: str, positions: dict[str, int]) -> list[str]:
@@ -397,10 +400,11 @@ def _place(id: str) -> str:
 
 
 def _storable(value: object) -> object:
-    """JSON has no nan and no infinity: they are stored as words."""
+    """JSON has no nan, no infinity and no types of torch: they are stored as words."""
     if isinstance(value, list | tuple):
         return [_storable(element) for element in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    known = value is None or isinstance(value, str | int) or isinstance(value, float) and math.isfinite(value)
+    return value if known else str(value)
 
 
 def _count(seeds: int) -> str:
@@ -440,6 +444,7 @@ def _report_row(data: dict, lesson: str) -> tuple[str, ...]:
 
 def _coverage(notebooks: Sequence[Path]) -> list[str]:
     covered = {path.name[:2]: cited(path) for path in notebooks}
+    ran = {path.name[:2]: any(cell.get("execution_count") for cell in _cells(path)) for path in notebooks}
     items: dict[str, list[str]] = {}
     for id, item in project.ledger().items():
         items.setdefault(item["notebook"][:2], []).append(id)
@@ -449,7 +454,8 @@ def _coverage(notebooks: Sequence[Path]) -> list[str]:
     for lesson in sorted(covered):
         ids = items.get(lesson, [])
         missing = [id for id in ids if id not in covered[lesson]]
-        lines.append(f"  {lesson}  {len(ids) - len(missing)} of {len(ids)}")
+        never = "" if ran[lesson] else " (never run: its claims are not counted)"
+        lines.append(f"  {lesson}  {len(ids) - len(missing)} of {len(ids)}{never}")
         lines += [f"      not covered: {id}" for id in missing]
     if waiting:
         open_items = sum(id not in anywhere for lesson in waiting for id in items[lesson])

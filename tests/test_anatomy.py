@@ -267,6 +267,12 @@ def test_a_preset_names_parameters_of_the_lesson_with_their_types(lesson, preset
     assert lesson.problems() == ([says] if says else [])
 
 
+@pytest.mark.parametrize("preset", ["{", "[1]", '{"04": 3}'])
+def test_a_preset_file_that_is_no_table_is_named(lesson, preset):
+    lesson.preset(preset)
+    assert "presets/full.yaml is no table" in "".join(lesson.problems())
+
+
 def test_a_missing_text_notebook_or_a_broken_notebook_is_one_problem(lesson):
     twins.twin(lesson.notebook).unlink()
     assert lesson.problems() == ["text twin: there is no text text/04_sizes.py"]

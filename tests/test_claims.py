@@ -293,6 +293,18 @@ def test_the_report_shows_every_stored_claim_and_what_the_ledger_still_wants(tmp
     assert claims.report([path]) == text
 
 
+def test_the_report_says_of_a_lesson_that_was_never_run_that_its_claims_do_not_count(tmp_path):
+    cell = code('claims.check("num-conv-params-760", 760, "==", 760)') | {"execution_count": None}
+    text = claims.report([notebook(tmp_path / "04_convolution-arithmetic.ipynb", cell)])
+    assert "04  0 of 40 (never run: its claims are not counted)" in text
+
+
+def test_types_and_complex_numbers_are_compared_and_stored_as_words():
+    claims.check(ID, torch.ones(1).double().dtype, "==", torch.float64)
+    claims.check(f"{ID}.2", 1 + 2j, "==", 1 + 2j)
+    assert [claim.data()["measured"] for claim in claims.collected()] == ["torch.float64", "(1+2j)"]
+
+
 def test_the_report_of_no_lessons_says_that_nothing_is_written():
     text = claims.report([])
     assert "0 claims: none" in text

@@ -218,6 +218,14 @@ def test_noise_of_editors_and_versions_is_dropped_and_does_not_count_as_a_differ
     assert twins.twin(lesson).read_text() == TEXT
 
 
+def test_a_picture_pasted_into_a_text_cell_stays_in_the_notebook(lesson):
+    with edited(lesson) as notebook:
+        notebook.cells[0].attachments = {"a.png": {"image/png": "AAAA"}}
+        notebook.cells[3].source = "print(double(4))"
+    sync(lesson)
+    assert nbformat.read(lesson, as_version=4).cells[0].attachments == {"a.png": {"image/png": "AAAA"}}
+
+
 def test_notebook_wide_tolerances_are_kept_on_both_sides(lesson):
     with edited(lesson) as notebook:
         notebook.metadata.nbval = {"rtol": 1e-6}

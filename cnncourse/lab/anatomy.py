@@ -168,7 +168,12 @@ def _fits(parameter: execute.Parameter, value: object) -> bool:
 
 def _presets(notebook: Path, known: dict[str, execute.Parameter]) -> Iterator[str]:
     for path in sorted((notebook.parent / "presets").glob("*.yaml")):
-        values = (yaml.safe_load(path.read_text()) or {}).get(notebook.name[:2]) or {}
+        try:
+            preset = yaml.safe_load(path.read_text()) or {}
+            values = dict(preset.get(notebook.name[:2]) or {})
+        except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+            yield f"presets/{path.name} is no table of lessons with their parameters: {' '.join(str(error).split())}"
+            continue
         for name, value in values.items():
             if name not in known:
                 yield f"presets/{path.name}: lesson {notebook.name[:2]} has no parameter {name}"

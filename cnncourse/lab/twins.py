@@ -197,14 +197,15 @@ def _write_notebook(path: Path, sources: NotebookNode, outputs: NotebookNode | N
     result = in_step(sources)
     done: dict[str, list[NotebookNode]] = defaultdict(list)
     for cell in outputs.cells if outputs else ():
-        if cell.cell_type == "code":
-            done[cell.source].append(cell)
+        done[cell.source].append(cell)
     kept, cells = 0, [cell for cell in result.cells if cell.cell_type == "code"]
-    for cell in cells:
-        if done[cell.source]:
-            before = done[cell.source].pop(0)
-            cell.outputs, cell.execution_count = before.outputs, before.execution_count
-            kept += 1
+    for cell in result.cells:
+        before = done[cell.source].pop(0) if done[cell.source] else None
+        if before and before.cell_type == cell.cell_type:
+            for name in ("outputs", "execution_count", "attachments"):  # what a text cannot hold
+                if name in before:
+                    cell[name] = before[name]
+            kept += cell.cell_type == "code"
     nbformat.validate(result)
     content = nbformat.writes(result) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") == content:
