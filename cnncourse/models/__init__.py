@@ -14,6 +14,7 @@ names and outputs are torchvision's, and `weights="IMAGENET1K_V1"` loads its off
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 
 from torch import nn
@@ -81,7 +82,15 @@ def build(name: str, **options) -> nn.Module:
 
     Raises `ParameterError` for a name or an option that does not exist, with the nearest that does.
     """
-    return _entry(name)[0](**options)
+    function = _entry(name)[0]
+    parameters = inspect.signature(function).parameters
+    if "options" not in parameters:  # a function that passes all options on checks them itself
+        known = [option for option in parameters if option not in getattr(function, "keywords", {})]
+        for option in options:
+            if option not in known:
+                raise ParameterError(f"an option of {name}: {', '.join(known)}", option,
+                                     where=f"build({name!r}, {option}=...)", remedy=nearest(option, known))
+    return function(**options)
 
 
 def input_shape(name: str) -> tuple[int, int, int]:

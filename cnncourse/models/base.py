@@ -41,7 +41,8 @@ def scaled(channels: int, width: int, paper: int, *, multiple: int = 1) -> int:
 def check_images(network: nn.Module, images: torch.Tensor) -> None:
     """Raise a `ShapeError` unless `images` is (N, network.in_channels, H, W), large enough, and of a float dtype.
 
-    `network.smallest` is the smallest side in pixels that reaches the last layer.
+    `network.smallest` is the smallest side in pixels that reaches the last layer; a network whose linear layers fit
+    one size only has it as `network.side`.
     """
     if isinstance(images, torch.fx.Proxy):  # a symbolic trace has no shapes to check
         return
@@ -54,10 +55,15 @@ def check_images(network: nn.Module, images: torch.Tensor) -> None:
     if images.shape[1] != channels:
         raise ShapeError(f"{channels} input channels, as the network was built", f"{got[1]} in shape {got}",
                          where=f"{name}.forward", remedy=f"build the network with in_channels={got[1]}")
+    side = getattr(network, "side", None)
+    if side is not None and got[2:] != (side, side):
+        raise ShapeError(f"images of {side} x {side} pixels, for which the linear layers were built",
+                         f"{got[2]} x {got[3]}", where=f"{name}.forward",
+                         remedy=f"resize the images to {side}, or build the network for them where it has image_size=")
     if min(got[2:]) < least:
         raise ShapeError(f"images of at least {least} x {least} pixels", f"{got[2]} x {got[3]}",
                          where=f"{name}.forward",
-                         remedy=f"enlarge the images to {least}, or build a network for small images (image_size=)")
+                         remedy=f"enlarge the images to {least}, or build the network with image_size={min(got[2:])}")
     if not images.is_floating_point():
         raise ShapeError("images of a float dtype", images.dtype, where=f"{name}.forward",
                          remedy="divide by 255: images.float() / 255")

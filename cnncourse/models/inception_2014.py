@@ -133,7 +133,7 @@ class GoogLeNet2014(nn.Module):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
-        self.in_channels, self.smallest, self.aux_logits = in_channels, 1, aux_logits
+        self.in_channels, self.smallest, self.aux_logits = in_channels, 4 if small else 31, aux_logits
         kernel, stride = (3, 1) if small else (7, 2)
 
         def n(maps: int) -> int:
@@ -254,7 +254,7 @@ class GoogLeNet(nn.Module):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
-        self.in_channels, self.smallest = in_channels, 1 if small else 15
+        self.in_channels, self.smallest = in_channels, 2 if small else 15
         self.aux_logits, self.transform_input = aux_logits, transform_input
         kernel, stride = (3, 1) if small else (7, 2)
 

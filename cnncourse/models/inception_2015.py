@@ -271,7 +271,7 @@ class Inception3(nn.Module):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
-        self.in_channels, self.smallest = in_channels, 1 if small else 75
+        self.in_channels, self.small = in_channels, small
         self.aux_logits, self.transform_input = aux_logits, transform_input
         pad = int(small)  # the paper's stem and reductions cut a border off; small images have none to spare
 
@@ -309,6 +309,12 @@ class Inception3(nn.Module):
                 nn.init.trunc_normal_(module.conv.weight, std=getattr(module, "stddev", 0.1), a=-2, b=2)
             elif isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=getattr(module, "stddev", 0.1), a=-2, b=2)
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side of an image; while training the auxiliary head needs a map of 17 x 17."""
+        heads = self.training and self.aux_logits
+        return 1 if self.small else 299 if heads else 75
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InceptionOutputs:
         check_images(self, images)

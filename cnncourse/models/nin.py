@@ -58,7 +58,7 @@ class NiN(nn.Module):
                 layers.append(nn.Dropout(dropout))
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.smallest = 11 if blocks is IMAGENET and not small else 1
+        self.smallest = 4 if blocks is CIFAR else 8 if small else 39
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -287,7 +287,8 @@ def resnet_cifar(depth: int = 20, *, residual: bool = True, num_classes: int = 1
     Parameters: 20: 269,722; 32: 464,154; 44: 658,586; 56: 853,018; 110: 1,727,962; 1202: 19,421,274;
     exactly as many in the plain twin (`residual=False`), because shortcuts of option A have none.
     Multiply-adds: 20: 40,551,040; 56: 125,485,696; 110: 252,887,680.
-    `batch_norm=False` gives convolutions with biases and no normalisation. Lesson 14.
+    `batch_norm=False` gives convolutions with biases and no normalisation.
+    Special: a plain twin with the same parameters, in which only the additions are missing. Lesson 14.
 
     >>> resnet_cifar(20)(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 10])

@@ -55,7 +55,7 @@ class SqueezeNet(nn.Module):
         paper, kernel = {"1_0": (96, 7), "1_1": (64, 3)}[version]
         width = paper if width is None else whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
-        self.in_channels, self.smallest = in_channels, 1 if small else {"1_0": 21, "1_1": 17}[version]
+        self.in_channels, self.smallest = in_channels, 8 if small else {"1_0": 21, "1_1": 17}[version]
         first = (3, 1, 1) if small else (kernel, 2, 0)  # kernel, stride, padding
         layers, channels = [nn.Conv2d(in_channels, width, *first), nn.ReLU()], width
         for word in FIRES[version].split():

@@ -96,7 +96,7 @@ class OverFeat(nn.Module):
         paper = {"fast": 231, "accurate": 221}[model]
         side = paper if image_size is None else whole(image_size, "image_size", least=2)
         small = side <= 64
-        self.in_channels, self.smallest = in_channels, side
+        self.in_channels = in_channels
         layers, channels = [], in_channels
         for maps, kernel, stride, padding, window in OVERFEAT[model]:
             kernel, stride, padding = (min(kernel, 5), 1, min(kernel, 5) // 2) if small else (kernel, stride, padding)
@@ -106,6 +106,7 @@ class OverFeat(nn.Module):
                 layers.append(nn.MaxPool2d(window))
                 side //= window
         self.features = nn.Sequential(*layers)
+        self.smallest = smallest_input(layers, side)
         hidden = [scaled(n, width, 96) for n in ((3072, 4096) if model == "fast" else (4096, 4096))]
         self.classifier = nn.Sequential(
             nn.Conv2d(channels, hidden[0], side), nn.ReLU(), nn.Dropout(dropout),
@@ -125,6 +126,16 @@ class OverFeat(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.maps(images).amax(dim=(2, 3))
+
+
+def smallest_input(layers: list[nn.Module], side: int) -> int:
+    """The smallest side of an image that these layers turn into a map of `side`."""
+    for layer in reversed(layers):
+        if isinstance(layer, nn.Conv2d):
+            side = (side - 1) * layer.stride[0] + layer.kernel_size[0] - 2 * layer.padding[0]
+        elif isinstance(layer, nn.MaxPool2d):
+            side *= layer.kernel_size
+    return side
 
 
 def zfnet(**options) -> ZFNet:
