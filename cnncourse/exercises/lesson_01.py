@@ -1,0 +1,157 @@
+"""Exercises of lesson 01: the bytes of a careless distance, another distance, folds of one, a distance that moves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnncourse.exercises import Exercise, Wrong
+
+
+def check_bytes(answer) -> str:
+    expected = 10_000 * 60_000 * 784 * 8
+    if answer == expected // 8:
+        raise Wrong("that is the number of differences; each is a float64 of 8 bytes")
+    if answer in (10_000 * 60_000 * 8, 10_000 * 60_000):
+        raise Wrong("that is the table of distances, after the sum; before it there is a number for each of 784 pixels too")
+    if answer != expected:
+        raise Wrong(f"got {answer}; multiply the lengths of the three axes of test[:, None] - train, then the bytes of a number")
+    return "3.8 TB. The matrix product of l2_no_loop needs the table alone, 4.8 GB, and pieces of it less."
+
+
+def solve_bytes():
+    return 10_000 * 60_000 * 784 * 8
+
+
+def check_cosine_distances(cosine_distances) -> str:
+    generator = np.random.default_rng(0)
+    test, train = generator.normal(size=(5, 7)), generator.normal(size=(6, 7))
+    expected = np.array([[1 - a @ b / np.sqrt((a @ a) * (b @ b)) for b in train] for a in test])
+    _expect(cosine_distances(test, train), expected, "5 random test rows against 6 training rows", hints=(
+        (1 - expected, "this is the similarity; the distance is 1 minus it"),
+        (1 - test @ train.T, "divide by the lengths of both rows"),
+        (expected.T, "rows and columns are exchanged: test pictures are the rows"),
+    ))
+    darker = np.asarray(cosine_distances(test / 4, train))
+    if not np.allclose(darker, expected):
+        raise Wrong("a row of test divided by 4 changes its distances; divide by the length of each row of test as well")
+    return "and a quarter as bright makes no difference to it. To 60 brighter all over it is not indifferent: why?"
+
+
+def solve_cosine_distances(test, train):
+    def unit(rows):
+        return rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+    return 1 - unit(test) @ unit(train).T
+
+
+def check_leave_one_out(leave_one_out) -> str:
+    generator = np.random.default_rng(0)
+    points, labels = generator.normal(size=(60, 2)), generator.integers(0, 3, 60)
+    points[labels == 1] += 1.5
+    distances = np.sqrt(((points[:, None] - points) ** 2).sum(-1))
+    before = distances.copy()
+    for k in (1, 4, 7):
+        expected = _leave_one_out_with_loops(distances, labels, k)
+        answer = leave_one_out(distances, labels, k)
+        if k == 1 and answer == 1:
+            raise Wrong("1.0 for k = 1: each picture is its own nearest neighbour. What distance keeps it out?")
+        if not np.isscalar(answer) and np.ndim(answer):
+            raise Wrong(f"expected one number, got an array of shape {np.shape(answer)}: average over the pictures")
+        if not np.isclose(answer, expected):
+            raise Wrong(f"60 random points, k = {k}: expected {expected:.4f}, got {answer:.4f}")
+        if not np.array_equal(distances, before):
+            raise Wrong("the answer is right, but the caller's distances were changed: work on a copy")
+    return "as many folds as pictures, for the price of one table."
+
+
+def _leave_one_out_with_loops(distances, labels, k) -> float:
+    right = 0
+    for i in range(len(labels)):
+        others = np.delete(np.arange(len(labels)), i)
+        votes = labels[others[np.argsort(distances[i, others], kind="stable")[:k]]]
+        right += np.bincount(votes).argmax() == labels[i]
+    return right / len(labels)
+
+
+def solve_leave_one_out(distances, labels, k):
+    distances = distances.copy()
+    np.fill_diagonal(distances, np.inf)  # nobody votes for himself
+    votes = labels[np.argsort(distances, axis=1, kind="stable")[:, :k]]
+    classes = np.unique(labels)
+    found = classes[(votes[:, :, None] == classes).sum(axis=1).argmax(axis=1)]
+    return (found == labels).mean()
+
+
+def check_shifted_distances(shifted_distances) -> str:
+    generator = np.random.default_rng(0)
+    test, train = (generator.integers(0, 256, (count, 5, 4)).astype(float) for count in (3, 4))
+    for reach in (0, 1, 2):
+        expected, wrapped = (_shifted_with_loops(test, train, reach, wrap) for wrap in (False, True))
+        _expect(shifted_distances(test, train, reach), expected, f"3 test and 4 training pictures of 5 x 4, reach {reach}", hints=(
+            (wrapped, "pixels that leave on one side come back on the other (np.roll does that); black should come in"),
+            (_shifted_with_loops(train, test, reach, False).T, "the training pictures were moved; move the test pictures"),
+            (_shifted_with_loops(test, train, reach, False, np.max), "this is the largest distance over the places, not the smallest"),
+            (_shifted_with_loops(test, train, reach, False, np.mean), "this is the mean over the places, not the smallest"),
+            (_shifted_with_loops(test, train, reach, False, straight=True), "diagonal moves are missing: x and y together"),
+        ))
+    return "the distance now forgives moving. Its price: (2 reach + 1)² tables for each question, and a wider net for wrong neighbours."
+
+
+def _shifted_with_loops(test, train, reach, wrap, choose=np.min, straight=False) -> np.ndarray:
+    _, height, width = test.shape
+    tables = []
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            if straight and dx and dy:
+                continue
+            moved = np.roll(test, (dy, dx), axis=(1, 2))
+            if not wrap:
+                y, x = np.mgrid[:height, :width]
+                moved = moved * ((y - dy >= 0) & (y - dy < height) & (x - dx >= 0) & (x - dx < width))
+            tables.append(np.sqrt(((moved[:, None] - train) ** 2).sum((2, 3))))
+    return choose(tables, axis=0)
+
+
+def solve_shifted_distances(test, train, reach):
+    _, height, width = test.shape
+    padded = np.pad(test, ((0, 0), (reach, reach), (reach, reach)))  # black comes in
+    rows = train.reshape(len(train), -1)
+    smallest = np.full((len(test), len(train)), np.inf)
+    for y in range(2 * reach + 1):
+        for x in range(2 * reach + 1):
+            moved = padded[:, y:y + height, x:x + width].reshape(len(test), -1)
+            squares = (moved**2).sum(1)[:, None] - 2 * moved @ rows.T + (rows**2).sum(1)
+            smallest = np.minimum(smallest, np.sqrt(np.maximum(squares, 0)))
+    return smallest
+
+
+def _expect(answer: object, expected: np.ndarray, what: str, hints: tuple = ()) -> None:
+    answer = np.asarray(answer)
+    for wrong, sentence in hints:
+        if answer.shape == wrong.shape and np.allclose(answer, wrong) and not np.allclose(wrong, expected.reshape(wrong.shape)):
+            raise Wrong(sentence)
+    if answer.shape != expected.shape:
+        raise Wrong(f"{what}: expected shape {expected.shape}, got {answer.shape}")
+    if not np.allclose(answer, expected):
+        worst = np.unravel_index(np.abs(answer - expected).argmax(), expected.shape)
+        raise Wrong(f"{what}: entry {tuple(map(int, worst))} is {answer[worst]:.4g}, expected {expected[worst]:.4g}")
+
+
+EXERCISES = [
+    Exercise("01.1", "What a careless distance costs", (
+        "test[:, None] has shape (10000, 1, 784) and train (60000, 784). Which shape has their difference?",
+        "Multiply its three lengths, and the 8 bytes of a float64.",
+    ), check_bytes, solve_bytes, returns_answer=True),
+    Exercise("01.2", "Cosine distance", (
+        "Which rows have length 1 already? For them the distance is 1 - test @ train.T.",
+        "Divide each row by its length: rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)).",
+    ), check_cosine_distances, solve_cosine_distances),
+    Exercise("01.3", "Leave one out", (
+        "The nearest neighbour of a picture among all pictures is the picture itself, at distance 0.",
+        "Give it an infinite distance from itself: np.fill_diagonal on a copy of the table. Then call predict_knn.",
+    ), check_leave_one_out, solve_leave_one_out),
+    Exercise("01.4", "A distance that forgives moving", (
+        "Start with a table of infinite distances, and take np.minimum with the table of each place.",
+        "Pad test with `reach` black pixels on each side; every window [y:y + H, x:x + W] of it is one place.",
+        "Flatten the windows to rows and call l2_no_loop.",
+    ), check_shifted_distances, solve_shifted_distances),
+]
