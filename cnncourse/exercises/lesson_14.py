@@ -33,10 +33,11 @@ def check_prediction(count: object) -> str:
     if not 0 <= count <= 55:
         raise Wrong(f"the network has 55 convolutions, so the answer lies between 0 and 55; got {count}")
     if count == 0:
-        raise Wrong("the shortcuts carry the gradient of the loss past all blocks; which convolution lies before the first block?")
+        raise Wrong("the shortcuts carry the gradient of the loss past all blocks; "
+                    "which convolution lies before the first block?")
     if count != _with_gradient():
         raise Wrong(f"got {count}; the gradient of a branch passes its last BatchNorm, which multiplies by 0. "
-                    "See it: build models.resnet_cifar(56, zero_init_residual=True), call backward, and look at weight.grad")
+                    "See it: build models.resnet_cifar(56, zero_init_residual=True), call backward, see weight.grad")
     return ("only the stem: every branch is shut behind its last BatchNorm, whose own weights do get a gradient, "
             "so from the second step on all convolutions learn")
 
@@ -70,17 +71,18 @@ def check_copying_layer(copying_layer) -> str:
         raise Wrong(f"expected the shape to stay {tuple(x.shape)}, got {tuple(y.shape)}; what does padding=1 do?")
     worst = float((y - x).abs().max())
     if 1e-9 < worst < 1e-4:
-        raise Wrong(f"nearly: the output differs by {worst:.1e}. BatchNorm divides by sqrt(running_var + eps), and eps is {1e-5}")
+        raise Wrong(f"nearly: the output differs by {worst:.1e}. "
+                    "BatchNorm divides by sqrt(running_var + eps), and eps is 1e-5")
     if worst >= 1e-4:
         raise Wrong(f"the output differs from the input by up to {worst:.2g}; print layer(x)[0, 0] beside x[0, 0], "
                     "and see nn.init.dirac_ for a kernel that copies")
-    return f"ten copies inserted into a trained depth leave its outputs equal to {_deepened(copying_layer):.0e} or better"
+    return f"ten copies inserted into a network leave its outputs equal to {_deepened(copying_layer):.0e} or better"
 
 
 def _deepened(copying_layer) -> float:
     """The largest change of a network's outputs when ten copying layers stand between its blocks, rounded up."""
     network = models.resnet_cifar(8, residual=False, in_channels=1, width=8).double().eval()
-    images = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    images = 20 * torch.rand(4, 1, 8, 8, dtype=torch.float64)  # large activations too
     deeper = copy.deepcopy(network)
     deeper.layer1.extend([copying_layer(8).double().eval() for _ in range(10)])
     with torch.no_grad():
@@ -113,14 +115,16 @@ def _parameters(plan, depth: int, width: int, bottleneck: bool) -> int:
 
 
 def check_block_plan(block_plan) -> str:
-    for depth, width, bottleneck, blocks in ((8, 16, False, 3), (20, 8, False, 9), (56, 16, False, 27), (29, 16, True, 9), (164, 16, True, 54)):
+    cases = ((8, 16, False, 3), (20, 8, False, 9), (56, 16, False, 27), (29, 16, True, 9), (164, 16, True, 54))
+    for depth, width, bottleneck, blocks in cases:
         call = f"block_plan({depth}, width={width}, bottleneck={bottleneck})"
         try:
             plan = [tuple(entry) for entry in block_plan(depth, width=width, bottleneck=bottleneck)]
         except TypeError as error:
             raise Wrong(f"{call} should give a list of (in channels, out channels, stride): {error}") from None
         if len(plan) != blocks:
-            raise Wrong(f"{call} should have {blocks} blocks, got {len(plan)}: one layer before them, one behind, {2 + bottleneck} in each")
+            raise Wrong(f"{call} should have {blocks} blocks, got {len(plan)}: "
+                        f"one layer before them, one behind, {2 + bottleneck} in each")
         if plan[0][0] != width:
             raise Wrong(f"{call}: the first block reads the {width} channels of the first convolution, got {plan[0]}")
         for place, (before, after) in enumerate(zip(plan, plan[1:], strict=False)):
@@ -139,7 +143,8 @@ def check_block_plan(block_plan) -> str:
             block_plan(depth, bottleneck=bottleneck)
         except ValueError:
             continue
-        raise Wrong(f"block_plan({depth}, bottleneck={bottleneck}) should raise ValueError: no number of blocks gives that depth")
+        raise Wrong(f"block_plan({depth}, bottleneck={bottleneck}) should raise ValueError: "
+                    "no number of blocks gives that depth")
     counts = [_parameters(list(block_plan(depth)), depth, 16, False) for depth in (20, 56)]
     return f"built from your plan, depths 20 and 56 have {counts[0]:,} and {counts[1]:,} parameters, as in the paper"
 
@@ -164,7 +169,7 @@ def block_plan(depth: int, width: int = 16, bottleneck: bool = False) -> list[tu
 
 @cache
 def _rows(name: str) -> tuple[tuple[int, ...], ...]:
-    """(in, out, kernel, stride, padding, input size) of all convolutions and linear layers of a network at 224 pixels."""
+    """(in, out, kernel, stride, padding, input size) of all convolutions and linear layers at 224 pixels."""
     with torch.device("meta"):
         network = models.build(name)
     sizes, hooks = {}, []
@@ -183,7 +188,7 @@ def check_multiply_adds(multiply_adds) -> str:
     for rows, expected, what in (([(1, 1, 1, 1, 0, 1)], 1, "one weight at one place"),
                                  ([(3, 5, 1, 1, 0, 4)], 240, "a 1x1 convolution of 3 to 5 channels on 4x4 pixels"),
                                  ([(1, 1, 3, 1, 0, 5)], 81, "a 3x3 kernel without padding on 5x5 pixels: 3x3 places"),
-                                 ([(1, 1, 7, 2, 3, 224)], 614_656, "a 7x7 kernel with stride 2 and padding 3: 112x112 places"),
+                                 ([(1, 1, 7, 2, 3, 224)], 614_656, "a 7x7 kernel, stride 2, padding 3: 112x112 places"),
                                  ([(8, 4, 1, 1, 0, 1), (4, 2, 1, 1, 0, 1)], 40, "two linear layers")):
         answer = multiply_adds(rows)
         if answer != expected:
@@ -194,9 +199,10 @@ def check_multiply_adds(multiply_adds) -> str:
         with torch.device("meta"):
             right = cost.table(models.build(name), (3, 224, 224)).multiply_adds
         if totals[name] != right:
-            raise Wrong(f"{name} has {right:,} multiply-adds at 224 x 224, got {totals[name]!r}; each small case is right, "
-                        "so look at rows with stride 2 and at the type of the result")
-    return f"ResNet-34 {totals['resnet34']:,}, VGG-19 {totals['vgg19']:,}: a factor of {totals['vgg19'] / totals['resnet34']:.2f}"
+            raise Wrong(f"{name} has {right:,} multiply-adds at 224 x 224, got {totals[name]!r}; "
+                        "each small case is right, so look at rows with stride 2 and at the type of the result")
+    resnet, vgg = totals.values()
+    return f"ResNet-34 {resnet:,}, VGG-19 {vgg:,}: a factor of {vgg / resnet:.2f}"
 
 
 def multiply_adds(rows) -> int:
@@ -211,7 +217,8 @@ def multiply_adds(rows) -> int:
 EXERCISES = [
     Exercise("14.1", "Which convolutions learn at the first step?",
              ("Follow the gradient backwards through one block: it splits at the sum, one part takes the shortcut.",
-              "The other part meets BatchNorm first. Its output is weight * x_hat + bias; what is the derivative by x_hat if the weight is 0?",
+              "The other part meets BatchNorm first. Its output is weight * x_hat + bias; "
+              "what is the derivative by x_hat if the weight is 0?",
               "So no convolution inside a branch gets a gradient. Which convolution is in no branch?"),
              check_prediction, predict_gradients, returns_answer=True),
     Exercise("14.2", "A layer that copies, with BatchNorm",
@@ -221,8 +228,8 @@ EXERCISES = [
              check_copying_layer, copying_layer),
     Exercise("14.3", "The plan of a 6n + 2 network",
              ("n is (depth - 2) / 6 for two layers a block; the remainder tells depths that do not fit.",
-              "Loop over stages 0, 1, 2 and over n blocks; the channels out are width * 2**stage, times 4 for bottlenecks.",
-              "Carry the channels out of one block into the next; the stride is 2 where a stage other than the first begins."),
+              "Loop over stages 0, 1, 2 and over n blocks; channels out are width * 2**stage, times 4 for bottlenecks.",
+              "Carry the channels out of one block into the next; the stride is 2 where a stage but the first begins."),
              check_block_plan, block_plan),
     Exercise("14.4", "3.6 G and 19.6 G",
              ("A weight is used once at every place of the output, so: number of weights times number of places.",

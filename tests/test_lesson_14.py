@@ -1,0 +1,288 @@
+"""Lesson 14: its blocks and networks against torchvision and the package, its exercises against planted mistakes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+import yaml
+from torch import nn
+
+from cnncourse import cost, exercises, lab, models, project
+from cnncourse.exercises import Wrong
+from cnncourse.exercises import lesson_14 as solutions
+from cnncourse.lab import execute
+
+LESSON = exercises.of_lesson("14")
+
+
+@cache
+def lesson():
+    return lab.definitions("14")
+
+
+def rejects(id: str, *answers, saying: str) -> None:
+    with pytest.raises(Wrong, match=saying):
+        LESSON[id].check(*answers)
+
+
+# --- blocks and networks ----------------------------------------------------------------------------------------------
+
+
+def test_the_block_equals_torchvisions_basic_block_with_the_same_weights():
+    ours, reference = lesson().Block(6, 6), torchvision.models.resnet.BasicBlock(6, 6)
+    reference.load_state_dict(ours.state_dict())
+    x = torch.rand(2, 6, 5, 5)
+    for mode in (True, False):
+        assert torch.equal(ours.train(mode)(x), reference.train(mode)(x))
+
+
+def test_the_block_without_shortcut_is_the_branch_and_a_relu():
+    block, x = lesson().Block(4, 4, residual=False).eval(), torch.rand(1, 4, 5, 5)
+    assert torch.equal(block(x), F.relu(block.branch(x)))
+
+
+def test_the_shortcut_of_a_new_stage_takes_every_second_pixel_and_adds_channels_of_zeros():
+    x = torch.rand(1, 3, 5, 5)
+    shortcut = lesson().Block(3, 7, stride=2).shortcut(x)
+    assert torch.equal(shortcut[:, :3], x[:, :, ::2, ::2])
+    assert shortcut.shape == (1, 7, 3, 3) and not shortcut[:, 3:].any()
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("depth", [8, 20, 56])
+def test_the_network_equals_the_packages_with_the_same_weights(depth, residual, batch_norm):
+    options = {"residual": residual, "batch_norm": batch_norm, "in_channels": 1, "width": 4}
+    ours, packaged = lesson().CifarNet(depth, **options).double(), models.resnet_cifar(depth, **options).double()
+    packaged.load_state_dict(ours.state_dict())
+    images = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    for mode in (True, False):
+        assert torch.allclose(ours.train(mode)(images), packaged.train(mode)(images), rtol=1e-9, atol=1e-9)
+
+
+def test_the_same_seed_gives_the_same_network_as_the_package():
+    torch.manual_seed(3)
+    ours = lesson().CifarNet(8)
+    torch.manual_seed(3)
+    packaged = models.resnet_cifar(8)
+    assert all(torch.allclose(a, b) for a, b in zip(ours.parameters(), packaged.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("depth", [2, 7, 21, 54])
+def test_a_depth_that_is_not_6n_plus_2_is_refused_with_its_value(depth):
+    with pytest.raises(ValueError, match=rf"6n \+ 2.*got {depth}"):
+        lesson().CifarNet(depth)
+
+
+@pytest.mark.parametrize("gain", [2.0, 1 / 3])
+def test_the_initialisation_has_the_variance_it_names_and_no_bias(gain):
+    layer = nn.Conv2d(32, 64, 3)
+    lesson().initialise(layer, gain)
+    assert float(layer.weight.detach().std()) == pytest.approx(math.sqrt(gain / (9 * 64)), rel=0.03)
+    assert not layer.bias.any()
+
+
+def test_weight_layers_leaves_projections_out():
+    assert lesson().weight_layers(torchvision.models.resnet18()) == 18
+
+
+# --- measurements -----------------------------------------------------------------------------------------------------
+
+
+def test_gradient_norms_are_those_of_the_first_convolution_of_each_block_and_leave_no_gradient():
+    network = lesson().CifarNet(8, in_channels=1, width=4)
+    images, labels = torch.rand(6, 1, 8, 8), torch.arange(6)
+    norms = lesson().gradient_norms(network, images, labels)
+    weights = [network.layer1[0].conv1.weight, network.layer2[0].conv1.weight, network.layer3[0].conv1.weight]
+    expected = [g.norm().item() for g in torch.autograd.grad(F.cross_entropy(network(images), labels), weights)]
+    assert norms == pytest.approx(expected, rel=1e-4)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_response_sizes_of_zero_branches_are_zero_and_the_network_keeps_its_running_statistics():
+    network = lesson().CifarNet(14, in_channels=1, width=4)
+    for block in (*network.layer1, *network.layer2, *network.layer3):
+        nn.init.zeros_(block.bn2.weight)
+    before = copy.deepcopy(network.state_dict())
+    sizes = lesson().response_sizes(network, torch.rand(6, 1, 8, 8))
+    assert sizes.shape == (2, 6) and not sizes.any()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_readers_sees_a_convolution_without_batchnorm():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+    assert lesson().readers(cost.table(network, (3, 8, 8)), "Conv2d") == {"BatchNorm2d", "ReLU"}
+
+
+def test_kernels_leaves_the_projection_out():
+    table = cost.table(models.resnet50(width=8), (3, 64, 64))
+    assert lesson().kernels(table, "layer2.0") == [1, 3, 1]
+
+
+def test_a_dense_stack_whose_branches_are_zero_copies_and_a_plain_one_does_not():
+    x = torch.rand(3, 64)
+    stacks = {residual: lesson().DenseStack(4, residual, gain=2.0) for residual in (True, False)}
+    for stack in stacks.values():
+        for layer in stack.layers[1::2]:
+            nn.init.zeros_(layer.weight)
+    assert torch.equal(stacks[True](x), x) and not stacks[False](x).any()
+
+
+def test_the_full_preset_names_parameters_of_the_lesson_and_depths_that_exist():
+    preset = execute.settings("14", {}, "full")
+    assert preset["dataset"] == "cifar10" and preset["depths"] == [20, 56]
+    written = yaml.safe_load((project.root() / "notebooks/presets/full.yaml").read_text())["14"]
+    assert set(written) <= set(execute.parameters("14"))
+
+
+# --- exercises --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", LESSON)
+def test_the_check_accepts_the_reference_solution(id):
+    assert LESSON[id].check(*LESSON[id].answers())
+
+
+@pytest.mark.parametrize("id", LESSON)
+def test_hints_climb_in_three_steps_and_the_solution_can_be_shown(id, capsys):
+    assert len(LESSON[id].hints) == 3
+    exercises.solution(id)
+    assert "def " in capsys.readouterr().out
+
+
+def test_the_stubs_of_the_notebook_count_as_not_attempted(capsys):
+    def block_plan(depth, width=16, bottleneck=False): ...
+    exercises.check("14.1", ...)
+    exercises.check("14.3", block_plan)
+    assert capsys.readouterr().out.count("not attempted") == 2
+
+
+@pytest.mark.parametrize(("count", "saying"), [
+    (55, "last BatchNorm"), (28, "last BatchNorm"), (0, "before the first block"), (56, "between 0 and 55"),
+    ("one", "whole number"), (True, "whole number")])
+def test_a_wrong_prediction_is_rejected(count, saying):
+    rejects("14.1", count, saying=saying)
+
+
+def layer_with(*, padding=1, bias=False, kernel=3, fill=nn.init.dirac_, scale=1.0, norm=True, relu=True):
+    def copying_layer(channels):
+        convolution = nn.Conv2d(channels, channels, kernel, padding=padding, bias=bias, dtype=torch.float64)
+        fill(convolution.weight)
+        with torch.no_grad():
+            convolution.weight *= scale
+        return nn.Sequential(convolution, *[nn.BatchNorm2d(channels)] * norm, *[nn.ReLU()] * relu)
+    return copying_layer
+
+
+@pytest.mark.parametrize(("mistake", "saying"), [
+    ({}, "sqrt"),  # BatchNorm's epsilon is forgotten
+    ({"scale": 1 + 1e-5}, "sqrt"),
+    ({"padding": 0}, "shape"),
+    ({"bias": True}, "without bias"),
+    ({"kernel": 1, "padding": 0}, "3x3"),
+    ({"fill": nn.init.ones_}, "dirac_"),
+    ({"fill": nn.init.zeros_}, "dirac_"),
+    ({"fill": nn.init.kaiming_normal_}, "dirac_"),
+    ({"norm": False}, "BatchNorm2d"),
+    ({"relu": False}, "ReLU"),
+])
+def test_a_layer_that_does_not_copy_is_rejected(mistake, saying):
+    rejects("14.2", layer_with(**mistake), saying=saying)
+
+
+def test_something_that_is_no_layer_is_rejected():
+    rejects("14.2", lambda channels: (lambda x: x), saying="torch module")
+    rejects("14.2", lambda channels: nn.Identity(), saying="Conv2d, BatchNorm2d, ReLU")
+
+
+def test_a_layer_that_copies_the_check_s_input_but_not_a_network_s_is_rejected():
+    class Clamped(nn.ReLU):  # copies values up to 1, as in the check's picture; activations of a network are larger
+        def forward(self, x):
+            return super().forward(x).clamp(max=1.0)
+
+    Clamped.__name__ = "ReLU"
+
+    def copying_layer(channels):
+        return nn.Sequential(*list(solutions.copying_layer(channels))[:2], Clamped())
+    rejects("14.2", copying_layer, saying="ten of them")
+
+
+def planned(change):
+    """The reference plan, changed entry by entry: change(place, entry, plan) -> entry."""
+    def block_plan(depth, width=16, bottleneck=False):
+        plan = solutions.block_plan(depth, width, bottleneck)
+        return [change(place, entry, plan) for place, entry in enumerate(plan)]
+    return block_plan
+
+
+@pytest.mark.parametrize(("change", "saying"), [
+    (lambda place, entry, plan: (entry[0], entry[1], 1), "stride 2 belongs"),
+    (lambda place, entry, plan: (entry[0], entry[1], 2 if place % (len(plan) // 3) == 0 else 1), "stride 2 belongs"),
+    (lambda place, entry, plan: (entry[1], entry[1], entry[2]), "the next one reads|reads the"),
+    (lambda place, entry, plan: (16, 16, entry[2]), "stages give|reads the"),
+    (lambda place, entry, plan: (entry[0], min(entry[1], 32), entry[2]), "next one reads|stages give"),
+    (lambda place, entry, plan: 3, "list of"),
+])
+def test_a_wrong_plan_is_rejected(change, saying):
+    rejects("14.3", planned(change), saying=saying)
+
+
+def one_block_too_many(depth, width=16, bottleneck=False):
+    return solutions.block_plan(depth + (9 if bottleneck else 6), width, bottleneck)
+
+
+def always_16_channels(depth, width=16, bottleneck=False):
+    return solutions.block_plan(depth, 16, bottleneck)
+
+
+def rounds_the_depth_down(depth, width=16, bottleneck=False):
+    layers = 9 if bottleneck else 6
+    return solutions.block_plan(max(depth - (depth - 2) % layers, layers + 2), width, bottleneck)
+
+
+def two_layers_a_bottleneck(depth, width=16, bottleneck=False):
+    plan = solutions.block_plan(depth - (depth - 2) % 6, width)
+    return [(inside, out * 4, stride) for inside, out, stride in plan] if bottleneck else plan
+
+
+def no_expansion(depth, width=16, bottleneck=False):
+    return solutions.block_plan(depth if not bottleneck else 2 + (depth - 2) * 2 // 3, width)
+
+
+@pytest.mark.parametrize(("mistake", "saying"), [
+    (one_block_too_many, "blocks, got"), (always_16_channels, "reads the 8"), (no_expansion, "stages give"),
+    (rounds_the_depth_down, "raise ValueError"),
+    (two_layers_a_bottleneck, "blocks, got")])
+def test_a_plan_of_the_wrong_depth_or_width_or_without_refusal_is_rejected(mistake, saying):
+    rejects("14.3", mistake, saying=saying)
+
+
+def counted(weights=lambda i, o, k: i * o * k**2, places=lambda size, p, k, s: (size + 2 * p - k) // s + 1, power=2,
+            kind=int):
+    return lambda rows: kind(sum(weights(i, o, k) * places(size, p, k, s) ** power for i, o, k, s, p, size in rows))
+
+
+@pytest.mark.parametrize("mistake", [
+    {"weights": lambda i, o, k: i * o * k},  # a row of the kernel only
+    {"weights": lambda i, o, k: (i * k**2 + 1) * o},  # biases counted
+    {"weights": lambda i, o, k: o * k**2},  # input channels forgotten
+    {"weights": lambda i, o, k: 2 * i * o * k**2},  # FLOPs in place of multiply-adds
+    {"places": lambda size, p, k, s: size // s},  # as if every convolution were padded
+    {"places": lambda size, p, k, s: (size + p - k) // s + 1},  # padding on one side only
+    {"places": lambda size, p, k, s: (size + 2 * p - k) / s + 1},  # no rounding down
+    {"places": lambda size, p, k, s: size},
+    {"power": 1},
+    {"kind": str},
+])
+def test_a_wrong_count_of_multiply_adds_is_rejected(mistake):
+    rejects("14.4", counted(**mistake), saying="multiply-adds")
+
+
+def test_a_count_that_forgets_all_rows_but_the_first_is_rejected():
+    rejects("14.4", lambda rows: solutions.multiply_adds(rows[:1]), saying="two linear layers")
