@@ -34,6 +34,7 @@ def stream(value, name="stdout"):
     ("12.5ms and 3.25x", "12.51ms and 3.26x"),
     ("<td>0.9310</td><td>-2.0e-3</td>", "<td>0.9311</td><td>-2.001e-3</td>"),
     ("nan inf -inf 1.0", "nan inf -inf 1.001"),
+    ("nan -inf", "NaN -Infinity"),
     ("tensor([1.5000, -0.2500])", "tensor([1.5001, -0.2501])"),
     ("1.50e0", "1.5"),
     ("(0.5,0.25)", "(0.501,0.251)"),
@@ -106,6 +107,12 @@ def test_a_message_lists_five_numbers_and_counts_the_rest():
     problems = compare_texts("0.5 " * 20, "0.9 " * 20, WIDE)
     assert len(problems) == 6
     assert problems[-1] == "and 15 more"
+    assert len(compare_texts("0.5 " * 5, "0.9 " * 5, WIDE)) == 5
+
+
+def test_a_message_quotes_the_line_of_the_number():
+    assert compare_texts("one\n two 0.5 \nthree", "one\n two 0.6 \nthree", WIDE)[0].splitlines()[1:] == [
+        "    stored:   two 0.5", "    computed: two 0.6"]
 
 
 @settings(max_examples=200, deadline=None)
