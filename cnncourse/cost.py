@@ -1,12 +1,13 @@
-"""What a network costs: shapes, parameters, multiply-adds, activation memory and receptive fields, layer by layer.
+"""What a network costs: shapes, parameters, multiply-adds, activation memory, receptive fields, layer by layer.
 
-The network runs once on the meta device, so nothing is computed and no weight is allocated. Modules are seen through
-forward hooks, everything between them through torch's own dispatch: a flatten or an addition is a row like any other.
+The network runs once on the meta device, so nothing is computed and no weight is allocated. Modules are seen
+through forward hooks, everything between them through torch's own dispatch: an addition is a row like any other.
 
-Convention. One multiply-add is one multiplication whose product is added up: convolutions, linear layers, matrix products,
-attention and recurrent cells have them. Biases, pooling, normalisation, activations and additions are not counted; this is
-how the papers and torchvision's published GFLOPS count. Activation memory is what a layer newly allocates for its output;
-views and in-place results are free. Numbers are for one image. Receptive fields ignore the statistics of normalisations.
+Convention. One multiply-add is one multiplication whose product is added up: convolutions, linear layers, matrix
+products, attention and recurrent cells have them. Biases, pooling, normalisation, activations and additions are
+not counted; this is how the papers and torchvision's published GFLOPS count. Activation memory is what a layer
+newly allocates for its output; views and results in place are free. All numbers are for one image.
+A receptive field is what an output value can see through windows and sums; statistics of a BatchNorm are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import copy
 import html
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from cnncourse.errors import MachineError, ParameterError, ShapeError, nearest
+from cnncourse.errors import CourseError, MachineError, ParameterError, ShapeError, nearest
 
 aten = torch.ops.aten
 Shape = tuple[int, ...]
@@ -94,9 +96,10 @@ class Table:
         """
         rows = tuple(row for row in self.rows if row.name == name or row.name.startswith(f"{name}."))
         if not rows:
-            known = {".".join(row.name.split(".")[: i + 1]) for row in self.rows for i in range(row.name.count(".") + 1)}
-            raise ParameterError("the name of a layer or block of this network", repr(name), where=f"cost table of {self.title}",
-                                 remedy=nearest(str(name), known))
+            paths = [row.name.split(".") for row in self.rows]
+            known = {".".join(path[:n]) for path in paths for n in range(1, len(path) + 1)}
+            raise ParameterError("the name of a layer or block of this network", repr(name),
+                                 where=f"cost table of {self.title}", remedy=nearest(str(name), known))
         return replace(self, rows=rows, title=f"{self.title}, {name}", input_bytes=0)
 
     def grouped(self, depth: int = 1) -> Table:
@@ -112,12 +115,14 @@ class Table:
 
     def __str__(self) -> str:
         lines = _cells(self)
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        left = (True, True) + (False,) * (len(widths) - 2)
-        text = ["  ".join(cell.ljust(w) if l else cell.rjust(w) for cell, w, l in zip(line, widths, left)).rstrip()
-                for line in lines]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = []
+        for line in lines:
+            name, kind, *numbers = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            text.append("  ".join([name.strip().ljust(widths[0]), kind.strip().ljust(widths[1]), *numbers]).rstrip())
         rule = "-" * max(map(len, text))
-        return "\n".join([f"{self.title} on {_shape(self.input_shape)}", rule, text[0], rule, *text[1:-1], rule, text[-1]])
+        head = f"{self.title} on {_shape(self.input_shape)}"
+        return "\n".join([head, rule, text[0], rule, *text[1:-1], rule, text[-1]])
 
     __repr__ = __str__
 
@@ -129,14 +134,17 @@ class Table:
         return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *escaped])
 
     def _repr_html_(self) -> str:
-        head, *body = _cells(self)
-        align = ["left", "left"] + ["right"] * (len(head) - 2)
+        head, *body, total = _cells(self)
+
         def line(cells: list[str], tag: str) -> str:
-            return "<tr>" + "".join(f'<{tag} style="text-align:{a}">{html.escape(c)}</{tag}>' for c, a in zip(cells, align)) + "</tr>"
-        rows = "".join(line(cells, "td") for cells in body[:-1])
+            align = ["left", "left"] + ["right"] * (len(cells) - 2)
+            return "<tr>" + "".join(f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
+                                    for cell, side in zip(cells, align, strict=True)) + "</tr>"
+
         caption = html.escape(f"{self.title} on {_shape(self.input_shape)}")
+        rows = "".join(line(cells, "td") for cells in body)
         return (f"<table><caption>{caption}</caption><thead>{line(head, 'th')}</thead>"
-                f"<tbody>{rows}</tbody><tfoot>{line(body[-1], 'th')}</tfoot></table>")
+                f"<tbody>{rows}</tbody><tfoot>{line(total, 'th')}</tfoot></table>")
 
 
 def table(model: nn.Module, input_shape: object, *, training: bool = False) -> Table:
@@ -146,59 +154,59 @@ def table(model: nn.Module, input_shape: object, *, training: bool = False) -> T
     >>> costs.parameters, costs.multiply_adds
     (61100840, 714188480)
 
-    The model is traced in evaluation mode, or with ``training=True`` as it trains (with auxiliary heads, on two images).
-    It may live on the meta device, and is left as it was. Several inputs: a list of shapes. Inputs that are not float
-    images, such as token numbers: a tensor, or a tuple of tensors, with the batch as first axis.
+    The model is traced in evaluation mode, or with ``training=True`` as it trains (auxiliary heads run, on two
+    images). It may live on the meta device, and is left as it was. Several inputs: a list of shapes. Inputs that are
+    not float images, such as token numbers: a tensor, or a tuple of tensors, with the batch as first axis.
+    A network that looks at the values of a tensor to decide what it runs is traced with zeros on its own device.
 
-    Raises `ParameterError` for something that is no module, `ShapeError` for a shape the network cannot take, naming the
-    layer that refused it, and `MachineError` where the values of a tensor decide what runs and the weights are on the meta
-    device.
+    Raises `ParameterError` for something that is no module, `ShapeError` for a shape the network cannot take,
+    naming the layer that refused it, and `MachineError` where values decide and the weights are on the meta device.
     """
     if not isinstance(model, nn.Module):
-        raise ParameterError("a torch.nn.Module", f"{type(model).__name__} {str(model)[:60]!r}", where="argument model of cost.table",
+        raise ParameterError("a torch.nn.Module", f"{type(model).__name__} {str(model)[:60]!r}",
+                             where="argument model of cost.table",
                              remedy="pass the built network, such as models.build('resnet18')")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     inputs = _inputs(model, input_shape, batch=2 if training else 1)
     try:
-        return _trace(_meta_copy(model, training), [_to_meta(x) for x in inputs], type(model).__name__, "meta")
+        return _trace(_meta_copy(model, training), [_on_meta(x) for x in inputs], "meta")
     except _NeedsValues as error:
         if any(p.is_meta for p in model.parameters()):
-            raise MachineError("a network that runs without knowing values", f"{error.__cause__}", where=error.where,
-                               remedy="build the network with real weights: values of a tensor decide what it runs") from error.__cause__
-    real = copy.deepcopy(model).train(training)
-    device = next((p.device for p in real.parameters()), torch.device("cpu"))
-    return _trace(real, [x.to(device) if not x.is_meta else torch.zeros(x.shape, dtype=x.dtype, device=device) for x in inputs],
-                  type(model).__name__, device)
+            raise MachineError("a network that runs without knowing values", error.__cause__, where=error,
+                               remedy="build it with real weights: values decide what it runs") from error.__cause__
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs = [torch.zeros(x.shape, dtype=x.dtype, device=device) if x.is_meta else x.to(device) for x in inputs]
+    with _borrowed(model, training):
+        return _trace(model, inputs, device)
 
 
 # --- the trace ------------------------------------------------------------------------------------------------------
 
 
 class _NeedsValues(Exception):
-    """The network cannot run on the meta device."""
-
-    def __init__(self, where: str):
-        super().__init__(where)
-        self.where = where
+    """The network cannot run on the meta device; the text says where it stopped."""
 
 
 @dataclass(frozen=True)
 class _Field:
-    """The receptive field of a tensor: pixels seen and pixels between neighbours, and the sizes of its image axes."""
+    """The receptive field of a tensor: pixels seen, pixels between neighbours, and the sizes of its image axes."""
 
     seen: tuple[float, ...]
     step: tuple[float, ...]
     size: Shape
 
     def window(self, kernel: Iterable[float], stride: Iterable[float], size: Shape) -> _Field:
-        kernel, stride = tuple(kernel), tuple(stride)
+        kernel, stride = tuple(kernel)[-len(self.seen):], tuple(stride)[-len(self.seen):]
         if not len(kernel) == len(stride) == len(self.seen):
             return self
-        seen = tuple(r + (k - 1) * j for r, k, j in zip(self.seen, kernel, self.step))
-        return _Field(seen, tuple(j * s for j, s in zip(self.step, stride)), size)
+        seen = tuple(r + (k - 1) * j for r, k, j in zip(self.seen, kernel, self.step, strict=True))
+        return _Field(seen, tuple(j * s for j, s in zip(self.step, stride, strict=True)), size)
 
     def everything(self) -> _Field:
-        """One value that sees all positions."""
-        return self.window(self.size, (1,) * len(self.size), (1,) * len(self.size))
+        """Values that all see all positions; nothing that follows can see more, so the step is 0."""
+        return self.window(self.size, (0,) * len(self.size), self.size)
 
 
 @dataclass
@@ -218,9 +226,9 @@ class _Draft:
         self.index, self.name, self.kind, self.is_module = index, name, kind, is_module
         self.inputs: dict[int, None] = {}  # ordered set
         self.geometry: list[tuple] = []
-        self.parameters = self.multiply_adds = self.operations = 0
+        self.parameters = self.multiply_adds = self.bytes = 0
+        self.computes = False
         self.shapes: list[Shape] = []
-        self.bytes = 0
         self.field: _Field | None = None
 
 
@@ -254,32 +262,56 @@ class _Operations(TorchDispatchMode):
 
 class _Tracer:
     def __init__(self, model: nn.Module, inputs: list[torch.Tensor]):
-        self.model, self.batch = model, inputs[0].shape[0]
+        self.model, self.batch = model, inputs[0].shape[0] if inputs[0].ndim else 1
         self.names = {id(module): name for name, module in model.named_modules()}
-        self.owned = {id(p): p for p in model.parameters()}  # not yet counted
+        self.uncounted = {id(p): p for p in model.parameters()}
         self.drafts: list[_Draft] = []
         self.known: dict[int, _Known] = {}
-        self.modules: list[nn.Module] = []  # those running, outermost first
-        self.leaf: _Draft | None = None  # the innermost module, if it has no parts
-        self.call: _Draft | None = None  # the function that runs between modules
+        self.running: list[nn.Module] = []  # modules, outermost first
+        self.leaf: _Draft | None = None  # the row of the innermost module, if it has no parts
+        self.leaf_module: nn.Module | None = None
+        self.call: _Draft | None = None  # the row of a function that runs between modules
         self.function_name: str | None = None
         for x in inputs:
-            axes = tuple(x.shape[2:])
-            self.known[id(x)] = _Known(x, -1, id(x), _Field((1,) * len(axes), (1,) * len(axes), axes) if axes else None)
+            axes = tuple(x.shape[2:]) if x.ndim > 3 else ()  # (N, C, L) may be a text as well: it waits for a window
+            field = _Field((1,) * len(axes), (1,) * len(axes), axes) if axes else None
+            self.known[id(x)] = _Known(x, -1, id(x), field)
+        self.stored = {item.storage for item in self.known.values()}
+
+    def run(self, inputs: list[torch.Tensor]) -> None:
+        handles = []
+        for module in self.model.modules():
+            handles.append(module.register_forward_pre_hook(self.enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(self.leave))
+        try:
+            with torch.no_grad(), _Functions(self), _Operations(self):
+                self.model(*inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
 
     # modules
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        self.modules.append(module)
-        if self.leaf is None and (isinstance(module, nn.MultiheadAttention) or not any(True for _ in module.children())):
-            self.leaf = self.draft(self.names.get(id(module), type(module).__name__), type(module).__name__, True)
+        self.running.append(module)
+        self.received = [tuple(x.shape) for x in _tensors((args, kwargs))]
+        if self.leaf is None and self.is_leaf(module):
+            self.leaf = self.draft(self.names.get(id(module)) or type(module).__name__, type(module).__name__, True)
+            self.leaf_module = module
             for x in _tensors((args, kwargs)):
                 if id(x) in self.known:
                     self.leaf.inputs[self.known[id(x)].producer] = None
 
+    def is_leaf(self, module: nn.Module) -> bool:
+        """Whether one row stands for the module: a layer, and no network written as functions."""
+        if isinstance(module, nn.MultiheadAttention):  # uses its projection without calling it
+            return True
+        layer = module is not self.model or type(module).__module__.startswith("torch.nn")
+        return layer and not any(True for _ in module.children())
+
     def leave(self, module: nn.Module, args: tuple, output: object) -> None:
-        self.modules.pop()
-        if self.leaf is not None and self.leaf.is_module and module is self.owner:
+        self.running.pop()
+        if self.leaf is not None and module is self.leaf_module:
             for p in module.parameters():
                 self.count(self.leaf, p)
             self.close(self.leaf, output)
@@ -305,29 +337,31 @@ class _Tracer:
         row = self.leaf or self.call
         if row is None:
             kind = self.function_name or func._overloadpacket.__name__.strip("_")
-            row = self.draft(".".join(filter(None, (self.names.get(id(self.modules[-1]), ""), kind))), kind, False)
+            module = self.names.get(id(self.running[-1]), "") if self.running else ""
+            row = self.draft(".".join(filter(None, (module, kind))), kind, False)
             if self.function_name is not None:
                 self.call = row
         known = [self.known[id(x)] for x in tensors if id(x) in self.known]
         for item in known:
-            if item.producer != row.index:
-                row.inputs[item.producer] = None
+            row.inputs[item.producer] = None
         for x in tensors:
             self.count(row, x)
         output = func(*args, **kwargs)
-        row.operations += not func.is_view
+        row.computes |= not func.is_view
         row.multiply_adds += _multiply_adds(func, args, kwargs, output)
-        geometry = _geometry(func, args, output)
+        geometry = _geometry(func, args)
+        fields = [item.field for item in known if item.field is not None]
         if geometry is not None:
+            if fields and len(fields[0].seen) == 1:  # torch pools a sequence as an image of one row
+                geometry = tuple(part[-1:] if isinstance(part, tuple) else part for part in geometry)
             row.geometry.append(geometry)
-        seen = _receptive_field(func, args, output, [item.field for item in known if item.field is not None], self.batch, self.known)
+        if not fields and geometry is not None and known and known[0].producer == -1:
+            axes = tuple(known[0].tensor.shape[-len(geometry[0]):])
+            fields = [_Field((1,) * len(axes), (1,) * len(axes), axes)]
+        seen = _receptive_field(func, args, output, fields, self.batch)
         for out in _tensors(output):
-            storage = known[0].storage if func.is_view and known else self.known[id(out)].storage if id(out) in self.known else id(out)
-            # a result in place stays the same storage, and a tensor made from parameters alone belongs to no row
-            if known or not any(isinstance(x, nn.Parameter) for x in tensors):
-                self.known[id(out)] = _Known(out, row.index, storage, seen)
-            else:
-                self.known[id(out)] = _Known(out, row.index, storage, None)
+            before = known[0] if func.is_view and known else self.known.get(id(out))  # of a view, or in place
+            self.known[id(out)] = _Known(out, row.index, before.storage if before else id(out), seen)
         if row is not self.leaf and row is not self.call:  # an operation that no torch function asked for
             self.close(row, output)
         return output
@@ -336,16 +370,13 @@ class _Tracer:
 
     def draft(self, name: str, kind: str, is_module: bool) -> _Draft:
         self.drafts.append(_Draft(len(self.drafts), name, kind, is_module))
-        if is_module:
-            self.owner = self.modules[-1]
         return self.drafts[-1]
 
     def count(self, row: _Draft, tensor: torch.Tensor) -> None:
-        if self.owned.pop(id(tensor), None) is not None:
+        if self.uncounted.pop(id(tensor), None) is not None:
             row.parameters += tensor.numel()
 
     def close(self, row: _Draft, output: object) -> None:
-        storages = set()
         for x in _tensors(output):
             shape = tuple(x.shape)
             row.shapes.append(shape[1:] if shape and shape[0] == self.batch else shape)
@@ -353,100 +384,129 @@ class _Tracer:
             if item is None:
                 continue
             row.field = item.field or row.field
-            if item.producer == row.index and item.storage not in storages and item.storage not in self.stored:
-                storages.add(item.storage)
+            if item.producer == row.index and item.storage not in self.stored:
+                self.stored.add(item.storage)
                 row.bytes += x.numel() * x.element_size()
-        self.stored |= storages
-
-    stored: set[int]
-
-    def run(self, inputs: list[torch.Tensor]) -> list[_Draft]:
-        self.stored = {item.storage for item in self.known.values()}
-        handles = []
-        for module in self.model.modules():
-            handles.append(module.register_forward_pre_hook(self.enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(self.leave))
-        try:
-            with torch.no_grad(), _Functions(self), _Operations(self):
-                self.model(*inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return self.drafts
 
 
-def _trace(model: nn.Module, inputs: list[torch.Tensor], title: str, device: object) -> Table:
-    tracer = _Tracer(model, inputs)
+def _trace(model: nn.Module, inputs: list[torch.Tensor], device: object) -> Table:
+    lazy = any(nn.parameter.is_lazy(p) for p in model.parameters())
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its one fused operation would hide the products inside
+    tracer = _Tracer(model, inputs)
     try:
         with torch.device(device):
-            drafts = tracer.run(inputs)
-    except Exception as error:
-        raise _refused(tracer, model, inputs, error, device) from error
+            if lazy:  # the first pass gives lazy layers their shapes
+                with torch.no_grad():
+                    model(*inputs)
+                tracer = _Tracer(model, inputs)
+            tracer.run(inputs)
+    except CourseError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        raise _refused(tracer, inputs, error, device) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return _table(tracer, model, inputs, title, drafts)
+    return _table(tracer, inputs)
 
 
-def _table(tracer: _Tracer, model: nn.Module, inputs: list[torch.Tensor], title: str, drafts: list[_Draft]) -> Table:
-    batch, calls, rows = tracer.batch, {}, []
+def _table(tracer: _Tracer, inputs: list[torch.Tensor]) -> Table:
+    model, batch = tracer.model, tracer.batch
+    drafts = [draft for draft in tracer.drafts if draft.shapes or draft.is_module]  # the others made no tensor
+    index = {-1: -1} | {draft.index: i for i, draft in enumerate(drafts)}
+    calls: dict[str, int] = {}
+    rows = []
     for draft in drafts:
         calls[draft.name] = calls.get(draft.name, 0) + 1
         kernel, stride, padding, groups = draft.geometry[0] if len(draft.geometry) == 1 else (None, None, None, 1)
         shapes = tuple(draft.shapes)
         rows.append(Row(
-            draft.name, draft.kind, shapes[0] if len(shapes) == 1 else shapes, kernel, stride, padding, groups, draft.parameters,
-            draft.multiply_adds // batch, draft.bytes // batch,
-            tuple(math.ceil(r) for r in draft.field.seen) if draft.field else None,
-            tuple(i for i in draft.inputs if i != draft.index), draft.is_module, draft.operations == 0, calls[draft.name]))
+            draft.name, draft.kind, shapes[0] if len(shapes) == 1 else shapes, kernel, stride, padding, groups,
+            parameters=draft.parameters, multiply_adds=draft.multiply_adds // batch,
+            activation_bytes=draft.bytes // batch,
+            receptive_field=tuple(math.ceil(pixels) for pixels in draft.field.seen) if draft.field else None,
+            inputs=tuple(index[i] for i in draft.inputs if i != draft.index and i in index),
+            is_module=draft.is_module, is_view=not draft.computes, call=calls[draft.name]))
     for name, module in model.named_modules():
-        left = [tracer.owned.pop(id(p)) for p in module.parameters(recurse=False) if id(p) in tracer.owned]
+        left = [p for p in module.parameters(recurse=False) if tracer.uncounted.pop(id(p), None) is not None]
         if left:
-            rows.append(Row(name or "parameters", type(module).__name__, (), parameters=sum(p.numel() for p in left), note="not run"))
+            rows.append(Row(name or "parameters", type(module).__name__, (),
+                            parameters=sum(p.numel() for p in left), note="not run"))
     shapes = tuple(tuple(x.shape[1:]) for x in inputs)
-    return Table(tuple(rows), title, shapes[0] if len(shapes) == 1 else shapes,
-                 sum(x.numel() * x.element_size() for x in inputs) // batch,
+    size = sum(x.numel() * x.element_size() for x in inputs)
+    return Table(tuple(rows), type(model).__name__, shapes[0] if len(shapes) == 1 else shapes, size // batch,
                  {name: type(module).__name__ for name, module in model.named_modules()})
 
 
-def _refused(tracer: _Tracer, model: nn.Module, inputs: list[torch.Tensor], error: Exception, device: object) -> Exception:
+def _refused(tracer: _Tracer, inputs: list[torch.Tensor], error: Exception, device: object) -> Exception:
     """The error to show when the network raised, with the layer in which it happened."""
-    module = tracer.modules[-1] if tracer.modules else model
+    module = tracer.running[-1] if tracer.running else tracer.model
     name = tracer.names.get(id(module), "")
-    where = f"layer {name} ({type(module).__name__})" if name else f"forward of {type(model).__name__}"
+    where = f"layer {name} ({type(module).__name__})" if name else f"forward of {type(tracer.model).__name__}"
     if device == "meta" and (isinstance(error, NotImplementedError) or "meta" in str(error)):
         needs = _NeedsValues(where)
         needs.__cause__ = error
         return needs
-    got = " and ".join(_shape(tuple(x.shape[1:])) for x in inputs)
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ShapeError("an input that the network can take", got, where=f"{where}: {reason}",
-                      remedy="give (channels, height, width) without the batch, with the channels of the first layer and an "
-                             "image large enough for every pooling")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    given = " and ".join(_shape(tuple(x.shape[1:])) for x in inputs)
+    expected, remedy = "an input that the network can take", "give (channels, height, width), without the batch"
+    received = tracer.received[0] if tracer.running and tracer.received else ()
+    channels = getattr(module, "in_channels", None)
+    if any(x.ndim > 4 for x in inputs) and isinstance(module, nn.Conv2d):
+        remedy = f"leave out the batch: {tuple(inputs[0].shape[2:])}"
+    elif isinstance(channels, int) and len(received) > 2 and received[1] != channels:
+        expected, given = f"{channels} channels", f"{received[1]}, in an input of {given}"
+        remedy = f"give an input with {channels} channels, or build the network for {received[1]}"
+    elif isinstance(module, nn.Linear) and received and received[-1] != module.in_features:
+        expected, given = f"{module.in_features} features", f"{received[-1]}, from an input of {given}"
+        remedy = "give the image size that the network was built for"
+    elif "indices" in reason or "Long" in reason:
+        remedy = "pass a tensor of whole numbers, with the batch as its first axis, in place of the shape"
+    elif "too small" in reason or "Kernel size can't be greater" in reason or "non-positive" in reason:
+        remedy = "give a larger image: the windows before this layer leave too few pixels"
+    return ShapeError(expected, given, where=f"{where}: {reason}", remedy=remedy)
 
 
 # --- copies and inputs ----------------------------------------------------------------------------------------------
 
 
-def _to_meta(x: torch.Tensor) -> torch.Tensor:
+def _on_meta(x: torch.Tensor) -> torch.Tensor:
     return x if x.is_meta else torch.empty_like(x, device="meta")
 
 
 def _meta_copy(model: nn.Module, training: bool) -> nn.Module:
     """The same network on the meta device; weights are not copied, and tied ones stay tied."""
-    memo: dict[int, object] = {}
+    memo: dict[int, object] = {}  # deepcopy takes from here what it would otherwise copy
     for module in model.modules():
         for tensor in _tensors(vars(module)):
             if id(tensor) in memo:
                 continue
-            if isinstance(tensor, (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)):
+            if nn.parameter.is_lazy(tensor):
                 memo[id(tensor)] = type(tensor)(device="meta", dtype=tensor.dtype)
             elif isinstance(tensor, nn.Parameter):
                 memo[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device="meta"), requires_grad=False)
-            elif tensor.ndim > 0 or tensor.is_meta:
+            elif tensor.ndim > 0:  # a single number may be read by the network and stays
                 memo[id(tensor)] = torch.empty_like(tensor, device="meta")
-    return copy.deepcopy(model, memo).train(training)
+    try:
+        return copy.deepcopy(model, memo).train(training)
+    except (TypeError, RuntimeError) as error:  # it holds something that cannot be copied, such as a lock
+        raise _NeedsValues(f"copy of {type(model).__name__}") from error
+
+
+@contextmanager
+def _borrowed(model: nn.Module, training: bool) -> Iterator[None]:
+    """The network itself in the wanted mode; afterwards mode and buffers are as before."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = {buffer: buffer.clone() for buffer in model.buffers()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for buffer, value in buffers.items():
+                buffer.copy_(value)
 
 
 def _inputs(model: nn.Module, given: object, batch: int) -> list[torch.Tensor]:
@@ -455,10 +515,11 @@ def _inputs(model: nn.Module, given: object, batch: int) -> list[torch.Tensor]:
         return [given]
     if isinstance(given, (tuple, list)) and given and all(isinstance(x, torch.Tensor) for x in given):
         return list(given)
-    several = isinstance(given, (tuple, list)) and given and all(isinstance(x, (tuple, list, torch.Size)) for x in given)
+    several = isinstance(given, (tuple, list)) and given and all(isinstance(x, (tuple, list)) for x in given)
     shapes = list(given) if several else [given]
     for shape in shapes:
-        if not isinstance(shape, (tuple, list)) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        whole = isinstance(shape, (tuple, list)) and all(type(n) is int and n > 0 for n in shape)
+        if not whole or not shape:
             raise ShapeError("a shape of whole numbers above zero, such as (3, 224, 224)", repr(given), where=where,
                              remedy="give (channels, height, width), without the batch")
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
@@ -482,14 +543,26 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
 # --- what one operation costs and sees ------------------------------------------------------------------------------
 
 
+_POOLS = {getattr(aten, name): axes for axes in (1, 2, 3)
+          for name in (f"max_pool{axes}d_with_indices", f"max_pool{axes}d", f"avg_pool{axes}d") if hasattr(aten, name)}
+_ADAPTIVE = {getattr(aten, name) for axes in (1, 2, 3)
+             for name in (f"_adaptive_avg_pool{axes}d", f"adaptive_max_pool{axes}d") if hasattr(aten, name)}
+
+
 def _multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int:
     packet = func._overloadpacket
     if packet in flop_registry:
-        return flop_registry[packet](*args, **kwargs, out_val=output) // 2  # torch counts a multiply-add as two operations
+        return flop_registry[packet](*args, **kwargs, out_val=output) // 2  # torch counts a multiply-add as two
     if packet in (aten.mv, aten.dot, aten.vdot):
         return args[0].numel()
     if packet in (aten.addmv, aten.addbmm):
         return args[1].numel() * (args[2].shape[-1] if packet is aten.addbmm else 1)
+    if packet is aten._trilinear:  # nn.Bilinear: (N, in1), (out, in1, in2), (N, in2)
+        return args[0].numel() // args[0].shape[-1] * args[1].numel()
+    if packet is aten._cdist_forward:  # squared differences are added up
+        return args[0].numel() * args[1].shape[-2]
+    if packet.__name__ == "deform_conv2d":
+        return output.numel() * args[1][0].numel()
     return 0
 
 
@@ -498,13 +571,7 @@ def _spread(value: object, axes: int) -> Shape:
     return value * axes if len(value) == 1 else value
 
 
-_POOLS = {getattr(aten, name): axes for axes in (1, 2, 3) for name in
-          (f"max_pool{axes}d_with_indices", f"max_pool{axes}d", f"avg_pool{axes}d") if hasattr(aten, name)}
-_ADAPTIVE = {getattr(aten, name) for axes in (1, 2, 3) for name in
-             (f"_adaptive_avg_pool{axes}d", f"adaptive_max_pool{axes}d") if hasattr(aten, name)}
-
-
-def _geometry(func, args: tuple, output: object) -> tuple[Shape, Shape, Shape, int] | None:
+def _geometry(func, args: tuple) -> tuple[Shape, Shape, Shape, int] | None:
     """(kernel, stride, padding, groups) of a convolution or pooling."""
     packet = func._overloadpacket
     if packet is aten.convolution:
@@ -517,38 +584,42 @@ def _geometry(func, args: tuple, output: object) -> tuple[Shape, Shape, Shape, i
     return None
 
 
-def _receptive_field(func, args: tuple, output: object, fields: list[_Field], batch: int, known: dict[int, _Known]) -> _Field | None:
-    if not fields:
+def _receptive_field(func, args: tuple, output: object, fields: list[_Field], batch: int) -> _Field | None:
+    """What the output of an operation sees, from what its inputs see."""
+    out = next(_tensors(output), None)
+    if not fields or out is None:
         return None
-    packet = func._overloadpacket
+    packet, name = func._overloadpacket, func._overloadpacket.__name__
     axes = max(len(f.seen) for f in fields)
     fields = [f for f in fields if len(f.seen) == axes]
-    seen = _Field(tuple(max(f.seen[i] for f in fields) for i in range(axes)), tuple(max(f.step[i] for f in fields) for i in range(axes)),
-                  max((f.size for f in fields), key=math.prod))
-    geometry = _geometry(func, args, output)
-    first = next(_tensors(output), None)
+    largest = max(fields, key=lambda f: math.prod(f.size))
+    seen = _Field(tuple(max(f.seen[i] for f in fields) for i in range(axes)),
+                  tuple(max(f.step[i] for f in fields) for i in range(axes)), largest.size)
+    size = tuple(out.shape[-axes:])
+    scale = [n / m for n, m in zip(seen.size, size, strict=True)] if len(size) == axes and all(size) else []
+    geometry = _geometry(func, args)
     if geometry is not None:
         kernel, stride, _, _ = geometry
-        dilation = _spread(args[5], axes) if packet is aten.convolution else \
-            _spread(args[4], axes) if "max_pool" in packet.__name__ and len(args) > 4 else (1,) * len(kernel)
-        reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation))
-        size = tuple(first.shape[-len(kernel):])
+        dilation = (1,) * len(kernel)
+        if packet is aten.convolution or "max_pool" in name and len(args) > 4:
+            dilation = _spread(args[5] if packet is aten.convolution else args[4], len(kernel))
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
         if packet is aten.convolution and args[6]:  # transposed: the stride spreads the input
-            return seen.window((math.ceil(k / s) for k, s in zip(reach, stride)), (1 / s for s in stride), size)
+            reach = [math.ceil(k / s) for k, s in zip(reach, stride, strict=True)]
+            stride = [1 / s for s in stride]
         return seen.window(reach, stride, size)
+    if packet is aten.im2col:
+        return seen.window([(k - 1) * d + 1 for k, d in zip(args[1], args[2], strict=True)], args[4], seen.size)
     if packet in _ADAPTIVE:
-        size = tuple(first.shape[-axes:])
-        return seen.window((_widest(n, m) for n, m in zip(seen.size, size)), (n / m for n, m in zip(seen.size, size)), size)
-    if packet.__name__.startswith("upsample"):
-        size = tuple(first.shape[-axes:])
-        neighbours = 1 if "nearest" in packet.__name__ else 2
-        return seen.window((neighbours,) * axes, (n / m for n, m in zip(seen.size, size)), size)
-    if packet in (aten.mean, aten.sum, aten.amax) and first.numel() * math.prod(seen.size) <= args[0].numel():
+        return seen.window([_widest(n, m) for n, m in zip(seen.size, size, strict=True)], scale, size)
+    if name.startswith("upsample"):
+        return seen.window((1 if "nearest" in name else 2,) * axes, scale, size)
+    if packet in (aten.mean, aten.sum, aten.amax) and out.numel() * math.prod(seen.size) <= args[0].numel():
         return seen.everything()
     if packet in (aten.mm, aten.addmm):
         x = args[1] if packet is aten.addmm else args[0]
         return seen.everything() if x.shape[0] == batch else seen  # (batch, features): all positions are features
-    if packet in (aten.bmm, aten.baddbmm) or "attention" in packet.__name__:
+    if packet in (aten.bmm, aten.baddbmm) and len(fields) > 1 or "attention" in name:
         return seen.everything()
     return seen
 
@@ -576,14 +647,8 @@ def _shape(shape: tuple) -> str:
     return "×".join(map(str, shape)) if shape else "–"
 
 
-def _square(values: Shape | None) -> str:
-    if values is None:
-        return ""
-    return str(values[0]) if len(set(values)) == 1 and len(values) == 1 else "×".join(map(str, values))
-
-
 def _brief(values: Shape | None) -> str:
-    return "" if values is None else str(values[0]) if len(set(values)) == 1 else "×".join(map(str, values))
+    return "" if values is None else str(values[0]) if len(set(values)) == 1 else _shape(values)
 
 
 def _bytes(count: int) -> str:
@@ -596,10 +661,10 @@ def _bytes(count: int) -> str:
 def _cells(costs: Table) -> list[list[str]]:
     lines = [["layer", "type", "output", "kernel", "stride", "pad", "sees", "parameters", "multiply-adds", "memory"]]
     for row in costs.rows:
-        kind = row.kind + (f", {row.groups} groups" if row.groups > 1 else "")
-        lines.append([row.label, kind, _shape(row.output_shape), _square(row.kernel), _brief(row.stride), _brief(row.padding),
-                      _brief(row.receptive_field), f"{row.parameters:,}" if row.parameters else "",
-                      f"{row.multiply_adds:,}" if row.multiply_adds else "", _bytes(row.activation_bytes)])
-    lines.append([f"total, {len(costs.rows)} rows", "", "", "", "", "", "", f"{costs.parameters:,}", f"{costs.multiply_adds:,}",
-                  _bytes(costs.activation_bytes)])
-    return lines
+        lines.append([
+            row.label, row.kind + (f", {row.groups} groups" if row.groups > 1 else ""), _shape(row.output_shape),
+            _shape(row.kernel) if row.kernel else "", _brief(row.stride), _brief(row.padding),
+            _brief(row.receptive_field), f"{row.parameters:,}" if row.parameters else "",
+            f"{row.multiply_adds:,}" if row.multiply_adds else "", _bytes(row.activation_bytes)])
+    total = ["", "", "", "", "", f"{costs.parameters:,}", f"{costs.multiply_adds:,}", _bytes(costs.activation_bytes)]
+    return [*lines, [f"total, {len(costs.rows)} rows", "", *total]]
