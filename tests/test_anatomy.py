@@ -208,6 +208,11 @@ def test_a_lesson_that_was_never_run_has_only_that_problem(lesson):
     assert lesson.problems() == ["no cell has been executed: run `python -m cnncourse store`"]
 
 
+def test_a_claim_whose_cell_waits_for_execution_is_not_missing(lesson):
+    lesson.damage(lambda content: content.cells[5].update(execution_count=None, outputs=[]))
+    assert [problem.partition("): ")[2] for problem in lesson.problems()] == ["not executed since it was edited"]
+
+
 def stream(text, name="stdout"):
     return nbformat.v4.new_output("stream", name=name, text=text)
 

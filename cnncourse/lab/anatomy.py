@@ -235,10 +235,11 @@ def _execution(code: list[Cell]) -> Iterator[str]:
     if counts and not any(counts):
         yield "no cell has been executed: run `python -m cnncourse store`"
         return
+    if None in counts:  # then the order says nothing more
+        yield from (f"{cell}: not executed since it was edited" for cell in code if cell.node.execution_count is None)
+        return
     for expected, cell in enumerate(code, start=1):
-        if cell.node.execution_count is None:
-            yield f"{cell}: not executed since it was edited"
-        elif cell.node.execution_count != expected:
+        if cell.node.execution_count != expected:
             yield f"{cell}: executed as number {cell.node.execution_count}, not {expected}: run it from its start"
             return
 
@@ -282,8 +283,8 @@ def _ledger(notebook: Path, cells: list[Cell]) -> Iterator[str]:
             if kind == "not-drawn" and not (id in own and ledger[id]["kind"] == "figure"):
                 yield f"{cell}: tag {tag!r} names no figure of this lesson{_like(id, own)}"
     cited = claims.cited(notebook) | _left_out(cells)
-    if not any(cell.node.execution_count for cell in cells if cell.is_code):  # so far there is only the text to go by
-        cited |= {id.partition(".")[0] for cell in cells if cell.is_code for id in claims.made(cell.source)}
+    waiting = [cell for cell in cells if cell.is_code and cell.node.execution_count is None]  # only the text to go by
+    cited |= {id.partition(".")[0] for cell in waiting for id in claims.made(cell.source)}
     yield from (f"ledger item {id} is not covered: {ledger[id]['statement']}" for id in own
                 if id not in cited and ledger[id]["kind"] != "figure")
 
