@@ -139,7 +139,7 @@ def test_one_value_that_stands_for_several_seeds_says_how_many(capsys):
 @pytest.mark.parametrize("freedom", [1, 2, 5, 20, 21, 30, 100, 1000])
 def test_the_interval_uses_students_t(freedom):
     stats = pytest.importorskip("scipy.stats")
-    assert claims._t95(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=6e-4)
+    assert claims._t95(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=6e-4 if freedom < 21 else 5e-5)
 
 
 def test_the_interval_covers_the_true_mean_of_small_samples_in_95_of_100_cases():
