@@ -1,0 +1,266 @@
+"""What lesson 01 writes out agrees with torch and scikit-learn; its exercises accept solutions and reject mistakes."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+
+from cnncourse import data, exercises
+from cnncourse.exercises import Wrong, lesson_01
+from cnncourse.lab import definitions
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    return definitions("01")
+
+
+def rows(count, length, seed=0, whole=False):
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (count, length)).astype(float) if whole else random.normal(size=(count, length))
+
+
+def cdist(test, train, p=2):
+    pair = torch.tensor(test), torch.tensor(train)
+    return torch.cdist(*pair, p=p, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+
+
+WAYS = ("l2_two_loops", "l2_one_loop", "l2_no_loop")
+
+
+# --- distances ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_gives_the_distances_of_torch_for_any_shape(way, lesson):
+    for m, n, d in ((1, 1, 1), (3, 5, 4), (7, 2, 30)):
+        test, train = rows(m, d, seed=1), rows(n, d, seed=2)
+        distances = getattr(lesson, way)(test, train)
+        assert distances.shape == (m, n)
+        np.testing.assert_allclose(distances, cdist(test, train), rtol=1e-9, atol=1e-9)
+
+
+def test_on_whole_numbers_the_three_ways_agree_to_the_last_bit(lesson):
+    test, train = rows(9, 64, whole=True), rows(11, 64, seed=1, whole=True)
+    first, *others = (getattr(lesson, way)(test, train) for way in WAYS)
+    for other in others:
+        assert np.array_equal(first, other)
+
+
+def test_equal_rows_far_from_the_origin_give_a_number_and_no_warning(lesson):
+    far = rows(5, 10) + 1e6
+    distances = lesson.l2_no_loop(far, far)
+    assert np.isfinite(distances).all() and distances.diagonal().max() < 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(m=st.integers(1, 6), n=st.integers(1, 6), d=st.integers(1, 9), seed=st.integers(0, 1000))
+def test_l1_gives_the_distances_of_torch(m, n, d, seed):
+    lesson = _lesson()
+    test, train = rows(m, d, seed), rows(n, d, seed + 1)
+    np.testing.assert_allclose(lesson.l1_distances(test, train), cdist(test, train, p=1), rtol=1e-12)
+
+
+def _lesson(kept=[]):  # noqa: B006 (hypothesis calls a test many times; the lesson is read once)
+    return kept[0] if kept else kept.append(definitions("01")) or kept[0]
+
+
+# --- the vote -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 10, 50])
+def test_the_predictions_are_those_of_scikit_learn_on_the_digits(k, lesson):
+    train, test = data.load("digits", True), data.load("digits", False)
+    known, asked = (part.images.flatten(1).double().numpy() for part in (train, test))
+    reference = KNeighborsClassifier(k, algorithm="brute").fit(known, train.labels.numpy()).predict(asked)
+    found = lesson.predict_knn(lesson.l2_no_loop(asked, known), train.labels.numpy(), k)
+    assert found.shape == (450,) and (found != reference).sum() <= (0 if k == 1 else 2)  # equal distances at place k
+
+
+def test_a_tie_goes_to_the_smaller_label_and_a_majority_wins_over_nearness(lesson):
+    distances, labels = np.array([[1.0, 2, 3, 4, 5]]), np.array([7, 3, 3, 7, 3])
+    assert [lesson.predict_knn(distances, labels, k)[0] for k in (1, 2, 3, 4, 5)] == [7, 3, 3, 3, 3]
+
+
+def test_labels_need_not_count_from_zero(lesson):
+    assert lesson.predict_knn(np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([90, -4]), 1).tolist() == [-4, 90]
+
+
+def test_equally_near_pictures_come_in_the_order_of_their_columns(lesson):
+    assert lesson.nearest(np.array([[2.0, 1, 1, 0, 1]]), 4).tolist() == [[3, 1, 2, 4]]
+
+
+# --- in pieces ------------------------------------------------------------------------------------------------------
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 40), k=st.integers(1, 12), chunk=st.integers(1, 50), seed=st.integers(0, 1000))
+def test_pieces_of_any_size_find_the_neighbours_of_the_whole_table(n, k, chunk, seed):
+    lesson, k = _lesson(), min(k, n)
+    test, train = rows(4, 6, seed), rows(n, 6, seed + 1)
+    distances, found = lesson.nearest_in_chunks(test, train, k, chunk)
+    table = lesson.l2_two_loops(test, train)
+    assert found.shape == distances.shape == (4, k)
+    assert np.array_equal(found, np.argsort(table, axis=1)[:, :k])
+    np.testing.assert_allclose(distances, np.sort(table, axis=1)[:, :k], atol=1e-7)
+
+
+def test_bytes_are_converted_piece_by_piece_so_the_table_is_never_held(lesson):
+    random = np.random.default_rng(0)
+    test, train = random.random((20, 64), np.float32), random.integers(0, 2, (50_000, 64), np.uint8)
+    tracemalloc.start()
+    distances, _ = lesson.nearest_in_chunks(test, train, 3, chunk=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert distances.dtype == np.float32
+    assert peak < 1_500_000 < 50_000 * 64 * 4  # the training rows as float32 would be 12.8 MB, the table 4 MB
+
+
+# --- folds and features ---------------------------------------------------------------------------------------------
+
+@settings(deadline=None, max_examples=30)
+@given(count=st.integers(2, 90), parts=st.integers(2, 10), seed=st.integers(0, 99))
+def test_folds_are_disjoint_cover_all_and_differ_by_one_at_most(count, parts, seed):
+    folds = _lesson().folds(count, parts, seed)
+    sizes = [len(part) for part in folds]
+    assert len(folds) == parts and max(sizes) - min(sizes) <= 1
+    assert sorted(np.concatenate(folds)) == list(range(count))
+
+
+def test_cross_validation_never_asks_a_picture_about_itself(lesson):
+    random = np.random.default_rng(0)
+    features, labels = random.normal(size=(300, 3)), random.integers(0, 10, 300)  # nothing to learn
+    scores = lesson.cross_validate(features, labels, [1, 5], lesson.folds(300, 5))
+    assert scores.shape == (5, 2) and scores.mean() < 0.2
+    doubled, twice = np.concatenate([features, features]), np.concatenate([labels, labels])
+    leaking = lesson.cross_validate(doubled, twice, [1], lesson.folds(600, 5))
+    assert leaking.mean() > 0.7  # the planted mistake is seen: copies of a picture in two folds
+
+
+def test_cross_validation_is_that_of_scikit_learn(lesson):
+    digits = data.digits()
+    features, labels = digits.images.flatten(1).double().numpy()[:400], digits.labels.numpy()[:400]
+    parts = lesson.folds(400, 4)
+    for i, score in enumerate(lesson.cross_validate(features, labels, [3], parts)[:, 0]):
+        rest = np.setdiff1d(np.arange(400), parts[i])
+        model = KNeighborsClassifier(3, algorithm="brute").fit(features[rest], labels[rest])
+        assert abs(score - model.score(features[parts[i]], labels[parts[i]])) <= 0.011  # one picture: equal distances
+
+
+def test_ink_shares_of_hand_made_pictures(lesson):
+    pictures = np.zeros((3, 1, 4, 4), np.uint8)
+    pictures[0, 0, 0, 0] = pictures[1, 0, 3, 3] = 100
+    pictures[2] = 7
+    np.testing.assert_allclose(lesson.ink_shares(pictures), [[1, 1], [0, 0], [0.5, 0.5]], atol=1e-6)
+
+
+def test_principal_axes_span_the_space_of_scikit_learns_pca(lesson):
+    features = rows(50, 8)
+    mean, axes, kept = lesson.principal_axes(features, 3)
+    reference = PCA(3).fit(features)
+    np.testing.assert_allclose(axes @ axes.T, reference.components_.T @ reference.components_, atol=1e-9)
+    np.testing.assert_allclose(mean, reference.mean_, atol=1e-12)
+    assert abs(kept - reference.explained_variance_ratio_.sum()) < 1e-12
+
+
+def test_turning_the_axes_keeps_l2_and_changes_l1(lesson):
+    points = rows(6, 2)
+    turned = points @ lesson.turned(45)
+    np.testing.assert_allclose(lesson.l2_no_loop(turned, turned), lesson.l2_no_loop(points, points), atol=1e-7)
+    assert abs(lesson.l1_distances(turned, turned) - lesson.l1_distances(points, points)).max() > 0.1
+
+
+def test_a_tilted_picture_turns_about_its_middle_and_stays_bytes(lesson):
+    picture = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
+    picture[0, 0, 0, 2] = picture[0, 0, 2, 2] = 200
+    turned = lesson.tilted(picture, 90)
+    assert turned.dtype == torch.uint8 and turned[0, 0, 2, 2] == 200
+    assert turned.nonzero()[:, 2:].tolist() in ([[2, 0], [2, 2]], [[2, 2], [2, 4]])
+
+
+def test_the_network_does_not_notice_a_move_by_its_pooling_step(lesson):
+    torch.manual_seed(0)
+    network = lesson.SmallNetwork(1, 10, 4).double()
+    images = torch.zeros(2, 1, 16, 16, dtype=torch.float64)
+    images[:, :, 5:9, 5:9] = torch.rand(2, 1, 4, 4, dtype=torch.float64)
+    with torch.no_grad():
+        still, by_two, by_one = (network(images.roll(step, dims=3)) for step in (0, 2, 1))
+    assert torch.allclose(still, by_two, atol=1e-12) and not torch.allclose(still, by_one, atol=1e-4)
+
+
+# --- exercises ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("exercise", lesson_01.EXERCISES, ids=lambda exercise: exercise.id)
+def test_each_check_accepts_its_solution_and_says_what_it_shows(exercise, capsys):
+    exercises.check(exercise.id, *exercise.answers())
+    assert capsys.readouterr().out.startswith(f"{exercise.id} right: ")
+
+
+def leave_one_out_with_own_vote(distances, labels, k):
+    votes = labels[np.argsort(distances, axis=1, kind="stable")[:, :k]]
+    return np.mean([np.bincount(vote).argmax() == label for vote, label in zip(votes, labels, strict=True)])
+
+
+def leave_one_out_dropping_the_first_column_late(distances, labels, k):
+    votes = labels[np.argsort(distances, axis=1, kind="stable")[:, :k][:, 1:]]  # k - 1 neighbours
+    found = [np.bincount(vote, minlength=3).argmax() for vote in votes]
+    return np.mean(found == labels)
+
+
+def leave_one_out_in_place(distances, labels, k):
+    np.fill_diagonal(distances, np.inf)
+    return lesson_01.solve_leave_one_out(distances, labels, k)
+
+
+def rolled(test, train, reach):
+    return lesson_01._shifted_with_loops(test, train, reach, wrap=True)
+
+
+def moving_the_training_pictures(test, train, reach):
+    return lesson_01._shifted_with_loops(train, test, reach, wrap=False).T
+
+
+def unit(array):
+    return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
+MISTAKES = {
+    "differences instead of bytes": ("01.1", 10_000 * 60_000 * 784, "8 bytes"),
+    "the table after the sum": ("01.1", 10_000 * 60_000 * 8, "each of 784 pixels"),
+    "a power of ten": ("01.1", 10**12, "multiply the lengths"),
+    "similarity": ("01.2", lambda test, train: unit(test) @ unit(train).T, "1 minus it"),
+    "no lengths": ("01.2", lambda test, train: 1 - test @ train.T, "lengths of both rows"),
+    "transposed": ("01.2", lambda test, train: 1 - unit(train) @ unit(test).T, "exchanged"),
+    "only the training rows": ("01.2", lambda test, train: 1 - test @ unit(train).T, "expected"),
+    "lengths of columns": ("01.2", lambda test, train: 1 - unit(test.T).T @ unit(train).T, "expected"),
+    "own vote": ("01.3", leave_one_out_with_own_vote, "own nearest neighbour"),
+    "one neighbour too few": ("01.3", leave_one_out_dropping_the_first_column_late, "expected"),
+    "caller's table changed": ("01.3", leave_one_out_in_place, "work on a copy"),
+    "no average": ("01.3", lambda distances, labels, k: np.ones(60), "average over the pictures"),
+    "wraps around": ("01.4", rolled, "np.roll"),
+    "moves the wrong pictures": ("01.4", moving_the_training_pictures, "move the test pictures"),
+    "largest": ("01.4", lambda *a: lesson_01._shifted_with_loops(*a, False, np.max), "not the smallest"),
+    "mean": ("01.4", lambda *a: lesson_01._shifted_with_loops(*a, False, np.mean), "not the smallest"),
+    "no diagonals": ("01.4", lambda *a: lesson_01._shifted_with_loops(*a, False, straight=True), "diagonal moves"),
+    "does not move": ("01.4", lambda test, train, reach: lesson_01.solve_shifted_distances(test, train, 0), "expected"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_check_rejects_a_planted_mistake_and_names_it(mistake):
+    id, answer, words = MISTAKES[mistake]
+    with pytest.raises(Wrong, match=words):
+        exercises.find(id).check(answer)
+
+
+def test_stubs_count_as_not_attempted_and_hints_lead_to_the_solution(capsys):
+    def leave_one_out(distances, labels, k):
+        """Not yet."""
+        ...
+    exercises.check("01.3", leave_one_out)
+    exercises.hint("01.4", 3)
+    exercises.solution("01.4")
+    printed = capsys.readouterr().out
+    assert "not attempted" in printed and "exercises.solution('01.4')" in printed and "np.pad" in printed
