@@ -16,12 +16,12 @@ import pytest
 from matplotlib import pyplot as plt
 from nbclient import NotebookClient
 
-from cnncourse import widgets
+from cnncourse import project, widgets
 from cnncourse.errors import ParameterError
 
 TOY = '''
 import matplotlib.pyplot as plt
-from cnncourse import widgets
+from cnncourse import project, widgets
 from cnncourse.errors import ParameterError
 
 def parabola(power):
@@ -193,13 +193,13 @@ def shown(page) -> tuple[str, str]:
     return picture.get_attribute("src"), sentence.inner_text()
 
 
-def move_slider(page, number: int = 0, key: str = "ArrowRight") -> tuple[tuple[str, str], tuple[str, str]]:
+def move_slider(page, number: int = 0, key: str = "ArrowRight", patience: float = 15) -> tuple:
     """What is shown before and after one press of a key on a slider; an assertion fails when nothing changes."""
     before = shown(page)
     handle = page.locator(".jp-Notebook:visible [data-explored=yes] .noUi-handle").nth(number)
     handle.focus()
     handle.press(key)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience  # seconds
     while time.monotonic() < deadline:
         after = shown(page)
         if after[0] != before[0] and after[1] != before[1]:
@@ -226,7 +226,7 @@ def test_a_slider_that_nobody_listens_to_is_caught(jupyter, page):
     open_notebook(page, "unwired.ipynb")
     run_cells(page, [0])
     with pytest.raises(AssertionError, match="stayed"):
-        move_slider(page)
+        move_slider(page, patience=3)
 
 
 @needs_browser
@@ -242,3 +242,24 @@ def test_a_saved_notebook_opened_without_a_kernel_still_shows_the_picture(jupyte
     open_notebook(page, "reopened.ipynb", kernel=False)
     page.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
     assert shown(page) == last
+
+
+@needs_browser
+def test_the_sliders_of_lesson_04_change_the_drawn_windows_and_the_output_size(jupyter, page):
+    lesson = project.lesson("04")
+    name = shutil.copy(lesson, jupyter[2]).rsplit("/", 1)[1]
+    cells = open_notebook(page, name)
+    explorer = next(index for index, (_, tags) in enumerate(cells) if "explorer" in tags)
+    run_cells(page, [index for index in range(explorer + 1) if cells[index][0] == "code"])
+    assert shown(page)[1] == "output size 2 x 2; 13 of 49 pixels are never read"
+    _, larger = move_slider(page, 0)
+    assert larger[1] == "output size 2 x 2; 28 of 64 pixels are never read"
+    _, stride = move_slider(page, 2, "ArrowLeft")
+    assert stride[1] == "output size 3 x 3; 15 of 64 pixels are never read"
+    _, padded = move_slider(page, 3)
+    assert padded[1] == "output size 4 x 4; 0 of 64 pixels are never read"
+    _, dilated = move_slider(page, 4)
+    assert dilated[1].startswith("output size 3 x 3")
+    for _ in range(3):
+        _, large = move_slider(page, 1)
+    assert "a window of at most 10 pixels" in large[1] and "smaller kernel or dilation, or more padding" in large[1]
