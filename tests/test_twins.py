@@ -307,3 +307,15 @@ def test_the_current_sources_come_from_the_only_file_there_is(lesson):
     lesson.rename(lesson.with_name("05_only.ipynb"))
     assert twins.as_text(twins.current(lesson)) == text
     assert twins.as_text(twins.current(lesson.with_name("05_only.ipynb"))) == text
+
+
+def test_the_command_says_what_was_written_and_that_all_is_in_step(lesson, monkeypatch, capsys):
+    folder = lesson.parent.parent / "course"
+    folder.mkdir()
+    lesson.parent.rename(folder / "notebooks")
+    monkeypatch.setattr(twins.project, "root", lambda: folder)
+    replace(folder / "notebooks" / "text" / "04_size.py", "2 * n", "n + n")
+    assert twins.main() == 0
+    assert capsys.readouterr().out == "04_size.ipynb written, 2 of 3 code cells keep their outputs\n"
+    assert twins.main(["04"]) == 0
+    assert capsys.readouterr().out == "notebooks and texts are in step\n"
