@@ -187,13 +187,11 @@ def _bench(chosen: argparse.Namespace) -> int:
     return suite.bench()
 
 
-def _lab(chosen: argparse.Namespace) -> int:
-    import subprocess
-
+def _lab(chosen: argparse.Namespace) -> None:
     from cnncourse import project
 
-    command = [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1"]  # a token is asked for by default
-    return subprocess.run([*command, str(project.root() / "notebooks")], check=False).returncode
+    command = [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1"]  # it asks for its token by default
+    os.execv(sys.executable, [*command, str(project.root() / "notebooks")])  # Ctrl-C is JupyterLab's own
 
 
 if __name__ == "__main__":

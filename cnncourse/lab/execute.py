@@ -24,7 +24,7 @@ import nbformat
 import yaml
 
 from cnncourse import project
-from cnncourse.errors import LessonError, MachineError, ParameterError, TwinError, nearest
+from cnncourse.errors import LessonError, MachineError, ParameterError, nearest
 
 CELL_TIMEOUT = {"default": 600}  # seconds a cell; other presets train for hours and have none
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -87,17 +87,7 @@ def load(notebook: Path) -> nbformat.NotebookNode:
     """The cells to run, without outputs: of the notebook or of its text, whichever changed since the last sync."""
     from cnncourse.lab import twins
 
-    text = twins.twin(notebook)
-    if not text.exists():
-        chosen = twins.in_step(twins.read_notebook(notebook))
-    elif not notebook.exists():
-        chosen = twins.in_step(twins.read_text(text))
-    else:
-        chosen = _changed(notebook, text)
-    for cell in chosen.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return chosen
+    return twins.current(notebook)
 
 
 def parameters(lesson: str | int) -> dict[str, Parameter]:
@@ -434,24 +424,6 @@ def _recorded(record: Path) -> dict[str, object]:
         elif line.get("kind") == "data":
             found["data"] |= {line.get("name"): line.get("checksum")}
     return found
-
-
-def _changed(notebook: Path, text: Path) -> nbformat.NotebookNode:
-    from cnncourse.lab import twins
-
-    first, second = twins.in_step(twins.read_notebook(notebook)), twins.in_step(twins.read_text(text))
-    last = twins.read_notebook(notebook).metadata.get("cnncourse", {}).get("synced")
-    digests = [node.metadata.cnncourse.synced for node in (first, second)]
-    if last in (None, digests[0]) or digests[0] == digests[1]:
-        return second  # only the text can have changed
-    if last == digests[1]:
-        return first
-    raise TwinError(
-        "a notebook or its text unchanged since the last sync",
-        "both changed",
-        where=notebook.name,
-        remedy="see both, then `python -m cnncourse sync --prefer text` (or notebook)",
-    )
 
 
 def _parameters(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parameter]:
