@@ -354,7 +354,8 @@ class _Tracer:
         if geometry is not None:
             if fields and len(fields[0].seen) == 1:  # torch pools a sequence as an image of one row
                 geometry = tuple(part[-1:] if isinstance(part, tuple) else part for part in geometry)
-            row.geometry.append(geometry)
+            if not fields or len(fields[0].seen) == len(geometry[0]):  # a window over channels (LRN) is no kernel
+                row.geometry.append(geometry)
         if not fields and geometry is not None and known and known[0].producer == -1:
             axes = tuple(known[0].tensor.shape[-len(geometry[0]):])
             fields = [_Field((1,) * len(axes), (1,) * len(axes), axes)]

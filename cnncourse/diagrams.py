@@ -1,11 +1,12 @@
 """Diagrams of real networks: every box, number and arrow comes from a trace of the module, none is typed in.
 
-`draw` shows one module from top to bottom with branches, shortcuts and repeats; `columns` sets networks side by side.
-One unit of the drawing is one inch, so letters keep their size and never overlap what is beside them.
+`draw` shows one module at four levels of detail, `beside` and `columns` set several next to each other, `depths`
+compares how deep they are. One unit of a drawing is one inch: letters keep their size, whatever stands around them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,21 +16,26 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 from torch import nn
 
 from cnncourse import cost
 from cnncourse.errors import ParameterError, nearest
+from cnncourse.figures import COLOUR
 
-# kind of a box -> colour (a name of the style's cycle) and how much of it is white
-FILL = {"conv": ("C0", 0.78), "fc": ("C2", 0.70), "pool": ("C1", 0.66), "concat": ("C3", 0.80), "add": ("C3", 0.80),
-        "block": ("C0", 0.78), "norm": ("0.5", 0.75), "other": ("0.5", 0.75)}
-INK, MUTED = "0.13", "0.40"
-LEVELS = ("block", "stage", "network")
-CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
-SHORT = {"BatchNorm1d": "BN", "BatchNorm2d": "BN", "BatchNorm3d": "BN", "LocalResponseNorm": "LRN", "LayerNorm": "LN",
-         "LayerNorm2d": "LN", "GroupNorm": "GN", "relu": "ReLU", "local_response_norm": "LRN", "batch_norm": "BN"}
+LEVELS = ("block", "stage", "network", "graph")
+# kind of a box -> colour and how much of it is white
+FILL = {"conv": (COLOUR["input"], 0.78), "block": (COLOUR["input"], 0.78), "fc": (COLOUR["output"], 0.68),
+        "pool": (COLOUR["weight"], 0.64), "concat": (COLOUR["fourth"], 0.80), "add": (COLOUR["fourth"], 0.80),
+        "norm": (COLOUR["muted"], 0.75), "other": (COLOUR["muted"], 0.75), "input": (COLOUR["muted"], 0.88)}
+INK, MUTED = COLOUR["ink"], "0.38"
+CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")  # they hold blocks and are none
+SHORT = {"BatchNorm1d": "BN", "BatchNorm2d": "BN", "BatchNorm3d": "BN", "batch_norm": "BN", "LayerNorm": "LN",
+         "LayerNorm2d": "LN", "GroupNorm": "GN", "LocalResponseNorm": "LRN", "local_response_norm": "LRN",
+         "TowerNorm": "LRN", "relu": "ReLU", "Dropout": "dropout", "dropout": "dropout",
+         "PaddedShortcut": "zero padding"}
 
 
 # --- from the trace to boxes ----------------------------------------------------------------------------------------
@@ -39,93 +45,66 @@ SHORT = {"BatchNorm1d": "BN", "BatchNorm2d": "BN", "BatchNorm3d": "BN", "LocalRe
 class Box:
     """One box: what it says, how it looks, what comes out of it, and which boxes it reads."""
 
-    lines: list[str]
+    words: list[str]  # "3×3 conv", "64", "/2"
     kind: str
     shape: tuple
     inputs: list[int]
     name: str = ""
     extras: list[str] = field(default_factory=list)  # what follows at once: BN, ReLU
     parameters: int = 0
-    multiply_adds: int = 0
+    groups: int = 1
+
+    @property
+    def text(self) -> str:
+        return ", ".join(self.words)
 
     @property
     def look(self) -> tuple:
         """What two boxes share when one can stand for both."""
-        return tuple(self.lines), self.kind, self.shape, tuple(self.extras), self.parameters
+        return self.text, self.kind, self.shape, tuple(self.extras), self.parameters
 
 
 INPUT = -1
 
 
-def _graph(costs: cost.Table, level: str) -> dict[int, Box]:
-    """The boxes of a table by number; `INPUT` is the image. Views vanish, normalisation and activation join their layer."""
-    rows = [row for row in costs.rows if not row.note]
-    owner = _owners(costs, level)
-    target: dict[int, int] = {INPUT: INPUT}  # row -> the box that holds it
-    consumers: dict[int, set[int]] = {}
-    for i, row in enumerate(rows):
+def _graph(costs: cost.Table) -> dict[int, Box]:
+    """The boxes of a table by number; `INPUT` is the image.
+
+    Views vanish; a normalisation or activation joins the layer before it, unless somebody else reads that layer.
+    """
+    rows = [(i, row) for i, row in enumerate(costs.rows) if not row.note]
+    readers: dict[int, set[int]] = {}
+    for i, row in rows:
         for j in row.inputs:
-            consumers.setdefault(j, set()).add(i)
+            readers.setdefault(j, set()).add(i)
     boxes: dict[int, Box] = {INPUT: Box(["input"], "input", costs.input_shape, [])}
-    groups: dict[str, int] = {}
-    for i, row in enumerate(rows):
-        sources = list(dict.fromkeys(target[j] for j in row.inputs))
-        single = sources[0] if len(sources) == 1 else None
-        if owner[i] is not None:
-            if owner[i] not in groups:
-                groups[owner[i]] = i
-                boxes[i] = Box([costs.classes.get(owner[i], owner[i])], "block", row.output_shape, [], owner[i])
-            target[i] = groups[owner[i]]
-            box = boxes[target[i]]
-            box.inputs += [j for j in sources if j != target[i] and j not in box.inputs]
-            box.shape = row.output_shape
-            box.parameters += row.parameters
-            box.multiply_adds += row.multiply_adds
-        elif not row.inputs:
-            target[i] = INPUT  # made from parameters alone: not part of the flow
-            continue
-        elif single is not None and (row.is_view or not row.multiply_adds and row.kernel is None and _quiet(row, boxes, single)
-                                     and (single != INPUT or row.is_view) and (row.is_view or _only(rows, row, consumers))):
-            target[i] = single
-            box = boxes[single]
-            box.shape = box.shape if row.is_view or single == INPUT else row.output_shape
-            word = SHORT.get(row.kind, row.kind)
+    holder: dict[int, int] = {INPUT: INPUT}  # row -> the box that holds it
+    for i, row in rows:
+        sources = list(dict.fromkeys(holder[j] for j in row.inputs if j in holder))
+        if not sources:
+            continue  # made from parameters alone: not part of the flow
+        source = sources[0]
+        alone = len(sources) == 1
+        quiet = not row.multiply_adds and row.kernel is None and (
+            row.output_shape == boxes[source].shape or row.kind in SHORT and row.kind != "PaddedShortcut")
+        unread = all(len(readers[j]) == 1 for j in row.inputs)  # another reader would seem to read this row's output
+        if alone and (row.is_view or quiet and unread and source != INPUT):
+            holder[i] = source
+            boxes[source].parameters += row.parameters
             if not row.is_view and not row.kind.startswith("Adaptive"):
-                box.extras.append(word)
-            box.parameters += row.parameters
+                boxes[source].extras.append(SHORT.get(row.kind, row.kind))
         else:
-            target[i] = i
-            boxes[i] = Box(_lines(row), _kind(row), row.output_shape, sources, row.name, [], row.parameters, row.multiply_adds)
+            holder[i] = i
+            kind, words = _kind(row), _words(row)
+            boxes[i] = Box(words, kind, row.output_shape, sources, row.name, [], row.parameters, row.groups)
     return boxes
-
-
-def _quiet(row: cost.Row, boxes: dict[int, Box], source: int) -> bool:
-    return row.output_shape == boxes[source].shape
-
-
-def _only(rows: list[cost.Row], row: cost.Row, consumers: dict[int, set[int]]) -> bool:
-    """Whether nobody else reads what this row reads; else the other reader would seem to read this row's output."""
-    return all(len(consumers[j]) == 1 for j in row.inputs)
-
-
-def _owners(costs: cost.Table, level: str) -> list[str | None]:
-    """For each row the block that swallows it at this level, or None for a box of its own."""
-    rows = [row for row in costs.rows if not row.note]
-    if level == "block":
-        return [None] * len(rows)
-    owners = []
-    for row in rows:
-        parts = row.name.split(".")
-        paths = [".".join(parts[:n]) for n in range(1, len(parts))]
-        owners.append(next((p for p in paths if costs.classes.get(p, CONTAINERS[0]) not in CONTAINERS), None))
-    return owners
 
 
 def _kind(row: cost.Row) -> str:
     name = row.kind.lower()
     if "conv" in name:
         return "conv"
-    if "pool" in name or name in ("mean", "amax"):
+    if "pool" in name or "subsampling" in name or name in ("mean", "amax"):
         return "pool"
     if "linear" in name or row.multiply_adds and row.kernel is None:
         return "fc"
@@ -133,22 +112,20 @@ def _kind(row: cost.Row) -> str:
         return "concat"
     if name in ("add", "iadd", "mul", "imul", "sub"):
         return "add"
-    if "norm" in name or row.parameters:
-        return "norm"
-    return "other"
+    return "norm" if "norm" in name or row.parameters else "other"
 
 
-def _lines(row: cost.Row) -> list[str]:
+def _words(row: cost.Row) -> list[str]:
     kind = _kind(row)
-    stride = f", /{row.stride[0]}" if row.stride and max(row.stride) > 1 else ""
     kernel = "×".join(map(str, row.kernel)) if row.kernel else ""
-    if kind == "conv" and row.kernel:
+    stride = [f"/{row.stride[0]}"] if row.stride and max(row.stride) > 1 else []
+    if kind == "conv" and kernel:
         word = "transposed conv" if "transpose" in row.kind.lower() else "conv"
-        groups = f", {row.groups} groups" if row.groups > 1 else ""
-        return [f"{kernel} {word}, {row.output_shape[0]}{stride}{groups}"]
+        groups = [f"{row.groups} groups"] if row.groups > 1 else []
+        return [f"{kernel} {word}", str(row.output_shape[0]), *stride, *groups]
     if kind == "pool":
         word = "max pool" if "max" in row.kind.lower() else "average pool"
-        return [f"{kernel} {word}{stride}" if kernel else word]
+        return [f"{kernel} {word}".strip(), *stride]
     if kind == "fc" and "linear" in row.kind.lower():
         return [f"fc {row.output_shape[-1]}"]
     if kind == "concat":
@@ -158,10 +135,46 @@ def _lines(row: cost.Row) -> list[str]:
     return [SHORT.get(row.kind, row.kind)]
 
 
+def _owner(name: str, classes: dict[str, str]) -> str | None:
+    """The outermost block that holds a layer, or None for a layer of the network itself."""
+    parts = name.split(".")
+    paths = [".".join(parts[:n]) for n in range(1, len(parts))]
+    return next((path for path in paths if classes.get(path, CONTAINERS[0]) not in CONTAINERS), None)
+
+
+def _merged(boxes: dict[int, Box], classes: dict[str, str]) -> dict[int, Box]:
+    """The same network with one box for a block of layers; a block of a single layer stays that layer."""
+    owners = {n: _owner(box.name, classes) for n, box in boxes.items()}
+    count: dict[str | None, int] = {}
+    for owner in owners.values():
+        count[owner] = count.get(owner, 0) + 1
+    first: dict[str, int] = {}
+    holder: dict[int, int] = {}
+    merged: dict[int, Box] = {}
+    for n, box in boxes.items():
+        owner = owners[n]
+        sources = list(dict.fromkeys(holder[j] for j in box.inputs))
+        if owner is None or count[owner] == 1:
+            holder[n] = n
+            merged[n] = Box(box.words, box.kind, box.shape, sources, box.name, box.extras, box.parameters, box.groups)
+            continue
+        holder[n] = first.setdefault(owner, n)
+        block = merged.setdefault(holder[n], Box([classes[owner]], "block", box.shape, [], owner))
+        block.inputs += [j for j in sources if j != holder[n] and j not in block.inputs]
+        block.shape = box.shape
+        block.parameters += box.parameters
+    return merged
+
+
 def _size(shape: tuple) -> str:
     if shape and isinstance(shape[0], tuple):
         return ", ".join(map(_size, shape))
     return "×".join(map(str, shape))
+
+
+def _side(shape: tuple) -> int:
+    """Height of the feature maps, 1 for vectors."""
+    return shape[-1] if len(shape) > 1 and isinstance(shape[-1], int) else 1
 
 
 # --- from boxes to a series of boxes and branches -------------------------------------------------------------------
@@ -177,6 +190,14 @@ class Branches:
 
 
 @dataclass
+class Woven:
+    """Boxes whose arrows are no nest of branches (a dense block): one below the other, arrows around them."""
+
+    boxes: list[int]
+    join: int
+
+
+@dataclass
 class Repeat:
     items: list
     times: int
@@ -188,67 +209,65 @@ END = 1 << 30
 def _series(boxes: dict[int, Box]) -> list:
     """The boxes as a nest of series and branches, in which every arrow has its place."""
     order = sorted(boxes)
-    after: dict[int, list[int]] = {n: [] for n in [*order, END]}
+    after: dict[int, list[int]] = {n: [] for n in order}
     for n in order:
         for j in boxes[n].inputs:
             after[j].append(n)
     for n in order:
-        if not after[n]:
-            after[n].append(END)
-    position = {n: i for i, n in enumerate([*order, END])}
-    passes: dict[int, int] = {END: 1 << position[END]}  # bit set: all boxes that every way to the end passes
-    for n in reversed(order):
-        common = -1
-        for m in after[n]:
-            common &= passes[m]
-        passes[n] = common | 1 << position[n]
-    numbers = [*order, END]
+        after[n] = after[n] or [END]
 
-    def join(n: int) -> int:
-        later = passes[n] >> (position[n] + 1)
-        return numbers[position[n] + 1 + (later & -later).bit_length() - 1]
-
-    def walk(n: int, end: int) -> list:
+    def walk(n: int, end: int, region: set[int]) -> list:
+        """What lies between n and end, inside the region."""
+        follows = {m: [k for k in after[m] if k in region or k == end] for m in region}
+        follows[n] = [k for k in after[n] if k in region]  # a straight way to the end belongs to the split at n
+        meets = _meets(n, end, follows)
         items: list = []
-        while True:
-            follows = after[n]
-            if len(follows) == 1:
-                if follows[0] == end:
-                    return items
-                items.append(follows[0])
-                n = follows[0]
-                continue
-            meet = join(n)
-            items.append(split(n, meet))
-            if meet == end:
-                return items
-            items.append(meet)
-            n = meet
+        while n != end:
+            if len(follows[n]) > 1 or meets[n] != follows[n][0]:
+                items.append(split(n, meets[n], follows))
+            n = meets[n]
+            if n != end:
+                items.append(n)
+        return items
 
-    def split(n: int, meet: int) -> Branches:
-        inside, stack = set(), [m for m in after[n] if m != meet]
+    def split(n: int, meet: int, follows: dict[int, list[int]]) -> Branches:
+        inside, stack = set(), list(follows[n])
         while stack:
             m = stack.pop()
-            if m not in inside and m != meet:
+            if m != meet and m not in inside:
                 inside.add(m)
-                stack += after[m]
-        parts: list[set[int]] = []
-        for m in sorted(inside, key=position.get):
+                stack += follows[m]
+        parts: list[set[int]] = []  # what hangs together without n and the join
+        for m in sorted(inside):
             mine = {m, *(j for j in boxes[m].inputs if j in inside)}
-            touching = [p for p in parts if p & mine]
-            parts = [p for p in parts if not p & mine] + [mine.union(*touching)]
-        parts.sort(key=lambda p: min(position[m] for m in p))
+            touching = [part for part in parts if part & mine]
+            parts = [part for part in parts if not part & mine] + [mine.union(*touching)]
         paths = []
-        for part in parts:
-            entries = [m for m in after[n] if m in part]
-            first = min(part, key=position.get)
-            if len(set(entries)) == 1 and all(set(boxes[m].inputs) <= part | {n} for m in part):
-                paths.append([first, *walk(first, meet)])
-            else:
-                paths.append(sorted(part, key=position.get))  # woven: drawn as a chain with arcs
-        return Branches(paths, meet in after[n], meet)
+        for part in sorted(parts, key=min):
+            begins = {m: [k for k in follows[m] if k in part or k == meet] for m in part} | {
+                n: [k for k in follows[n] if k in part]}
+            nested = len(begins[n]) == 1 or _meets(n, meet, begins)[n] != meet
+            closed = all(set(boxes[m].inputs) <= part | {n} for m in part)
+            paths.append(walk(n, meet, part) if nested and closed else [Woven(sorted(part), meet)])
+        return Branches(paths, meet in follows[n], meet)
 
-    return walk(INPUT, END)
+    return walk(INPUT, END, set(order) - {INPUT})
+
+
+def _meets(start: int, end: int, follows: dict[int, list[int]]) -> dict[int, int]:
+    """For each box the next box that all ways from it to the end pass (its immediate post-dominator)."""
+    numbers = sorted(m for m in follows if m >= start)
+    position = {m: i for i, m in enumerate([*numbers, end])}
+    passes = {end: 1 << position[end]}  # bit sets
+    meets = {}
+    for m in reversed(numbers):
+        common = -1
+        for k in follows[m]:
+            common &= passes.get(k, 0)
+        passes[m] = common | 1 << position[m]
+        later = common & ~((1 << position[m] + 1) - 1)
+        meets[m] = [*numbers, end][(later & -later).bit_length() - 1]
+    return meets
 
 
 def _look(item: object, boxes: dict[int, Box]) -> tuple:
@@ -256,7 +275,18 @@ def _look(item: object, boxes: dict[int, Box]) -> tuple:
         return tuple(tuple(_look(i, boxes) for i in path) for path in item.paths), item.straight
     if isinstance(item, Repeat):
         return item.times, tuple(_look(i, boxes) for i in item.items)
-    return boxes[item].look
+    return tuple(boxes[n].look for n in item.boxes) if isinstance(item, Woven) else boxes[item].look
+
+
+def _boxes(items: object) -> int:
+    """How many boxes a nest holds."""
+    if isinstance(items, Branches):
+        return sum(map(_boxes, items.paths))
+    if isinstance(items, Repeat):
+        return items.times * _boxes(items.items)
+    if isinstance(items, Woven):
+        return len(items.boxes)
+    return sum(map(_boxes, items)) if isinstance(items, list) else 1
 
 
 def _fold(items: list, boxes: dict[int, Box]) -> list:
@@ -287,71 +317,98 @@ def _fold(items: list, boxes: dict[int, Box]) -> list:
 
 
 class _Canvas:
-    """Collects what is to be drawn in inches, y downwards, and knows how large it became."""
+    """Collects what is to be drawn in inches, y downwards; `turned` swaps x and y of all that is added."""
 
     def __init__(self, points: float):
         self.points = points
+        self.small = 0.92 * points
+        self.turned = False
         self.patches: list = []
         self.texts: list[tuple] = []
         self._measure = FigureCanvasAgg(Figure(dpi=72)).get_renderer()
-        self._font = matplotlib.font_manager.FontProperties(family=matplotlib.rcParams["font.family"])
+        self._font = FontProperties(family=matplotlib.rcParams["font.family"])
 
-    def width(self, text: str, points: float | None = None) -> float:
+    def width(self, text: str, points: float | None = None, *, bold: bool = False) -> float:
         font = self._font.copy()
         font.set_size(points or self.points)
-        return max((self._measure.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")), default=0) / 72
+        font.set_weight("bold" if bold else "normal")
+        return self._measure.get_text_width_height_descent(text, font, False)[0] / 72 if text else 0.0
 
-    @property
-    def line(self) -> float:
+    def line(self, points: float | None = None) -> float:
         """The height of a line of text."""
-        return self.points * 1.3 / 72
+        return (points or self.points) * 1.35 / 72
+
+    def shades(self, kind: str) -> tuple:
+        """Fill and edge of a box."""
+        name, white = FILL.get(kind, FILL["other"])
+        return tuple(white + (1 - white) * c for c in to_rgb(name)), to_rgb(name)
 
     def box(self, x: float, y: float, w: float, h: float, kind: str, **look) -> None:
-        name, white = FILL.get(kind, FILL["other"])
-        face = tuple(white + (1 - white) * c for c in to_rgb(name))
-        r = min(0.06, h / 4)
-        self.patches.append(lambda: FancyBboxPatch((x - w / 2 + r, y + r), w - 2 * r, h - 2 * r, boxstyle=f"round,pad={r}",
-                                                   **{"facecolor": face, "edgecolor": to_rgb(name), "linewidth": 1.1, "zorder": 3, **look}))
+        """A box from its top centre."""
+        face, edge = self.shades(kind)
+        left, top, w, h = (y, x - w / 2, h, w) if self.turned else (x - w / 2, y, w, h)
+        r = min(0.06, h / 4, w / 4)
+        look = {"facecolor": face, "edgecolor": edge, "linewidth": 1.1, "zorder": 3, **look}
+        self.patches.append(FancyBboxPatch((left + r, top + r), w - 2 * r, h - 2 * r,
+                                           boxstyle=f"round,pad={r}", **look))
 
     def circle(self, x: float, y: float, r: float, kind: str) -> None:
-        name, white = FILL[kind]
-        face = tuple(white + (1 - white) * c for c in to_rgb(name))
-        self.patches.append(lambda: Circle((x, y), r, facecolor=face, edgecolor=to_rgb(name), linewidth=1.1, zorder=3))
+        face, edge = self.shades(kind)
+        self.patches.append(Circle((y, x) if self.turned else (x, y), r, facecolor=face, edgecolor=edge, linewidth=1.1,
+                                   zorder=3))
+
+    def polygon(self, points: list[tuple[float, float]], colour: tuple, edge: tuple, zorder: float) -> None:
+        self.patches.append(Polygon(points, closed=True, facecolor=colour, edgecolor=edge, linewidth=1.0,
+                                    zorder=zorder, joinstyle="round"))
 
     def text(self, x: float, y: float, text: str, **look) -> None:
-        self.texts.append((x, y, text, {"ha": "center", "va": "center", "fontsize": self.points, "color": INK, "zorder": 5, **look}))
+        look = {"ha": "center", "va": "center", "fontsize": self.points, "color": INK, "zorder": 5, **look}
+        self.texts.append((x, y, text, look))
 
-    def path(self, points: Sequence[tuple[float, float]], *, arrow: bool = True, colour: str = MUTED, dashed: bool = False,
-             width: float = 1.3, bend: float = 0.09) -> None:
+    def path(self, points: Sequence[tuple[float, float]], *, arrow: bool = True, colour: str = MUTED,
+             dashed: bool = False, width: float = 1.3, bend: float = 0.09, zorder: float = 2) -> None:
         """A line with rounded corners, and an arrow head at its end."""
         points = [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
         if len(points) < 2:
             return
+        if self.turned:
+            points = [(y, x) for x, y in points]
         (x0, y0), (x1, y1) = points[-2:]
-        length = max(abs(x1 - x0) + abs(y1 - y0), 1e-9)
+        length = max(math.hypot(x1 - x0, y1 - y0), 1e-9)
         ux, uy = (x1 - x0) / length, (y1 - y0) / length
-        head = min(0.09, length) if arrow else 0
+        head = min(0.09 if width > 1 else 0.06, length) if arrow else 0
         verts, codes = [points[0]], [Path.MOVETO]
         for before, corner, behind in zip(points, points[1:-1], points[2:], strict=False):
+            near = []
             for far in (before, behind):
-                reach = abs(far[0] - corner[0]) + abs(far[1] - corner[1])
+                reach = math.hypot(far[0] - corner[0], far[1] - corner[1])
                 r = min(bend, reach / 2)
-                near = tuple(c + (f - c) * r / reach for c, f in zip(corner, far, strict=True))
-                if far is before:
-                    verts += [near, corner]
-                    codes += [Path.LINETO, Path.CURVE3]
-                else:
-                    verts.append(near)
-                    codes.append(Path.CURVE3)
+                near.append(tuple(c + (f - c) * r / reach for c, f in zip(corner, far, strict=True)))
+            verts += [near[0], corner, near[1]]
+            codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
         verts.append((x1 - ux * head, y1 - uy * head))
         codes.append(Path.LINETO)
-        self.patches.append(lambda: PathPatch(Path(verts, codes), facecolor="none", edgecolor=colour, linewidth=width,
-                                              linestyle=(0, (3, 2)) if dashed else "-", zorder=2, capstyle="butt"))
+        self.patches.append(PathPatch(Path(verts, codes), facecolor="none", edgecolor=colour, linewidth=width,
+                                      linestyle=(0, (3, 2)) if dashed else "-", zorder=zorder, capstyle="butt"))
         if arrow:
-            half = 0.045
-            tip = [(x1, y1), (x1 - ux * head - uy * half, y1 - uy * head + ux * half),
-                   (x1 - ux * head + uy * half, y1 - uy * head - ux * half), (x1, y1)]
-            self.patches.append(lambda: PathPatch(Path(tip), facecolor=colour, edgecolor="none", zorder=2))
+            tip = [(x1, y1), (x1 - ux * head - uy * head / 2, y1 - uy * head + ux * head / 2),
+                   (x1 - ux * head + uy * head / 2, y1 - uy * head - ux * head / 2), (x1, y1)]
+            self.patches.append(PathPatch(Path(tip), facecolor=colour, edgecolor="none", zorder=zorder))
+
+    def title(self, x: float, y: float, text: str) -> None:
+        self.text(x, y, text, fontsize=1.1 * self.points, fontweight="bold")
+
+    def title_width(self, text: str | None) -> float:
+        return self.width(text or "", 1.1 * self.points, bold=True)
+
+    def legend(self, left: float, y: float, kinds: Iterable[tuple[str, str]], *, solid: bool = False) -> float:
+        """Small boxes with their meaning in one line from `left`; returns where the line ends."""
+        for kind, word in kinds:
+            face, edge = self.shades(kind)
+            self.box(left + 0.08, y - 0.08, 0.16, 0.16, kind, facecolor=edge if solid else face)
+            self.text(left + 0.24, y, word, ha="left", fontsize=self.small)
+            left += 0.24 + self.width(word, self.small) + 0.3
+        return left - 0.3
 
     def show(self, left: float, top: float, right: float, bottom: float, ax: Axes | None) -> Figure:
         """Everything drawn: on a figure of just this size, or fitted into given axes."""
@@ -369,7 +426,6 @@ class _Canvas:
         ax.set_aspect("equal")
         ax.set_axis_off()
         for patch in self.patches:
-            patch = patch()
             patch.set_linewidth(patch.get_linewidth() * scale)
             ax.add_patch(patch)
         for x, y, text, look in self.texts:
@@ -377,64 +433,80 @@ class _Canvas:
         return fig
 
 
-# --- draw: one module from top to bottom ----------------------------------------------------------------------------
-
-
-GAP = 0.20  # between boxes; with a shape written beside the arrow, a line of text more
-SIDE = 0.28  # between branches, and between a branch and the line that goes around it
+# --- from top to bottom ---------------------------------------------------------------------------------------------
 
 
 class _Down:
-    """Measures and places a nest of boxes from top to bottom."""
+    """Measures and places a nest of boxes from top to bottom; `tiny` boxes have no text."""
 
-    def __init__(self, boxes: dict[int, Box], canvas: _Canvas):
-        self.boxes, self.canvas = boxes, canvas
-        self.narrow = 0.9 * canvas.points  # of the small letters
-        self.bottom: dict[int, tuple[float, float]] = {}  # where the arrow out of a box starts
+    def __init__(self, boxes: dict[int, Box], canvas: _Canvas, *, tiny: bool = False):
+        self.boxes, self.canvas, self.tiny = boxes, canvas, tiny
+        self.gap = 0.075 if tiny else 0.20  # between boxes; a shape beside the arrow takes a line of text more
+        self.side = 0.05 if tiny else 0.28  # between branches, and between a branch and a line around it
+        self.stroke = 0.7 if tiny else 1.3
+        self.at: dict[int, tuple[float, float]] = {}  # box -> centre and top
+        self.pending: list | None = None
 
-    # sizes: (left, right, height) around the axis of an item
+    # sizes: (left of the axis, right of it, height)
 
     def texts(self, n: int) -> list[tuple[str, float]]:
         box = self.boxes[n]
-        small = [", ".join(box.extras)] if box.extras else []
         if box.kind == "add":
-            return [(box.lines[0], 1.25 * self.canvas.points)]
-        return [(line, self.canvas.points) for line in box.lines] + [(line, self.narrow) for line in small]
+            return [(box.words[0], 1.25 * self.canvas.points)]
+        extras = [(", ".join(box.extras), self.canvas.small)] if box.extras else []
+        return [(box.text, self.canvas.points), *extras]
 
     def extent(self, n: int) -> tuple[float, float]:
+        if self.tiny:
+            return (0.10, 0.10) if self.boxes[n].kind == "add" else (0.17, 0.12)
         if self.boxes[n].kind == "add":
             return 0.32, 0.32
         texts = self.texts(n)
-        return (max(self.canvas.width(t, p) for t, p in texts) + 0.26,
-                sum(p * 1.35 / 72 for _, p in texts) + 0.14)
+        return max(self.canvas.width(t, p) for t, p in texts) + 0.26, sum(self.canvas.line(p) for _, p in texts) + 0.14
 
     def label(self, n: int) -> str:
-        """The shape to write below a box: where it changed, and after a join."""
+        """The shape to write below a box: where it changed."""
         box = self.boxes[n]
-        before = {self.boxes[j].shape for j in box.inputs}
-        return _size(box.shape) if n == INPUT or before != {box.shape} else ""
+        return "" if self.tiny or {self.boxes[j].shape for j in box.inputs} == {box.shape} else _size(box.shape)
 
     def below(self, n: int) -> float:
-        return GAP + (self.canvas.line if self.label(n) else 0.0)
+        return self.gap + (self.canvas.line(self.canvas.small) if self.label(n) else 0.0)
+
+    def around(self, item: Woven) -> list[tuple[int, int]]:
+        """The arrows of woven boxes that do not lead to the next box; the first box gets its arrow from above."""
+        pairs = list(zip(item.boxes, item.boxes[1:], strict=False))
+        arrows = [(j, n) for n in item.boxes[1:] for j in self.boxes[n].inputs]
+        last = self.boxes[item.join].inputs if item.join in self.boxes else []
+        ends = [(j, item.join) for j in item.boxes[:-1] if j in last]
+        return [arrow for arrow in [*arrows, *ends] if arrow not in pairs]
 
     def measure(self, item: object) -> tuple[float, float, float]:
         if isinstance(item, list):
-            sizes = [self.measure(i) for i in item] or [(0.05, 0.05, GAP)]
+            sizes = [self.measure(i) for i in item] or [(0.05, 0.05, self.gap)]
             return max(s[0] for s in sizes), max(s[1] for s in sizes), sum(s[2] for s in sizes)
         if isinstance(item, Repeat):
             left, right, height = self.measure(item.items)
-            return left + 0.12, right + 0.12 + self.canvas.width(f"×{item.times}") + 0.08, height + 0.16
+            return left + 0.12, right + 0.26 + self.canvas.width(f"×{item.times}", bold=True), height + 0.16
+        if isinstance(item, Woven):
+            left, right, height = self.measure(item.boxes)
+            return left, right + 0.5 * self.side * (len(self.around(item)) + 1) + (0 if self.tiny else 0.16), height
         if isinstance(item, Branches):
             paths = [self.measure(path) for path in item.paths]
-            height = max(p[2] for p in paths) + GAP
+            height = max(p[2] for p in paths) + self.gap
             main = self.main(item)
             if main is None:
-                total = sum(p[0] + p[1] for p in paths) + SIDE * (len(paths) - 1)
+                total = sum(p[0] + p[1] for p in paths) + self.side * (len(paths) - 1)
                 return total / 2, total / 2, height
-            others = sum(p[0] + p[1] + SIDE for i, p in enumerate(paths) if i != main)
-            return paths[main][0], paths[main][1] + others + (SIDE if item.straight else 0), height
+            edge = self.beside(item, main, paths)
+            edge += sum(p[0] + p[1] + self.side for i, p in enumerate(paths) if i != main)
+            joins = item.join != END and self.boxes[item.join].kind == "concat"
+            edge += (self.side if item.straight else 0) + (0.16 if joins and not self.tiny else 0)
+            return paths[main][0], max(paths[main][1], edge), height
         w, h = self.extent(item)
-        return w / 2, max(w / 2, 0.1 + self.canvas.width(self.label(item), self.narrow)), h + self.below(item)
+        words = ", ".join(self.boxes[item].extras) if self.boxes[item].kind == "add" and not self.tiny else ""
+        left = w / 2 + (self.canvas.width(words, self.canvas.small) + 0.08 if words else 0)
+        label = self.canvas.width(self.label(item), self.canvas.small)
+        return left, max(w / 2, 0.1 + label if label else 0), h + self.below(item)
 
     def main(self, item: Branches) -> int | None:
         """The branch that stays on the axis; None: all branches are equal and stand around it."""
@@ -443,144 +515,379 @@ class _Down:
             return None
         return max(range(len(item.paths)), key=lambda i: (_boxes(item.paths[i]), -i))
 
+    def beside(self, item: Branches, main: int, sizes: list[tuple[float, float, float]]) -> float:
+        """How far the main branch reaches to the right where other branches stand beside it."""
+        if item.join != END:
+            return sizes[main][1]
+        reach, y = 0.0, 0.0
+        tall = max((size[2] for i, size in enumerate(sizes) if i != main), default=0.0) + self.gap
+        for part in item.paths[main]:
+            if y < tall:
+                _, right, height = self.measure(part)
+                reach, y = max(reach, right), y + height
+        return reach
+
     # places
 
     def place(self, items: list, x: float, y: float, start: list) -> tuple[float, list]:
-        """Draw a series below y; returns where it ends and where the arrow out of its last box starts."""
-        waiting: list[list[tuple[float, float]]] | None = None  # lines that come from branches
+        """Draw a series below y, from the line `start`; returns where it ends and the line that leaves it.
+
+        Lines that leave branches are left in `pending` when the series ends with them.
+        """
+        waiting: list | None = None  # lines that come from branches
         for item in items:
             if isinstance(item, Repeat):
-                left, right, height = self.measure(item)
-                times = f"×{item.times}"
-                inner_left, inner_right, _ = self.measure(item.items)
-                y_in = y + 0.08
-                y_out, start = self.place(item.items, x, y_in, start)
-                y_frame = y_out - GAP * 0.6
-                w = inner_left + inner_right + 0.24
-                cx = x + (inner_right - inner_left) / 2
-                self.canvas.box(cx, y - 0.06, w, y_frame - y + 0.06, "other", facecolor="none", edgecolor="0.55",
-                                linestyle=(0, (4, 3)), zorder=1)
-                self.canvas.text(cx + w / 2 + 0.06, (y + y_frame) / 2, times, ha="left", fontweight="bold")
-                y = y_out + 0.08
+                y, start = self.repeat(item, x, y, start)
             elif isinstance(item, Branches):
                 y, waiting = self.branches(item, x, y, start)
+            elif isinstance(item, Woven):
+                y, waiting = self.woven(item, x, y, start)
             else:
                 y, start = self.one(item, x, y, start, waiting)
                 waiting = None
         self.pending = waiting
         return y, start
 
-    def one(self, n: int, x: float, y: float, start: list, waiting: list[list] | None) -> tuple[float, list]:
+    def repeat(self, item: Repeat, x: float, y: float, start: list) -> tuple[float, list]:
+        left, right, _ = self.measure(item.items)
+        end, line = self.place(item.items, x, y + 0.08, start)
+        frame = end - self.gap * 0.6
+        centre, w = x + (right - left) / 2, left + right + 0.24
+        self.canvas.box(centre, y - 0.06, w, frame - y + 0.06, "other", facecolor="none", edgecolor="0.55",
+                        linestyle=(0, (4, 3)), zorder=1)
+        self.canvas.text(centre + w / 2 + 0.07, (y + frame) / 2, f"×{item.times}", ha="left", fontweight="bold")
+        return end + 0.08, line
+
+    def one(self, n: int, x: float, y: float, start: list, waiting: list | None) -> tuple[float, list]:
         box, (w, h) = self.boxes[n], self.extent(n)
+        centre = x  # of the text
+        self.at[n] = (x, y)
         if waiting is None:
-            self.canvas.path([*start, (x, y)])
+            self.line([*start, (x, y)])
         elif box.kind == "concat":
-            span = [p[-1][0] for p in waiting]
-            lo, hi = min([*span, x - w / 2]), max([*span, x + w / 2])
-            lo, hi = lo - 0.12 * (lo in span), hi + 0.12 * (hi in span)
+            ends = [line[-1][0] for line in waiting]
+            lo, hi = min(*ends, x - w / 2), max(*ends, x + w / 2)
+            margin = 0.03 if self.tiny else 0.14
+            lo, hi = lo - margin * (lo in ends), hi + margin * (hi in ends)
             for line in waiting:
-                self.canvas.path([*line, (line[-1][0], y)])
-            self.canvas.box((lo + hi) / 2, y, hi - lo, h, "concat")
+                self.line([*line, (line[-1][0], y)])
+            self.canvas.box((lo + hi) / 2, y, hi - lo, h, "concat", **self.look())
+            centre = (lo + hi) / 2
         else:
             for line in waiting:
-                if abs(line[-1][0] - x) < 1e-6:
-                    self.canvas.path([*line, (x, y)])
+                away = line[-1][0] - x
+                if abs(away) < 1e-6:
+                    self.line([*line, (x, y)])
                 else:
-                    side = x + w / 2 if line[-1][0] > x else x - w / 2
-                    self.canvas.path([*line, (line[-1][0], y + h / 2), (side, y + h / 2)])
+                    self.line([*line, (line[-1][0], y + h / 2), (x + math.copysign(w / 2, away), y + h / 2)])
         if box.kind == "add":
             self.canvas.circle(x, y + h / 2, w / 2, "add")
         elif not (waiting and box.kind == "concat"):
-            self.canvas.box(x, y, w, h, box.kind)
-        texts = self.texts(n)
-        top = y + (h - sum(p * 1.35 / 72 for _, p in texts)) / 2
-        for text, points in texts:
-            self.canvas.text(x, top + points * 1.35 / 144, text, fontsize=points)
-            top += points * 1.35 / 72
-        if box.kind == "add" and box.extras:
-            self.canvas.text(x - w / 2 - 0.06, y + h / 2, ", ".join(box.extras), fontsize=self.narrow, ha="right")
-        y_out = y + h + self.below(n)
-        if self.label(n):
-            self.canvas.text(x + 0.07, y + h + 0.06 + self.canvas.line / 2, self.label(n), ha="left", color=MUTED, fontsize=self.narrow)
-        return y_out, [(x, y + h)]
+            self.canvas.box(x, y, w, h, box.kind, **self.look())
+        if not self.tiny:
+            self.write(n, x, y, centre)
+        return y + h + self.below(n), [(x, y + h)]
 
-    def branches(self, item: Branches, x: float, y: float, start: list) -> tuple[float, list]:
+    def write(self, n: int, x: float, y: float, centre: float) -> None:
+        (w, h), texts = self.extent(n), self.texts(n)
+        top = y + (h - sum(self.canvas.line(p) for _, p in texts)) / 2
+        for text, points in texts:
+            self.canvas.text(centre, top + self.canvas.line(points) / 2, text, fontsize=points)
+            top += self.canvas.line(points)
+        if self.boxes[n].kind == "add" and self.boxes[n].extras:
+            self.canvas.text(x - w / 2 - 0.06, y + h / 2, ", ".join(self.boxes[n].extras),
+                             fontsize=self.canvas.small, ha="right")
+        if self.label(n):
+            self.canvas.text(x + 0.07, y + h + 0.05 + self.canvas.line() / 2, self.label(n), ha="left", color=MUTED,
+                             fontsize=self.canvas.small)
+
+    def branches(self, item: Branches, x: float, y: float, start: list) -> tuple[float, list | None]:
         sizes = [self.measure(path) for path in item.paths]
+        left, _, height = self.measure(item)
         main = self.main(item)
-        height = max(s[2] for s in sizes) + GAP
-        if main is None:
-            left = x - (sum(s[0] + s[1] for s in sizes) + SIDE * (len(sizes) - 1)) / 2
-            centres = []
-            for s in sizes:
-                centres.append(left + s[0])
-                left += s[0] + s[1] + SIDE
-        else:
-            right, centres = x + sizes[main][1], [x] * len(sizes)
-            for i, s in enumerate(sizes):
-                if i != main:
-                    centres[i] = right + SIDE + s[0]
-                    right += SIDE + s[0] + s[1]
-        turn = y - GAP * 0.55  # the height at which lines leave the trunk
+        centres = [x] * len(sizes)
+        edge = x - left if main is None else x + self.beside(item, main, sizes)
+        for i, (l_i, r_i, _) in enumerate(sizes):
+            if i != main:
+                edge += self.side if main is not None or i else 0
+                centres[i] = edge + l_i
+                edge += l_i + r_i
+        turn = y - self.gap * 0.55  # the height at which lines leave the trunk
         lines = []
         for path, centre in zip(item.paths, centres, strict=True):
-            top = y + GAP * 0.6
             begin = start if abs(centre - x) < 1e-6 else [*start, (x, turn), (centre, turn)]
-            _, out = self.place(path, centre, top + 0.02, begin)
-            lines.extend(self.pending or [out])
+            _, out = self.place(path, centre, y + self.gap * 0.7, begin)
+            lines.extend([out] if self.pending is None else self.pending)
         if item.straight:
-            side = x + self.measure(item)[1]
-            if main is not None:
-                side = (right if len(sizes) > 1 else x + sizes[main][1]) + SIDE
-            lines.append([*start, (x, turn), (side, turn), (side, y + height - GAP)])
+            around = edge + self.side
+            lines.append([*start, (x, turn), (around, turn), (around, y + height - self.gap)])
         if item.join == END:
             for line in lines:
-                self.canvas.path([*line, (line[-1][0], line[-1][1] + GAP)])
-            return y + height, None
+                self.line([*line, (line[-1][0], line[-1][1] + self.gap)])
+            return y + height, []
         return y + height, lines
 
+    def woven(self, item: Woven, x: float, y: float, start: list) -> tuple[float, list]:
+        line = start
+        for n in item.boxes:
+            previous = n == item.boxes[0] or item.boxes[item.boxes.index(n) - 1] in self.boxes[n].inputs
+            y, out = self.one(n, x, y, line if previous else [], None)
+            line = out
+        lines = [line]
+        edge = x + self.measure(item.boxes)[1]
+        for i, (j, n) in enumerate(self.around(item)):
+            lane = edge + 0.5 * self.side * (i + 1)
+            if j in self.at:
+                from_x, from_y = self.at[j][0] + self.extent(j)[0] / 2, self.at[j][1] + 0.7 * self.extent(j)[1]
+            else:
+                from_x, from_y = start[-1]
+            if n == item.join:
+                lines.append([(from_x, from_y), (lane, from_y), (lane, y - self.gap / 2)])
+            else:
+                to_y = self.at[n][1] + 0.3 * self.extent(n)[1]
+                self.line([(from_x, from_y), (lane, from_y), (lane, to_y), (x + self.extent(n)[0] / 2, to_y)])
+        return y, lines
 
-def _boxes(items: object) -> int:
-    if isinstance(items, Branches):
-        return sum(map(_boxes, items.paths))
-    if isinstance(items, Repeat):
-        return items.times * _boxes(items.items)
-    return sum(map(_boxes, items)) if isinstance(items, list) else 1
+    def line(self, points: list) -> None:
+        self.canvas.path(points, width=self.stroke, bend=0.03 if self.tiny else 0.09)
+
+    def look(self) -> dict:
+        return {"linewidth": 0.7} if self.tiny else {}
+
+
+def _tower(canvas: _Canvas, boxes: dict[int, Box], items: list, x: float, y: float, title: str | None) -> tuple:
+    """One diagram from top to bottom with its input above; x is its left edge. Returns (right edge, bottom)."""
+    down = _Down(boxes, canvas)
+    left, right, _ = down.measure(items)
+    shape = _size(boxes[INPUT].shape)
+    half = canvas.width(shape, canvas.small) / 2
+    left, right = max(left, half), max(right, half)
+    spare = max(canvas.title_width(title) - left - right, 0) / 2
+    axis = x + spare + left
+    if title:
+        canvas.title(x + spare + (left + right) / 2, y + 0.12, title)
+        y += 0.36
+    canvas.text(axis, y + canvas.line() / 2, shape, color=MUTED, fontsize=canvas.small)
+    y += canvas.line()
+    top = y + down.gap + (0 if isinstance(items[0], Branches) else 0.7 * down.gap)  # first boxes at one height
+    end, out = down.place(items, axis, top, [(axis, y)])
+    if down.pending is None:
+        canvas.path([*out, (out[-1][0], end + 0.08)])
+    return axis + right + spare, end + 0.1
+
+
+# --- draw: one module -----------------------------------------------------------------------------------------------
 
 
 def draw(model: nn.Module, input_shape: tuple[int, ...], *, level: str = "block", title: str | None = None,
-         ax: Axes | None = None, fold: bool = True, points: float = 11) -> Figure:
-    """A diagram of `model` for an input of (C, H, W), from top to bottom, on a figure of its own or on `ax`.
+         ax: Axes | None = None, fold: bool = True, training: bool = False, points: float = 11) -> Figure:
+    """A diagram of `model` for an input of (C, H, W), on a figure of its own size or fitted into `ax`.
 
     >>> diagrams.draw(models.resnet.BasicBlock(64, 64), (64, 56, 56), title="residual block")
+    >>> diagrams.draw(models.alexnet_2012(), (3, 227, 227), level="network")  # volumes, in two towers
 
-    level: "block" shows every layer, "stage" one box for a block of layers. Runs of equal
-    parts are folded into one with their number (``fold=False`` draws them all). `points` is the size of the letters.
+    level: "block" shows every layer from top to bottom, "stage" one box for a block of layers, "network" the
+    feature maps as volumes from left to right (height and depth grow with the root of the side, thickness with the
+    channels), "graph" every layer as a small coloured box without text. Runs of equal parts are folded into one with
+    their number; ``fold=False`` shows them all. ``training=True`` includes auxiliary heads. `points`: size of letters.
     Raises `ParameterError` for an unknown level and what `cost.table` raises for a module or shape that do not fit.
     """
     if level not in LEVELS:
-        raise ParameterError("a level of detail", repr(level), where="argument level of diagrams.draw", remedy=nearest(str(level), LEVELS))
-    boxes = _graph(cost.table(model, input_shape), level)
-    items = _series(boxes)
-    items = _fold(items, boxes) if fold else items
+        raise ParameterError("a level of detail", repr(level), where="argument level of diagrams.draw",
+                             remedy=nearest(str(level), LEVELS))
+    costs = cost.table(model, input_shape, training=training)
+    boxes = _graph(costs)
     canvas = _Canvas(points)
-    down = _Down(boxes, canvas)
-    left, right, height = down.measure(items)
-    y = 0.12
+    if level == "network":
+        return _volumes(canvas, _merged(boxes, costs.classes), title, fold, ax)
+    if level == "graph":
+        return _map(canvas, boxes, costs.classes, title, ax)
+    if level == "stage":
+        boxes = _merged(boxes, costs.classes)
+    items = _series(boxes)
+    right, bottom = _tower(canvas, boxes, _fold(items, boxes) if fold else items, 0.12, 0.1, title)
+    return canvas.show(0.0, 0.0, right + 0.12, bottom + 0.06, ax)
+
+
+def beside(parts: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, level: str = "block", fold: bool = False,
+           points: float = 11) -> Figure:
+    """Several modules next to each other on one figure, each drawn as by `draw` with its title.
+
+    >>> diagrams.beside([("plain", plain_block, (64, 56, 56)), ("residual", residual_block, (64, 56, 56))])
+
+    level: "block" or "stage". Raises `ParameterError` for no module or another level, and what `cost.table` raises.
+    """
+    parts = list(parts)
+    if not parts or level not in LEVELS[:2]:
+        raise ParameterError("(title, model, input_shape) once or more, at level 'block' or 'stage'",
+                             f"{len(parts)} of them at level {level!r}", where="diagrams.beside",
+                             remedy="pass at least one, and draw other levels one by one")
+    canvas = _Canvas(points)
+    right, bottom = 0.12 - 0.45, 0.0
+    for title, model, input_shape in parts:
+        costs = cost.table(model, input_shape)
+        boxes = _graph(costs) if level == "block" else _merged(_graph(costs), costs.classes)
+        items = _series(boxes)
+        right, low = _tower(canvas, boxes, _fold(items, boxes) if fold else items, right + 0.45, 0.1, title)
+        bottom = max(bottom, low)
+    return canvas.show(0.0, 0.0, right + 0.12, bottom + 0.06, None)
+
+
+MEANING = (("conv", "convolution"), ("pool", "pooling"), ("fc", "fully connected"), ("concat", "join"),
+           ("norm", "normalisation"), ("other", "other"))
+
+
+def _map(canvas: _Canvas, boxes: dict[int, Box], classes: dict[str, str], title: str | None, ax: Axes | None) -> Figure:
+    """Every layer as a small box from left to right, the names of blocks above them, a legend below."""
+    down = _Down(boxes, canvas, tiny=True)
+    items = _series(boxes)
+    up, low, length = down.measure(items)
+    top = 0.12 + (0.36 if title else 0) + canvas.line()
+    canvas.turned = True
+    down.place(items, top + up + 0.1, 0.2, [(top + up + 0.1, 0.1)])
+    canvas.turned = False
+    spans: dict[str, list[float]] = {}
+    for n, (_, x) in down.at.items():
+        owner = _owner(boxes[n].name, classes)
+        if owner:
+            spans.setdefault(owner, []).extend((x, x + down.extent(n)[1]))
+    trunk = top + up + 0.1
+    alike: dict[str, list[str]] = {}
+    for owner in spans:
+        alike.setdefault(classes[owner], []).append(owner)
+    end = -1.0
+    for owner, xs in sorted(spans.items(), key=lambda span: min(span[1])):
+        names = alike[classes[owner]]
+        word = owner
+        if len(names) > 1:  # inception3a, inception3b -> 3a, 3b
+            same = len(_common(names))
+            word = owner[same:]
+        half = canvas.width(word, canvas.small) / 2
+        middle = (min(xs) + max(xs)) / 2
+        members = [n for n in down.at if _owner(boxes[n].name, classes) == owner]
+        if word and len(xs) > 2 and middle - half > end + 0.04 and any(down.at[n][0] < trunk + 0.1 for n in members):
+            canvas.text(middle, top - canvas.line() / 2 + 0.04, word, fontsize=canvas.small, color=MUTED)
+            end = middle + half
+    y = trunk + low + 0.28
+    kinds = {box.kind for box in boxes.values()}
+    right = max(length + 0.35, canvas.legend(0.15, y, [m for m in MEANING if m[0] in kinds or
+                                                       m[0] == "concat" and "add" in kinds]) + 0.15)
     if title:
-        canvas.text(0, y + 0.1, title, fontsize=1.15 * points, fontweight="bold")
-        half = canvas.width(title, 1.25 * points) / 2 + 0.05
-        left, right, y = max(left, half), max(right, half), y + 0.34
-    shape = _size(boxes[INPUT].shape)
-    canvas.text(0, y + canvas.line / 2, shape, color=MUTED, fontsize=down.narrow)
-    left, right = max(left, canvas.width(shape) / 2), max(right, canvas.width(shape) / 2)
-    start = [(0.0, y + canvas.line)]
-    y_out, out = down.place(items, 0.0, y + canvas.line + GAP, start)
-    if down.pending is None:
-        canvas.path([*out, (out[-1][0], y_out + 0.08)])
-    return canvas.show(-left - 0.12, 0.0, right + 0.12, y_out + 0.16, ax)
+        canvas.title(right / 2, 0.24, title)
+    return canvas.show(0.0, 0.0, max(right, canvas.title_width(title) + 0.2), y + 0.2, ax)
 
 
-# --- columns: networks side by side ---------------------------------------------------------------------------------
+def _common(names: list[str]) -> str:
+    """What all names begin with."""
+    first, last = min(names), max(names)
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:n].rstrip("0123456789")
+
+
+# --- the network as volumes -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Volume:
+    words: list[str]
+    shape: tuple
+    kind: str
+    groups: int
+    times: int = 1
+
+
+def _trunk(items: list, boxes: dict[int, Box]) -> list[int]:
+    """The boxes on the main way through a nest: joins, but no branches; of ends the longest."""
+    way = []
+    for item in items:
+        if isinstance(item, Branches):
+            if item.join == END:
+                way += _trunk(max(item.paths, key=_boxes), boxes)
+        elif isinstance(item, Repeat):
+            way += _trunk(item.items, boxes) * item.times
+        elif not isinstance(item, Woven):
+            way.append(item)
+    return way
+
+
+def _volumes(canvas: _Canvas, boxes: dict[int, Box], title: str | None, fold: bool, ax: Axes | None) -> Figure:
+    volumes = [_Volume(["input"], boxes[INPUT].shape, "input", 1)]
+    towers = max((box.groups for box in boxes.values() if box.groups <= 4), default=1)
+    pooled = None  # the side to which the last volume was pooled
+    for n in _trunk(_series(boxes), boxes):
+        box, last = boxes[n], volumes[-1]
+        word = ", ".join([box.words[0], *(w for w in box.words[1:] if w.startswith("/"))])
+        same = box.kind == last.kind and _side(last.shape) == _side(box.shape) and box.words[0] == last.words[0]
+        if box.kind in ("pool", "norm", "other") and len(volumes) > 1:
+            last.words.append(word)
+            pooled = _side(box.shape)
+        elif fold and towers == 1 and same and pooled is None and (box.kind == "block" or last.shape == box.shape):
+            last.times, last.shape = last.times + 1, box.shape
+        else:
+            pooled = None
+            volumes.append(_Volume(["fc" if box.kind == "fc" else word], box.shape, box.kind, box.groups))
+    side = max(_side(v.shape) for v in volumes)
+    tall, slant = 1.5, 0.32  # inches of the largest side; how far depth moves to the right and up
+
+    def extent(v: _Volume, share: int) -> tuple[float, float, float]:
+        channels = v.shape[0] / share if v.shape else 1
+        if _side(v.shape) == 1:
+            return 0.13, 0.022 * math.sqrt(channels), 0.08
+        h = tall * math.sqrt(_side(v.shape) / side)
+        return 0.07 + 0.0175 * math.sqrt(channels), h, slant * h
+
+    def shares(i: int) -> int:
+        return towers if 0 < i < len(volumes) - 1 else 1
+
+    texts = [[_size(v.shape), *(f"{v.words[0]} ×{v.times}" if v.times > 1 else v.words[0],), *v.words[1:]]
+             for v in volumes]
+    room = max(extent(v, shares(i))[1] + extent(v, shares(i))[2] for i, v in enumerate(volumes)
+               if towers == 1 or 0 < i) if towers > 1 else 0.0
+    head = 0.12 + (0.36 if title else 0)
+    heights = [extent(v, shares(i)) for i, v in enumerate(volumes)]
+    middle = head + (max(h + d for _, h, d in heights) / 2 if towers == 1 else (towers * room + 0.25) / 2)
+    middle = max(middle, head + (heights[0][1] + heights[0][2]) / 2)
+    lanes = [middle + (k - (towers - 1) / 2) * (room + 0.25) for k in range(towers)]
+    x, ports = 0.15, []  # where arrows start and end: [(left, right, y)] for each tower
+    for i, (v, text) in enumerate(zip(volumes, texts, strict=True)):
+        w, h, d = heights[i]
+        wide = max(w + d, max(canvas.width(t, canvas.small) for t in text))
+        left = x + (wide - w - d) / 2
+        here = []
+        for y in lanes if shares(i) > 1 else [middle]:
+            y = y + d / 4
+            face, edge = canvas.shades(v.kind)
+            dark = tuple(0.82 * c + 0.18 * e for c, e in zip(face, edge, strict=True))
+            corners = [(left, y - h / 2), (left + w, y - h / 2), (left + w, y + h / 2), (left, y + h / 2)]
+            top = [corners[0], (left + d, y - h / 2 - d), (left + w + d, y - h / 2 - d), corners[1]]
+            end = [corners[1], (left + w + d, y - h / 2 - d), (left + w + d, y + h / 2 - d), corners[2]]
+            for part, colour in ((top, face), (end, dark), (corners, face)):
+                canvas.polygon(part, colour, edge, 3)
+            here.append((left - 0.04, left + w + d / 2 + 0.02, y - d / 4))
+        ports.append(here)
+        x += wide + 0.3
+    bottom = max(middle + max(h + d for _, h, d in heights) / 2 if towers == 1 else lanes[-1] + room / 2, 0) + 0.12
+    bottom = max(bottom, middle + (heights[0][1] + heights[0][2]) / 2 + 0.12)
+    for i in range(1, len(volumes)):
+        for a, start in enumerate(ports[i - 1]):
+            for b, end in enumerate(ports[i]):
+                apart = len(ports[i - 1]) > 1 and len(ports[i]) > 1 and volumes[i].groups > 1
+                if not apart or a == b:
+                    canvas.path([(start[1], start[2]), (end[0], end[2])], width=1.1, zorder=4)
+    for (_, right, _), i, text in zip((p[0] for p in ports), range(len(volumes)), texts, strict=True):
+        w, _, d = heights[i]
+        centre = right - 0.02 - w / 2
+        for k, line in enumerate(text):
+            canvas.text(centre, bottom + (k + 0.5) * canvas.line(canvas.small), line, fontsize=canvas.small,
+                        color=INK if k else MUTED)
+    low = bottom + max(map(len, texts)) * canvas.line(canvas.small)
+    right = max(x - 0.15, canvas.title_width(title) + 0.2)
+    if title:
+        canvas.title(right / 2, 0.24, title)
+    return canvas.show(0.0, 0.0, right, low + 0.08, ax)
+
+
+# --- networks side by side ------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -596,34 +903,43 @@ class _Column:
 
     def __init__(self, model: nn.Module, input_shape: tuple[int, ...]):
         self.costs = cost.table(model, input_shape)
-        self.boxes = _graph(self.costs, "block")
+        self.boxes = _graph(self.costs)
         self.cells: list[_Cell] = []
-        self.arcs: list[tuple[int, int, bool]] = []  # from above this row, to below that row, dashed
+        self.arcs: list[tuple[int, int, bool]] = []  # from above this row to below that row; dashed
         self.rows = self.place(_series(self.boxes), 0, 0.0, 1.0)
+        self.sides = [1] * self.rows
+        for cell in reversed(self.cells):
+            self.sides[cell.row] = _side(cell.box.shape)
+        self.depth = len({cell.row for cell in self.cells if cell.box.kind != "pool"})
 
     def place(self, items: list, row: int, lane: float, share: float) -> int:
         for item in items:
             if isinstance(item, Branches):
                 join = self.boxes[item.join].kind if item.join != END else "end"
                 if join == "add":
-                    main = max(item.paths, key=_boxes)
-                    after = self.place(main, row, lane, share)
-                    change = not item.straight
-                    self.arcs.append((row, after - 1, change))
+                    after = self.place(max(item.paths, key=_boxes), row, lane, share)
+                    if after > row:
+                        self.arcs.append((row, after - 1, not item.straight))
                     row = after
                 else:
                     part = share / len(item.paths)
-                    row = max(self.place(path, row, lane + (i - (len(item.paths) - 1) / 2) * part, part)
+                    middle = (len(item.paths) - 1) / 2
+                    row = max(self.place(path, row, lane + (i - middle) * part, part)
                               for i, path in enumerate(item.paths))
-            elif self.boxes[item].kind in ("conv", "fc", "pool"):
-                self.cells.append(_Cell(row, lane, share, self.boxes[item]))
-                row += 1
+            else:
+                for n in item.boxes if isinstance(item, Woven) else [item]:
+                    if self.boxes[n].kind in ("conv", "fc", "pool"):
+                        self.cells.append(_Cell(row, lane, share, self.boxes[n]))
+                        row += 1
         return row
 
-    def size(self, row: int) -> int:
-        """Height of the feature maps in a row, 1 for vectors."""
-        shape = next(cell.box.shape for cell in self.cells if cell.row == row)
-        return shape[-1] if len(shape) > 1 else 1
+
+def _named(networks: Iterable, where: str) -> list[tuple[str, _Column]]:
+    named = [(title, _Column(model, shape)) for title, model, shape in networks]
+    if not named:
+        raise ParameterError("(title, model, input_shape) once or more", "none", where=where,
+                             remedy="pass a list of them")
+    return named
 
 
 def columns(networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, points: float = 11) -> Figure:
@@ -631,52 +947,81 @@ def columns(networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, point
 
     >>> diagrams.columns([("VGG-19", models.vgg19(), (3, 224, 224)), ("ResNet-34", models.resnet34(), (3, 224, 224))])
 
-    A dashed arc is a shortcut that changes the shape. Under each title: weight layers and multiply-adds.
-    Raises what `cost.table` raises for a module or shape that do not fit.
+    A dashed arc is a shortcut that changes the shape. Under each title: weight layers on the longest way and
+    multiply-adds. Raises what `cost.table` raises for a module or shape that do not fit.
     """
-    named = [(title, _Column(model, shape)) for title, model, shape in networks]
-    if not named:
-        raise ParameterError("at least one (title, model, input_shape)", "none", where="diagrams.columns", remedy="pass a list of them")
-    sizes = sorted({col.size(row) for _, col in named for row in range(col.rows)}, reverse=True)
+    named = _named(networks, "diagrams.columns")
+    sides = sorted({side for _, column in named for side in column.sides}, reverse=True)
     canvas = _Canvas(points)
-    counts = {s: max(sum(col.size(row) == s for row in range(col.rows)) for _, col in named) for s in sizes}
     height, gap, between = points * 1.28 / 72, 0.045, 0.12
-    top, y = {}, 0.22 + 3.6 * canvas.line
-    for s in sizes:
-        top[s] = y
-        y += counts[s] * (height + gap) + between
+    top, y = {}, 0.22 + 3.6 * canvas.line()
+    for side in sides:
+        top[side] = y
+        y += max(column.sides.count(side) for _, column in named) * (height + gap) + between
     bottom = y
-    margin = canvas.width("000×000") + 0.15
+    margin = max(canvas.width(f"{side}×{side}") for side in sides) + 0.25
     x = margin
-    for title, col in named:
-        widths = [canvas.width(cell.box.lines[0]) + 0.2 for cell in col.cells]
-        wide = max(w / cell.share for w, cell in zip(widths, col.cells, strict=True))
-        arcs = 0.42 if col.arcs else 0.1
-        layers = sum(cell.box.kind != "pool" for cell in col.cells)
-        head = [title, f"{layers} weight layers", f"{col.costs.multiply_adds / 1e9:.1f} G multiply-adds"]
-        wide = max(wide, *(canvas.width(t) * 1.1 for t in head))
+    for title, column in named:
+        heads = [title, f"{column.depth} weight layers", f"{column.costs.multiply_adds / 1e9:.1f} G multiply-adds"]
+        wide = max((canvas.width(cell.box.text) + 0.2) / cell.share for cell in column.cells)
+        wide = max(wide, canvas.width(title, bold=True), *map(canvas.width, heads[1:]))
         centre = x + wide / 2
-        for i, text in enumerate(head):
-            canvas.text(centre, 0.12 + (i + 0.5) * canvas.line * 1.1, text, fontweight="bold" if i == 0 else "normal",
-                        fontsize=points, color=INK if i == 0 else MUTED)
+        for i, text in enumerate(heads):
+            canvas.text(centre, 0.12 + (i + 0.5) * canvas.line() * 1.1, text, fontweight="normal" if i else "bold",
+                        color=MUTED if i else INK)
         used: dict[int, int] = {}
         at: list[float] = []
-        for row in range(col.rows):
-            s = col.size(row)
-            at.append(top[s] + used.get(s, 0) * (height + gap))
-            used[s] = used.get(s, 0) + 1
-        for cell in col.cells:
+        for side in column.sides:
+            at.append(top[side] + used.get(side, 0) * (height + gap))
+            used[side] = used.get(side, 0) + 1
+        for cell in column.cells:
             w = wide * cell.share - (0.06 if cell.share < 1 else 0)
             canvas.box(centre + cell.lane * wide, at[cell.row], w, height, cell.box.kind, linewidth=0.8)
-            canvas.text(centre + cell.lane * wide, at[cell.row] + height / 2, cell.box.lines[0])
-        for row in range(1, col.rows):
-            canvas.path([(centre, at[row - 1] + height), (centre, at[row])], arrow=at[row] - at[row - 1] > 2 * height, width=1.0)
+            canvas.text(centre + cell.lane * wide, at[cell.row] + height / 2, cell.box.text)
+        for above, below in zip(at, at[1:], strict=False):
+            canvas.path([(centre, above + height), (centre, below)], arrow=below - above > 2 * height, width=1.0)
         edge = centre + wide / 2
-        for first, last, dashed in col.arcs:
-            y0, y1 = at[first] - gap / 2, at[last] + height + gap / 2
-            canvas.path([(edge - 0.02, y0), (edge + 0.26, y0), (edge + 0.26, y1), (edge - 0.02, y1)], dashed=dashed, bend=0.2)
-        x += wide + arcs + 0.15
-    for s in sizes:
-        canvas.text(margin - 0.12, top[s] + height / 2, f"{s}×{s}", ha="right", color=MUTED)
-        canvas.path([(0.05, top[s] - between / 2 - gap / 2), (x - 0.1, top[s] - between / 2 - gap / 2)], arrow=False, colour="0.85", width=0.8)
+        for first, last, dashed in column.arcs:
+            start, end = at[first] - gap / 2, at[last] + height + gap / 2
+            canvas.path([(edge - 0.02, start), (edge + 0.26, start), (edge + 0.26, end), (edge - 0.02, end)],
+                        dashed=dashed, bend=0.2)
+        x = edge + (0.57 if column.arcs else 0.25)
+    for side in sides:
+        canvas.text(margin - 0.12, top[side] + height / 2, f"{side}×{side}", ha="right", color=MUTED)
+        rule = top[side] - between / 2 - gap / 2
+        canvas.path([(0.05, rule), (x - 0.1, rule)], arrow=False, colour="0.85", width=0.8, zorder=1)
     return canvas.show(0.0, 0.0, x, bottom, None)
+
+
+def depths(networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, points: float = 12) -> Figure:
+    """How deep networks are: one strip a network, one stripe a layer from left to right, as high as its feature maps.
+
+    >>> diagrams.depths([("AlexNet", models.alexnet(), (3, 224, 224)), ("VGG-19", models.vgg19(), (3, 224, 224))])
+
+    The height of a stripe grows with the root of the side of its maps; the layers of branches stand above each other.
+    Raises what `cost.table` raises for a module or shape that do not fit.
+    """
+    named = _named(networks, "diagrams.depths")
+    canvas = _Canvas(points)
+    heads = [(title, f"{column.depth} weight layers") for title, column in named]
+    margin = 0.3 + max(max(canvas.width(a, bold=True), canvas.width(b, canvas.small)) for a, b in heads)
+    pitch = min(0.12, 6.2 / max(column.rows for _, column in named))
+    largest = max(max(column.sides) for _, column in named)
+    tall, y = 0.72, 0.15
+    for (title, column), (_, layers) in zip(named, heads, strict=True):
+        middle = y + tall / 2
+        canvas.text(0.12, middle - canvas.line() / 2, title, ha="left", fontweight="bold")
+        canvas.text(0.12, middle + canvas.line() / 2, layers, ha="left", fontsize=canvas.small, color=MUTED)
+        for cell in column.cells:
+            h = max(tall * math.sqrt(column.sides[cell.row] / largest), 0.16)
+            part = h * cell.share - (0.012 if cell.share < 1 else 0)
+            _, edge = canvas.shades(cell.box.kind)
+            x = margin + (cell.row + 0.5) * pitch
+            canvas.box(x, middle + cell.lane * h - part / 2, 0.78 * pitch, part, cell.box.kind, facecolor=edge,
+                       edgecolor="none")
+        y += tall + 0.16
+    y += 0.1
+    kinds = {cell.box.kind for _, column in named for cell in column.cells}
+    right = canvas.legend(margin, y, [m for m in MEANING if m[0] in kinds], solid=True)
+    right = max(right, margin + pitch * max(column.rows for _, column in named))
+    return canvas.show(0.0, 0.0, right + 0.15, y + 0.22, None)
