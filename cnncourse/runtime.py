@@ -20,7 +20,7 @@ import platform
 import random
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,9 +130,23 @@ def current() -> Runtime:
     return _current or start()
 
 
-def processes() -> int:
-    """How many processes may share this machine: the environment variable JOBS, or 1."""
-    return max(1, int(os.environ.get("JOBS", "1")))
+@contextlib.contextmanager
+def seeded(seed: int):
+    """A block with another seed: the current runtime's, and torch's generators; all are put back afterwards.
+
+    >>> with runtime.seeded(3):
+    ...     model = make()
+    """
+    global _current
+    before, machine = _current, current()
+    devices = [machine.device] if machine.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        _current = replace(machine, seed=seed, generator=torch.Generator().manual_seed(seed))
+        try:
+            yield _current
+        finally:
+            _current = before or machine
 
 
 def device_name(device: torch.device | str = "cpu") -> str:

@@ -10,15 +10,19 @@ The machine (device, dtype, precision, seed) is what `runtime.start` set. Built 
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import itertools
 import json
 import math
+import re
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,8 +30,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from cnncourse import project, runtime
-from cnncourse.errors import ParameterError, ShapeError, TrainingError, nearest
+from cnncourse import feeds, processes, project, runtime
+from cnncourse import seeds as stacking
+from cnncourse.checkpoints import Checkpoint, Saver
+from cnncourse.errors import CourseError, ParameterError, ShapeError, TrainingError, nearest
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "learning_rate",
            "seconds", "images_per_second")
@@ -121,38 +127,66 @@ class History(list):
 
 def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: int, batch_size: int, scheduler=None,
         loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, augment: Callable | None = None,
-        clip_gradient: float | None = None, checkpoint=None, on_epoch: Callable | None = None,
-        progress: bool = True) -> History:
-    """Train `model` in place on `train` and return the `History`, one row an epoch, with `valid` measured after each."""
+        clip_gradient: float | None = None, checkpoint: Checkpoint | str | Path | None = None,
+        on_epoch: Callable[[History], object] | None = None, progress: bool = True) -> History:
+    """Train `model` in place and return the `History`: one row an epoch, `valid` measured after each.
+
+    train, valid: an `ImageSet`, a pair (inputs, targets) of tensors, or a `DataLoader` (which has its own batch_size).
+    optimizer, scheduler: torch's own; a scheduler is stepped once an epoch, `OneCycleLR`, `CyclicLR` and what is
+        wrapped in `EachStep` once a step, `ReduceLROnPlateau` with the validation loss.
+    loss: (outputs, targets) to the batch's mean, of torch or your own. Targets of class indices, (N,) or (N, H, W) or
+        (N, T) with outputs (N, C, ...), give an accuracy, without the positions of the loss's ``ignore_index``; so do
+        yes-or-no targets with `BCEWithLogitsLoss`. Other targets give none.
+    augment: a function of `cnncourse.augment`, called as ``augment(images, generator=...)`` on the uint8 batch.
+    clip_gradient: the largest norm of the gradient.
+    checkpoint: a path (saved at each epoch) or `Checkpoint` (also every so many steps). If it exists, training goes on
+        from there and ends with the bits of an uninterrupted run.
+    on_epoch: called with the history after each epoch; when it returns something true, training ends.
+
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> fit(model, train, valid, optimizer=optimizer, epochs=2, batch_size=128)
+    History(2 epochs: train_loss 0.2904, train_accuracy 0.9117, valid_loss 0.2413, valid_accuracy 0.9356)
+
+    Ctrl-C ends training and returns the history so far. Raises `TrainingError` when the loss is not finite or memory
+    is used up, `ShapeError` when data and network do not fit, `CheckpointError` for a file it cannot go on from.
+    """
     machine = runtime.current()
-    network = _prepare(model, machine)
-    feed = _feed(train, batch_size, machine, shuffle=True, augment=augment)
+    _check_optimizer(model, optimizer, epochs)
+    loss, seeds = _Loss(loss, model), getattr(model, "seeds", None)
+    feed = feeds.feed(train, batch_size, machine, shuffle=True, augment=augment, seeds=seeds)
     each_step, each_epoch = _schedule(scheduler)
-    history = History()
-    with _Progress(epochs, len(feed), shown=progress) as bar:
-        for epoch in range(len(history) + 1, epochs + 1):
-            tally, started = _Tally(loss), time.perf_counter()
-            model.train()
-            for inputs, targets in feed.epoch(epoch):
-                with machine.autocast():
-                    outputs = network(inputs)
-                    value = loss(outputs, targets)
-                optimizer.zero_grad()
-                value.backward()
-                if clip_gradient is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
-                optimizer.step()
-                each_step()
-                tally.add(value, outputs, targets)
-                bar.step(tally)
-            score = tally.score()
-            seconds = time.perf_counter() - started
-            checked = evaluate(model, valid, batch_size=batch_size, loss=loss) if valid is not None else Score(None, None)
-            history.append(dict(zip(COLUMNS, (epoch, *score, *checked, optimizer.param_groups[0]["lr"], seconds,
-                                              tally.images / seconds), strict=True)))
-            each_epoch(history[-1])
-            if on_epoch is not None and on_epoch(history):
-                break
+    with processes.joined(model, machine, lambda: feed.copies) as network:
+        saver = Saver(checkpoint, model, optimizer, getattr(scheduler, "scheduler", scheduler), machine, {
+            "batch_size": batch_size, "data": feed.checksum or feed.name, "clip_gradient": clip_gradient})
+        rows, start, sums, ended = saver.resume()
+        history = History(rows)
+        with _Watch(model, feed, optimizer, history, epochs, progress) as watch:
+            for epoch in range(len(history) + 1, 0 if ended else epochs + 1):
+                tally, started = Tally(loss, machine, feed, sums), time.perf_counter()
+                model.train()
+                for step, (inputs, targets) in enumerate(feed.epoch(epoch, start), start + 1):
+                    with machine.autocast():
+                        outputs = network(*inputs)
+                        value = loss(outputs, targets)
+                    tally.add(value, outputs, targets)
+                    optimizer.zero_grad()
+                    value.backward(tally.share)  # None, or this process's share of the batch
+                    if clip_gradient is not None:
+                        _clip(model, clip_gradient)
+                    optimizer.step()
+                    each_step()
+                    watch.step(epoch, step, tally)
+                    saver.step(step, len(feed), history, tally)
+                score = watch.finite(tally.score(), tally)
+                speed = time.perf_counter() - started
+                checked = evaluate(model, valid, batch_size=batch_size, loss=loss) if valid is not None else Score(None, None)
+                history.append(_row(epoch, score, checked, optimizer, speed, tally.images / speed))
+                each_epoch(history[-1])
+                ended = bool(on_epoch is not None and on_epoch(history))
+                saver.epoch(history, ended)
+                start, sums = 0, None
+                if ended:
+                    break
     return history
 
 
@@ -162,18 +196,19 @@ def evaluate(model: nn.Module, images, *, batch_size: int = 1024,
     """Mean loss and accuracy over all images, each counted once, with the network in evaluation mode.
 
     >>> loss, accuracy = evaluate(model, valid)
+
+    Several processes share the images; all get the same score.
     """
     machine = runtime.current()
-    network, tally, mode = _prepare(model, machine), _Tally(loss), model.training
-    model.eval()
-    try:
-        for inputs, targets in _feed(images, batch_size, machine).epoch():
+    loss = loss if isinstance(loss, _Loss) else _Loss(loss, model)
+    feed = feeds.feed(images, batch_size, machine)
+    tally = Tally(loss, machine, feed, train=False)
+    with _evaluating(model, machine, feed) as network:
+        for inputs, targets in feed.epoch():
             with machine.autocast():
-                outputs = network(inputs)
+                outputs = network(*inputs)
                 value = loss(outputs, targets)
             tally.add(value, outputs, targets)
-    finally:
-        model.train(mode)
     return tally.score()
 
 
@@ -182,162 +217,426 @@ def predict(model: nn.Module, images, batch_size: int = 1024) -> Tensor:
     """The outputs (N, ...) for all images in their order, on the device, with the network in evaluation mode.
 
     images: an `ImageSet`, a tensor of inputs, a pair (inputs, targets) or a `DataLoader` that keeps its order.
+
+    >>> predict(model, images).argmax(1)
+    tensor([7, 2, 1, 0])
     """
     machine = runtime.current()
-    network, mode = _prepare(model, machine), model.training
     if isinstance(images, Tensor):
-        images = images, torch.zeros(len(images))
-    model.eval()
-    try:
-        outputs = []
-        for inputs, _ in _feed(images, batch_size, machine).epoch():
+        images = images, torch.empty(len(images), 0)
+    feed = feeds.feed(images, batch_size, machine, split=False)
+    outputs = []
+    with _evaluating(model, machine, feed) as network:
+        for inputs, _ in feed.epoch():
             with machine.autocast():
-                outputs.append(network(inputs))
+                outputs.append(network(*inputs))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1 if hasattr(model, "seeds") else 0)
+
+
+def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: int, low: float = 1e-6,
+                  high: float = 10.0, steps: int = 100,
+                  loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> tuple[list[float], list[float]]:
+    """(learning rates, losses) while the rate grows from low to high, a constant factor a step.
+
+    The loss falls fastest at a good rate and climbs where training would diverge; the list ends there, once the loss is
+    four times its lowest value or not finite. Model and optimizer are put back as they were.
+    (Smith 2017, arXiv:1506.01186, section 3.3.)
+
+    >>> rates, losses = lr_range_test(model, train, optimizer=optimizer, batch_size=128)
+    """
+    if not 0 < low < high or steps < 2:
+        raise ParameterError("0 < low < high and at least 2 steps", f"low={low}, high={high}, steps={steps}",
+                             where="lr_range_test", remedy="start with the defaults")
+    machine = runtime.current()
+    _check_optimizer(model, optimizer, 1)
+    network, mode = processes.placed(model, machine), model.training
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    feed = feeds.feed(train, batch_size, machine, shuffle=True, split=False)
+    batches = (batch for epoch in itertools.count(1) for batch in feed.epoch(epoch))
+    rates = torch.logspace(math.log10(low), math.log10(high), steps, dtype=torch.float64).tolist()
+    losses: list[float] = []
+    model.train()
+    try:
+        for rate, (inputs, targets) in zip(rates, batches, strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with machine.autocast():
+                value = loss(network(*inputs), targets)
+            losses.append(float(value.detach()))
+            if not losses[-1] <= 4 * min(losses):
+                break
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
     finally:
+        model.load_state_dict(before[0])
+        optimizer.load_state_dict(before[1])
+        optimizer.zero_grad()
         model.train(mode)
-    return torch.cat(outputs)
+    return rates[:len(losses)], losses
 
 
-def _prepare(model: nn.Module, machine: runtime.Runtime) -> Callable:
-    """The model on the device in the dtype; its parameters stay the same objects, so an optimizer made before holds."""
-    model.to(machine.device, machine.dtype)
-    if machine.memory_format is not None:
-        model.to(memory_format=machine.memory_format)
-    return torch.compile(model) if machine.compile else model
+class Repeats(list):
+    """The histories of several seeds, in their order; `models` are the trained networks, `seeds` the seeds.
+
+    `together` says whether they were trained in one batched step; `reason` why not.
+    """
+
+    def __init__(self, histories, models: list[nn.Module], seeds: list[int], reason: str | None):
+        super().__init__(histories)
+        self.models, self.seeds, self.reason, self.together = models, seeds, reason, reason is None
+
+    def last(self, column: str) -> list[float]:
+        """The last value of a column, one a seed: ``repeats.last("valid_accuracy")``."""
+        return [history[column][-1] for history in self]
 
 
-def _schedule(scheduler) -> tuple[Callable, Callable]:
-    """(what to do after each step, what to do after each epoch with its row)."""
-    if scheduler is None:
-        return lambda: None, lambda row: None
-    if isinstance(scheduler, EachStep) or isinstance(scheduler, OneCycleLR | CyclicLR):
-        return getattr(scheduler, "scheduler", scheduler).step, lambda row: None
-    if isinstance(scheduler, ReduceLROnPlateau):
-        return lambda: None, lambda row: scheduler.step(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
-    return lambda: None, lambda row: scheduler.step()
+def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Callable[..., Optimizer],
+           seeds: Sequence[int] = range(8), scheduler: Callable | None = None, together: bool | None = None,
+           progress: bool = True, **options) -> Repeats:
+    """Train the same network from several seeds: all at once where it allows that, else one after another.
+
+    make: builds the network; called once a seed, with torch's generators seeded. optimizer: from parameters to an
+    optimizer; scheduler: from an optimizer to a scheduler. options: those of `fit` (epochs, batch_size, loss, ...).
+    Each seed has its own weights, order and augmentation, and ends with the weights that `fit` alone gives it
+    (to rounding: about 1e-12 in float64). together: None decides by `seeds.why_apart`.
+
+    >>> repeats = repeat(make, train, valid, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), epochs=3, batch_size=64)
+    >>> repeats.last("valid_accuracy")
+    [0.96, 0.94, 0.95, 0.96, 0.95, 0.97, 0.96, 0.95]
+    """
+    numbers, machine = list(seeds), runtime.current()
+    for name in ("checkpoint", "on_epoch"):
+        if options.get(name) is not None:
+            raise ParameterError(f"no {name}= in repeat", "one", where="argument of training.repeat",
+                                 remedy="call fit once a seed, each with its own")
+    models = []
+    for number in numbers:
+        with runtime.seeded(number):
+            models.append(make().to(machine.device, machine.dtype))
+    reason = "together=False" if together is False else None
+    if reason is None:
+        kind = type(optimizer(models[0].parameters())).__name__
+        reason = stacking.why_apart(models, kind, torch.device("cuda") if together else machine.device)
+        if machine.world > 1 or machine.compile or isinstance(train, DataLoader) or isinstance(valid, DataLoader):
+            reason = reason or "several processes, torch.compile and DataLoader are not stacked"
+    if reason is None:
+        try:
+            stacked = stacking.Stacked(models, numbers)
+            trained = optimizer(stacked.parameters())
+            with torch.no_grad():  # networks that vmap cannot batch say so here, before anything was trained
+                stacked.eval()(*next(feeds.feed(train, 2, machine).epoch())[0])
+            rows = fit(stacked, train, valid, optimizer=trained, scheduler=scheduler and scheduler(trained),
+                       progress=progress, **options)
+            stacked.unstack(models)
+            return Repeats(_apart(rows, len(numbers)), models, numbers, None)
+        except RuntimeError as error:
+            if together or "vmap" not in str(error):
+                raise
+            reason = str(error).splitlines()[0]
+    histories = []
+    for number, model in zip(numbers, models, strict=True):
+        with runtime.seeded(number):
+            trained = optimizer(model.parameters())
+            histories.append(fit(model, train, valid, optimizer=trained, scheduler=scheduler and scheduler(trained),
+                                 progress=progress, **options))
+    return Repeats(histories, models, numbers, reason)
 
 
-def _seed(*numbers: int) -> int:
-    """One well mixed seed from several numbers: the random streams of (seed, epoch, step) need no stored state."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+class Tally:
+    """Loss, count and right answers of each step, kept on the device: nothing waits for it until `score` asks."""
 
+    def __init__(self, loss: _Loss, machine: runtime.Runtime, feed, before: Tensor | None = None, *, train: bool = True):
+        self.loss, self.machine, self.feed, self.train = loss, machine, feed, train
+        self.before = None if before is None else before[machine.rank]  # of a run that goes on inside an epoch
+        self.images, self.share, self.losses, self.counts, self.right = 0, None, [], [], []
 
-class _Tensors:
-    """Batches of a set that lies on the device as a whole."""
-
-    def __init__(self, images, batch_size: int, machine: runtime.Runtime, shuffle: bool, augment: Callable | None):
-        self.batch_size, self.machine, self.shuffle, self.augment = batch_size, machine, shuffle, augment
-        if isinstance(images, tuple):
-            self.inputs, self.targets, self.convert = *(part.to(machine.device) for part in images), _as_dtype
-        else:
-            images = images.to(machine.device)
-            self.inputs, self.targets = images.images, images.labels
-            self.convert = lambda batch, scale=images._scale(machine.dtype): images._to_float(batch, *scale)
-        if self.targets.is_floating_point():
-            self.targets = self.targets.to(machine.dtype)
-
-    def __len__(self) -> int:
-        return -(-len(self.inputs) // self.batch_size)
-
-    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        order = None
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_seed(self.machine.seed, number))
-            order = torch.randperm(len(self.inputs), generator=generator).to(self.machine.device, non_blocking=True)
-        for step in range(start, len(self)):
-            rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            if order is None:
-                inputs, targets = self.inputs[rows], self.targets[rows]
-            else:
-                inputs, targets = self.inputs.index_select(0, order[rows]), self.targets.index_select(0, order[rows])
-            if self.augment is not None:
-                inputs = self.augment(inputs, generator=generator.manual_seed(_seed(self.machine.seed, number, step)))
-            yield self.convert(inputs), targets
-
-
-def _as_dtype(batch: Tensor) -> Tensor:
-    return batch.to(torch.get_default_dtype()) if batch.is_floating_point() else batch
-
-
-class _Loader:
-    """Batches of a DataLoader, or of anything that yields (inputs, targets)."""
-
-    def __init__(self, loader, machine: runtime.Runtime):
-        self.loader, self.machine = loader, machine
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        for inputs, targets in self.loader:
-            inputs, targets = (part.to(self.machine.device, non_blocking=True) for part in (inputs, targets))
-            yield _as_dtype(inputs), _as_dtype(targets)
-
-
-def _feed(images, batch_size: int, machine: runtime.Runtime, *, shuffle: bool = False, augment: Callable | None = None):
-    if isinstance(images, DataLoader):
-        return _Loader(images, machine)
-    return _Tensors(images, batch_size, machine, shuffle, augment)
-
-
-class _Tally:
-    """Sums over an epoch, kept on the device: nothing waits for the device until `score` asks."""
-
-    def __init__(self, loss: Callable):
-        self.ignore = _ignored(loss)
-        self.yes_or_no = getattr(loss, "__name__", type(loss).__name__) in ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits")
-        self.images, self.losses, self.counts, self.right = 0, [], [], []
-
-    @torch.no_grad()
     def add(self, value: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        self.images += len(targets)
-        self.losses.append(value.detach())
-        if targets.is_floating_point():
-            self.counts.append(len(targets))
-            if self.yes_or_no:
-                self.right.append(((outputs > 0) == (targets > 0.5)).sum() / targets[0].numel())
-            return
-        right = outputs.argmax(1) == targets
-        if self.ignore is None or (self.ignore < 0 and targets.ndim == 1):
-            self.counts.append(targets.numel())
+        """Note a step, and set `share`: what to weight its gradient with."""
+        value = value.detach()
+        count, right = self.loss.counted(outputs.detach(), targets)
+        self.images += targets.shape[0] * (targets.shape[1] if self.loss.stacked else 1)
+        self.losses.append(value)
+        self.counts.append(count if self.feed.copies == 1 else count / self.feed.copies)
+        self.right.append(right if self.feed.copies == 1 or right is None else right / self.feed.copies)
+        if self.loss.stacked:
+            self.share = torch.ones_like(value)  # the sum over seeds: each gets its own gradient
+        elif self.machine.world > 1 and self.train:
+            own = torch.as_tensor(count, dtype=value.dtype, device=value.device).clone()
+            self.share = own * self.machine.world / processes.summed(own.clone(), self.machine)
+
+    def steps(self) -> Tensor:
+        """(steps, 3), or (steps, 3, S) for S seeds, float64: mean loss, what it is the mean of, right answers."""
+        if not self.losses:
+            done = torch.zeros(0, 3, dtype=torch.float64)
         else:
-            counted = targets != self.ignore
-            right &= counted
-            self.counts.append(counted.sum())
-        self.right.append(right.sum())
+            losses = torch.stack(self.losses).double()
+            counts = torch.stack([torch.as_tensor(count, dtype=torch.float64, device=losses.device).expand_as(losses[0])
+                                  for count in self.counts])
+            scored = self.right[0] is not None
+            right = torch.stack(self.right).double() if scored else torch.full_like(losses, math.nan)
+            done = torch.stack([losses, counts, right], 1)
+        return done if self.before is None else torch.cat([self.before.to(done.device), done])
 
     def score(self) -> Score:
-        losses = torch.stack(self.losses).double().cpu()
-        counts = torch.as_tensor([int(count) for count in self.counts], dtype=torch.float64)
-        total = counts.sum()
-        loss = float((losses * counts).nan_to_num().sum() / total) if losses.isfinite().all() else float((losses * counts).sum() / total)
-        return Score(loss, float(torch.stack(self.right).double().sum() / total) if self.right else None)
+        """Mean loss and accuracy over all steps and processes."""
+        losses, counts, right = self.steps().unbind(1)
+        losses = torch.where(counts > 0, losses * counts, 0)  # a batch without counted positions has no mean
+        sums = torch.stack([losses.sum(0), counts.sum(0), right.sum(0)])
+        sums = processes.summed(sums, self.machine).cpu()
+        loss, accuracy = sums[0] / sums[1], sums[2] / sums[1]
+        return Score(loss.tolist(), None if accuracy.isnan().all() and self.right[-1:] == [None] else accuracy.tolist())
 
 
-def _ignored(loss: Callable) -> int | None:
-    if isinstance(loss, partial):
-        return loss.keywords.get("ignore_index")
-    return getattr(loss, "ignore_index", None)
+class _Loss:
+    """The loss of fit and evaluate, with what it leaves out and errors that name the mistake."""
+
+    def __init__(self, loss: Callable, model: nn.Module):
+        self.function, self.stacked = loss, hasattr(model, "seeds")
+        self.batched = torch.vmap(loss) if self.stacked else loss
+        named = loss.func if isinstance(loss, partial) else loss
+        self.name = getattr(named, "__name__", type(named).__name__)
+        options = loss.keywords if isinstance(loss, partial) else vars(loss) if isinstance(loss, nn.Module) else {}
+        self.ignore = options.get("ignore_index")
+        self.yes_or_no = self.name in ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits")
+        self.checked = False
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if not self.checked:
+            self._check(outputs, targets)
+        try:
+            return self.batched(outputs, targets)
+        except (RuntimeError, IndexError, ValueError) as error:
+            self._check(outputs, targets)
+            raise ShapeError(f"outputs and targets that {self.name} can compare",
+                             f"{_shape(outputs)} and {_shape(targets)} ({str(error).splitlines()[0]})", where="the loss",
+                             remedy="class indices are int64 (N,) beside outputs (N, C); "
+                                    "other targets have the shape and dtype of the outputs") from error
+
+    def counted(self, outputs: Tensor, targets: Tensor) -> tuple[int | Tensor, Tensor | None]:
+        """How much the mean is a mean of, and how many of it are right: (S,) each when stacked."""
+        axis = int(self.stacked)
+        size = targets.shape[axis]
+        if targets.is_floating_point():
+            if not self.yes_or_no:
+                return size, None
+            right = ((outputs > 0) == (targets > 0.5)).flatten(axis)
+            return size, right.sum(-1) * (size / right.shape[-1])
+        if outputs.ndim != targets.ndim + 1:
+            return size, None
+        right = outputs.argmax(1 + axis) == targets
+        if self.ignore is None or (self.ignore < 0 and targets.ndim == 1 + axis):
+            return targets[0].numel() if self.stacked else targets.numel(), right.flatten(axis).sum(-1)
+        counted = targets != self.ignore
+        return counted.flatten(axis).sum(-1), (right & counted).flatten(axis).sum(-1)
+
+    def _check(self, outputs: Tensor, targets: Tensor) -> None:
+        self.checked = True
+        axis = int(self.stacked)
+        elementwise = self.name.lower().replace("_", "") in ("mseloss", "l1loss", "smoothl1loss", "huberloss")
+        if elementwise and outputs.shape != targets.shape:
+            raise ShapeError(f"targets with the shape of the outputs, {_shape(outputs)}", _shape(targets),
+                             where=f"the loss {self.name}", remedy="targets[:, None] adds an axis, "
+                             "outputs.squeeze(1) takes one away; unequal shapes are paired all with all")
+        if "cross_entropy" in self.name or self.name == "CrossEntropyLoss":
+            if targets.is_floating_point() and targets.shape != outputs.shape or targets.dtype in (torch.int32, torch.uint8):
+                raise ShapeError("class indices as int64, or probabilities with the shape of the outputs",
+                                 f"{_shape(targets)} beside outputs {_shape(outputs)}", where=f"the loss {self.name}",
+                                 remedy="convert with labels.long(), or use F.mse_loss for regression")
+            if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1:
+                classes = outputs.shape[1 + axis]
+                wrong = (targets < 0) | (targets >= classes)
+                wrong &= targets != (-100 if self.ignore is None else self.ignore)
+                if wrong.any():
+                    raise TrainingError(f"labels from 0 to {classes - 1}, for the network has {classes} outputs",
+                                        f"label {int(targets[wrong][0])}", where=f"the loss {self.name}",
+                                        remedy=f"give the last layer {int(targets.max()) + 1} outputs, count the "
+                                               "labels from 0, or pass the label to leave out as ignore_index")
 
 
-class _Progress:
-    """A bar over the steps for somebody who watches; nothing under papermill, nbval or a redirected terminal."""
+class _Watch:
+    """What stands around the loop: the progress bar, Ctrl-C, and failures with their remedy."""
 
-    def __init__(self, epochs: int, steps: int, shown: bool):
-        self.shown, self.total = shown and runtime.current().rank == 0 and runtime.interactive(), epochs * steps
-        self.bar, self.next = None, 0.0
+    def __init__(self, model: nn.Module, feed, optimizer: Optimizer, history: History, epochs: int, progress: bool):
+        machine = runtime.current()
+        self.model, self.feed, self.optimizer, self.history, self.machine = model, feed, optimizer, history, machine
+        self.shown = progress and machine.rank == 0 and runtime.interactive()
+        self.epochs, self.epoch, self.seen, self.bar = epochs, len(history) + 1, 0, None
+        self.next = time.perf_counter() + 0.25
 
-    def __enter__(self):
+    def __enter__(self) -> _Watch:
         if self.shown:
             from tqdm.auto import tqdm
-            self.bar = tqdm(total=self.total, unit="step", leave=False, dynamic_ncols=True)
+
+            steps = len(self.feed)
+            self.bar = tqdm(total=steps * self.epochs, initial=steps * len(self.history), unit="step", leave=False,
+                            dynamic_ncols=True)
         return self
 
-    def step(self, tally: _Tally) -> None:
+    def step(self, epoch: int, step: int, tally: Tally) -> None:
+        """After each step; four times a second, look at the loss and move the bar."""
+        self.epoch = epoch
+        now = time.perf_counter()
+        if now < self.next:
+            return
+        self.next = now + (0.25 if self.bar is not None else 1.0)
+        loss = tally.losses[-1].mean().item()  # waits for the device, so not at every step
+        if not math.isfinite(loss):
+            self.finite(tally.score(), tally)
         if self.bar is not None:
-            self.bar.update()
+            self.bar.n = (epoch - 1) * len(self.feed) + step
+            self.bar.set_postfix_str(f"epoch {epoch} of {self.epochs}, loss {loss:.3g}")
+
+    def finite(self, score: Score, tally: Tally) -> Score:
+        """The score, if its loss is a number; `TrainingError` with the step at which it stopped being one."""
+        if torch.as_tensor(score.loss).isfinite().all():
+            return score
+        steps = tally.steps()
+        bad = (~steps[:, 0].isfinite() & (steps[:, 1] > 0)).flatten(1).any(1) if steps.ndim == 3 else \
+            ~steps[:, 0].isfinite() & (steps[:, 1] > 0)
+        step = f", step {int(bad.nonzero()[0]) + 1}" if bad.any() else ""
+        rate = self.optimizer.param_groups[0]["lr"]
+        inputs = self.feed.latest[1]
+        unclean = any(part.is_floating_point() and not part.isfinite().all() for part in inputs)
+        raise TrainingError("a finite loss", f"{score.loss} at learning rate {float(rate):g}",
+                            where=f"epoch {self.epoch}{step} of {len(self.feed)}",
+                            remedy="the inputs hold nan or inf: clean the data" if unclean else
+                            f"try learning rate {float(rate) / 10:g}, or clip_gradient=1.0; "
+                            "lr_range_test shows where the loss climbs")
 
     def __exit__(self, kind, error, trace) -> bool:
         if self.bar is not None:
             self.bar.close()
+        if isinstance(error, KeyboardInterrupt):
+            self.history.interrupted = True
+            return True
+        if isinstance(error, RuntimeError) and not isinstance(error, CourseError):
+            if _out_of_memory(error):
+                raise self._smaller(error) from error
+            _raise_shape(error, self.model, self.feed)
         return False
+
+    def _smaller(self, error: RuntimeError) -> TrainingError:
+        traceback.clear_frames(error.__traceback__)  # they hold the activations of the failed pass
+        inputs = self.feed.latest[1]
+        size = inputs[0].shape[int(hasattr(self.model, "seeds"))]
+        fits = None if hasattr(self.model, "seeds") else _fitting(self.model, inputs, self.machine)
+        advice = f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size, or the images' size"
+        return TrainingError(f"memory for a batch of {size} on {runtime.device_name(self.machine.device)}",
+                             str(error).splitlines()[0][:200], where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
+                             remedy=advice)
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
+    """The network in evaluation mode, put back into the mode it had."""
+    network, modes = processes.placed(model, machine), [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield network
+    except RuntimeError as error:
+        if isinstance(error, CourseError):
+            raise
+        if _out_of_memory(error):
+            raise TrainingError(f"memory for a batch of {len(feed.latest[1][0])}", str(error).splitlines()[0][:200],
+                                where="evaluate or predict", remedy="lower its batch_size") from error
+        _raise_shape(error, model, feed)
+        raise
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        if hasattr(model, "skeleton"):
+            model.train(model.training)
+
+
+def _schedule(scheduler) -> tuple[Callable[[], object], Callable[[dict], object]]:
+    """(what to do after each step, what to do after each epoch with its row)."""
+    if scheduler is None:
+        return lambda: None, lambda row: None
+    if isinstance(scheduler, EachStep | OneCycleLR | CyclicLR):
+        return getattr(scheduler, "scheduler", scheduler).step, lambda row: None
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return lambda: None, lambda row: scheduler.step(row["train_loss" if row["valid_loss"] is None else "valid_loss"])
+    return lambda: None, lambda row: scheduler.step()
+
+
+def _row(epoch: int, score: Score, checked: Score, optimizer: Optimizer, seconds: float, speed: float) -> dict:
+    rate = float(optimizer.param_groups[0]["lr"])
+    return dict(zip(COLUMNS, (epoch, *score, *checked, rate, seconds, speed), strict=True))
+
+
+def _apart(history: History, count: int) -> list[History]:
+    """One history a seed from rows whose values are lists over the seeds."""
+    return [History(({name: value[seed] if isinstance(value, list) else value for name, value in row.items()}
+                     for row in history), interrupted=history.interrupted) for seed in range(count)]
+
+
+def _clip(model: nn.Module, largest: float) -> None:
+    """Scale the gradient down to this norm; of stacked networks each one's by itself."""
+    if not hasattr(model, "seeds"):
+        nn.utils.clip_grad_norm_(model.parameters(), largest)
+        return
+    gradients = [weight.grad for weight in model.parameters()]
+    norm = sum(gradient.flatten(1).square().sum(1) for gradient in gradients).sqrt()
+    scale = (largest / (norm + 1e-6)).clamp(max=1)  # 1e-6 as in torch
+    for gradient in gradients:
+        gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
+
+
+def _check_optimizer(model: nn.Module, optimizer: Optimizer, epochs: int) -> None:
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
+        raise ParameterError("a number of epochs, at least 0", repr(epochs), where="argument epochs of fit",
+                             remedy="pass a whole number")
+    trained = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    if not trained & {id(weight) for weight in model.parameters()}:
+        raise ParameterError("an optimizer of this network's parameters", "the parameters of another one",
+                             where="argument optimizer of fit",
+                             remedy="make the optimizer after the network: torch.optim.SGD(model.parameters(), lr=0.1)")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runtime) -> int | None:
+    """The largest of half, a quarter, ... of the batch whose forward and backward pass fit into memory."""
+    model.zero_grad()
+    trial, size = copy.deepcopy(model), len(inputs[0]) // 2
+    while size:
+        if machine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            with machine.autocast():
+                outputs = trial(*(part[:size] for part in inputs))
+            outputs.float().sum().backward()
+            return size
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                return None
+        size //= 2
+    return None
+
+
+def _raise_shape(error: RuntimeError, model: nn.Module, feed) -> None:
+    """Raise a `ShapeError` that names the layer, if the error is about shapes or dtypes inside the network."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    if not re.search(r"shape|size|dimension|channels|dtype|same type|[Ee]xpected.*(input|\dD)", text):
+        return
+    names = {id(module): name for name, module in model.named_modules()}
+    layer, came = None, None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and id(module) in names and frame.f_code.co_name in ("forward", "_conv_forward"):
+            layer, came = module, frame.f_locals.get("input", frame.f_locals.get("x"))
+    if layer is None:
+        return
+    got = _shape(came) if isinstance(came, Tensor) else ", ".join(_shape(part) for part in feed.latest[1])
+    where = f"layer {names[id(layer)]!r}: {str(layer).splitlines()[0]}" if names[id(layer)] else type(layer).__name__
+    raise ShapeError("an input that this layer can take", f"{got} ({text[:160]})", where=where,
+                     remedy="compare its in_channels or in_features with the input; cnncourse.cost.table lists all shapes"
+                     ) from error
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(
+        tensor).__name__

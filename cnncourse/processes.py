@@ -1,0 +1,115 @@
+"""One network in several processes that torchrun started: the numbers of one process with the same global batch."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from cnncourse.runtime import Runtime
+
+
+@contextlib.contextmanager
+def joined(model: nn.Module, machine: Runtime, copies: Callable[[], int]) -> Iterator[Callable]:
+    """The network to call while training: moved, compiled where asked, and with gradients averaged over processes.
+
+    The parameters stay the same objects, so an optimizer made before holds them. Batch normalisation sees the whole
+    batch, not a process's share. copies: how many processes hold the same rows of the present batch.
+    """
+    network = placed(model, machine)
+    if machine.world == 1:
+        yield network
+        return
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        norm.forward = types.MethodType(lambda self, batch: _normalised(self, batch, copies()), norm)
+    try:
+        gpu = [machine.device] if machine.device.type == "cuda" else None
+        yield DistributedDataParallel(network, device_ids=gpu, broadcast_buffers=False)
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def placed(model: nn.Module, machine: Runtime) -> nn.Module:
+    """The model on the device in the dtype and memory format of the runtime, compiled where asked."""
+    model.to(machine.device, machine.dtype)
+    if machine.memory_format is not None:
+        model.to(memory_format=machine.memory_format)
+    return torch.compile(model) if machine.compile else model
+
+
+def gathered(tensor: Tensor, machine: Runtime) -> Tensor:
+    """What every process holds, (world, ...), on the CPU; tensors of one shape everywhere."""
+    if machine.world == 1:
+        return tensor.cpu()[None]
+    parts = [torch.empty_like(tensor) for _ in range(machine.world)]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.stack(parts).cpu()
+
+
+def gathered_objects(thing: object, machine: Runtime) -> list:
+    """What every process holds, in a list."""
+    if machine.world == 1:
+        return [thing]
+    things = [None] * machine.world
+    dist.all_gather_object(things, thing)
+    return things
+
+
+def summed(tensor: Tensor, machine: Runtime) -> Tensor:
+    """The sum over all processes."""
+    if machine.world > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def wait(machine: Runtime) -> None:
+    """Return when every process has come here."""
+    if machine.world > 1:
+        dist.barrier()
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+        return tensor
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def _normalised(self: _BatchNorm, batch: Tensor, copies: int) -> Tensor:
+    """Batch normalisation with mean and variance of all processes' rows (torch's SyncBatchNorm needs GPUs)."""
+    if not (self.training or self.running_mean is None):
+        return type(self).forward(self, batch)
+    axes = [0, *range(2, batch.ndim)]
+    shape = [1, -1] + [1] * (batch.ndim - 2)
+    size = batch.new_tensor([batch.numel() / batch.shape[1]])
+    total = _Sum.apply(torch.cat([batch.sum(axes), size]))
+    count = total[-1]
+    mean = total[:-1] / count
+    centred = batch - mean.view(shape)
+    variance = _Sum.apply(centred.square().sum(axes)) / count
+    if self.training and self.running_mean is not None:
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            rate = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
+            distinct = count / copies
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), float(rate))
+            self.running_var.lerp_((variance * distinct / (distinct - 1)).to(self.running_var.dtype), float(rate))
+    result = centred * (variance + self.eps).rsqrt().view(shape)
+    return result if self.weight is None else result * self.weight.view(shape) + self.bias.view(shape)

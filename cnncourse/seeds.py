@@ -1,0 +1,74 @@
+"""Several networks of one architecture as one network: their weights stacked, trained by one batched step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+_ELEMENTWISE = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop")
+
+
+class Stacked(nn.Module):
+    """The models of `seeds`, one forward pass for all through ``torch.func.functional_call`` and ``vmap``.
+
+    While training, inputs are (S, B, ...), a batch for each seed; in evaluation mode (B, ...), the same for all.
+    Outputs are (S, B, ...).
+
+    >>> stacked = Stacked([make() for _ in range(8)], seeds=range(8))
+    >>> stacked.eval()(images).shape
+    torch.Size([8, 100, 10])
+    """
+
+    def __init__(self, models: Sequence[nn.Module], seeds: Sequence[int]):
+        super().__init__()
+        self.seeds = list(seeds)
+        parameters, buffers = torch.func.stack_module_state(list(models))
+        self.names, self.buffer_names = list(parameters), list(buffers)
+        self.stacked = nn.ParameterList(parameters.values())
+        for index, buffer in enumerate(buffers.values()):
+            self.register_buffer(f"buffer{index}", buffer)
+        self.__dict__["skeleton"] = copy.deepcopy(models[0]).to("meta")  # beside the parameters, not among them
+
+    def train(self, mode: bool = True) -> Stacked:
+        self.skeleton.train(mode)
+        return super().train(mode)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        parameters = dict(zip(self.names, self.stacked, strict=True))
+        buffers = {name: getattr(self, f"buffer{index}") for index, name in enumerate(self.buffer_names)}
+        axes = (0, 0, *(0 if self.training else None for _ in inputs))
+        return torch.vmap(self._one, in_dims=axes)(parameters, buffers, *inputs)
+
+    def _one(self, parameters: dict, buffers: dict, *inputs: Tensor) -> Tensor:
+        return torch.func.functional_call(self.skeleton, (parameters, buffers), inputs)
+
+    def unstack(self, models: Sequence[nn.Module]) -> None:
+        """Copy the trained weights back into the models that were stacked."""
+        with torch.no_grad():
+            for row, model in enumerate(models):
+                own = dict(model.named_parameters()) | dict(model.named_buffers())
+                model.to(self.stacked[0].device, self.stacked[0].dtype)
+                for name, stack in zip(self.names, self.stacked, strict=True):
+                    own[name].copy_(stack[row])
+                for index, name in enumerate(self.buffer_names):
+                    own[name].copy_(getattr(self, f"buffer{index}")[row])
+
+
+def why_apart(models: Sequence[nn.Module], optimizer_name: str, device: torch.device) -> str | None:
+    """Why these networks must be trained one after another, or None if they can be stacked.
+
+    Dropout would draw other masks than a single network does; an optimizer that looks at whole tensors would mix the
+    seeds; and on a processor grouped convolutions were measured slower than one network after another.
+    """
+    if optimizer_name not in _ELEMENTWISE:
+        return f"{optimizer_name} does not treat every weight by itself"
+    for module in models[0].modules():
+        if isinstance(module, _DropoutNd | nn.RReLU) and getattr(module, "p", 1) > 0:
+            return f"{type(module).__name__} draws at random"
+        if device.type == "cpu" and isinstance(module, nn.modules.conv._ConvNd):
+            return "convolutions are faster one network after another on a processor"
+    return None
