@@ -312,7 +312,9 @@ figures.save(
 
 # %% [markdown]
 # Left: the plain network of 56 layers has the highest error, and has it on its *own training images* (thin line).
-# Right: the same layers with shortcuts; the depths can hardly be told apart.
+# Right: the same layers with shortcuts; at the end the depths can hardly be told apart.
+# (In the first epochs the test error lags behind where the network is deep:
+# testing uses the running statistics of BatchNorm, which have seen only a few steps by then.)
 
 # %% tags=["ledger:emp-plain56-worse-than-plain20", "ledger:emp-degradation-not-overfitting"]
 loss = {(kind, depth): column(trained[kind, depth], "train_loss")[:, -1] for kind, depth in trained}
