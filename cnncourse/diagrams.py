@@ -628,24 +628,25 @@ class _Down:
         return y + height, lines
 
     def woven(self, item: Woven, x: float, y: float, start: list) -> tuple[float, list]:
-        line = start
+        turn, line, before = y - self.gap * 0.55, start, None
         for n in item.boxes:
-            previous = n == item.boxes[0] or item.boxes[item.boxes.index(n) - 1] in self.boxes[n].inputs
-            y, out = self.one(n, x, y, line if previous else [], None)
-            line = out
+            connected = before is None or before in self.boxes[n].inputs
+            y, line = self.one(n, x, y, line if connected else [], None)
+            before = n
         lines = [line]
         edge = x + self.measure(item.boxes)[1]
         for i, (j, n) in enumerate(self.around(item)):
             lane = edge + 0.5 * self.side * (i + 1)
-            if j in self.at:
-                from_x, from_y = self.at[j][0] + self.extent(j)[0] / 2, self.at[j][1] + 0.7 * self.extent(j)[1]
+            if j in item.boxes:
+                out = self.at[j][1] + 0.7 * self.extent(j)[1]
+                begin = [(x + self.extent(j)[0] / 2, out), (lane, out)]
             else:
-                from_x, from_y = start[-1]
+                begin = [*start, (start[-1][0], turn), (lane, turn)]
             if n == item.join:
-                lines.append([(from_x, from_y), (lane, from_y), (lane, y - self.gap / 2)])
+                lines.append([*begin, (lane, y - self.gap / 2)])
             else:
-                to_y = self.at[n][1] + 0.3 * self.extent(n)[1]
-                self.line([(from_x, from_y), (lane, from_y), (lane, to_y), (x + self.extent(n)[0] / 2, to_y)])
+                into = self.at[n][1] + 0.3 * self.extent(n)[1]
+                self.line([*begin, (lane, into), (x + self.extent(n)[0] / 2, into)])
         return y, lines
 
     def line(self, points: list) -> None:
