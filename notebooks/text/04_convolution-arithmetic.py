@@ -282,8 +282,8 @@ claims.check("eq-conv-output-size", sum(a == b for a, b in zip(ours, real, stric
 # ### Explore it
 #
 # Move the sliders: on the left each pixel says how many windows read it, the border being the padding; on the right stands the output.
-# Orange dots are the taps of the first window.
-# Things to look for: a stride larger than the kernel; dilation 2 with stride 2; the kernel that is too large; and the pixels of the corner, which are read once while those inside are read nine times.
+# Orange are the first window with its taps, and the last one (dashed).
+# Things to look for: a stride larger than the kernel; a kernel that is too large; the pixels of the corner, which are read once while those inside are read nine times; and dilation 2 with stride 2, a pair that has surprised people.
 
 # %%
 def times_read(size, kernel_size, stride, padding, dilation):
@@ -316,6 +316,9 @@ def draw_convolution(size, kernel, stride, padding, dilation):
     draw_reading(left, reads, padding)
     rows, columns = np.divmod(np.arange(kernel**2), kernel)
     left.plot(dilation * columns + 0.82, dilation * rows + 0.2, "o", color="C1", markersize=5)
+    span, last = dilation * (kernel - 1) + 1, stride * (side - 1)
+    for start, line in ((0, "-"), (last, "--")):
+        left.add_patch(Rectangle((start, start), span, span, fill=False, ec="C1", lw=2.5, ls=line))
     for row, column in np.ndindex(side, side):
         right.add_patch(Rectangle((column, row), 1, 1, ec="white", lw=1, fc="C2"))
     right.set(xlim=(-0.1, max(side, 5) + 0.1), ylim=(max(side, 5) + 0.1, -0.1), aspect="equal")
@@ -328,6 +331,14 @@ def draw_convolution(size, kernel, stride, padding, dilation):
 # %% tags=["explorer"]
 widgets.explore(draw_convolution, size=widgets.Slider(7, 1, 14), kernel=widgets.Slider(3, 1, 7),
                 stride=widgets.Slider(3, 1, 5), padding=widgets.Slider(0, 0, 3), dilation=widgets.Slider(1, 1, 3))
+
+# %% [markdown]
+# Dilation spreads the taps to every second pixel, stride 2 moves them by two: every window lands on the same pixels, and with padding 1 a 7×7 picture loses 40 of its 49.
+# The output size gives no hint of it.
+
+# %%
+read = np.count_nonzero(times_read(7, 3, stride=2, padding=1, dilation=2)[1:-1]) ** 2
+claims.check("eq-conv-output-size.stride-and-dilation", int(read), "==", 9, unit="of 49 pixels are read")
 
 # %% [markdown]
 # ## 3 · Slide it over the whole picture
