@@ -18,7 +18,8 @@ def main(words: list[str] | None = None) -> int:
     if not hasattr(chosen, "act"):
         parser.print_help()
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop from outside tidies up as Ctrl-C does
+    if words is None:  # this process is ours
+        _tidy_when_stopped()
     try:
         return int(chosen.act(chosen) or 0)
     except CourseError as error:
@@ -39,6 +40,14 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; nothing is left running", file=sys.stderr)
         return 130
+
+
+def _tidy_when_stopped() -> None:
+    """A stop from outside, or a terminal that is closed, ends everything in order, as Ctrl-C does."""
+    for name in ("SIGTERM", "SIGHUP"):
+        kind = getattr(signal, name, None)
+        if kind is not None and signal.getsignal(kind) != signal.SIG_IGN:  # nohup ignores the second
+            signal.signal(kind, signal.default_int_handler)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -100,10 +109,9 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1, not {text!r}")
+    return int(text)
 
 
 def _run(chosen: argparse.Namespace) -> None:

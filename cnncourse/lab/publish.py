@@ -13,7 +13,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -65,9 +64,10 @@ def figures(
     the published ones. force: run the lessons even if nothing changed.
     Raises `MachineError` while another process does the same.
     """
+    style = style or os.environ.get("CNNCOURSE_STYLE") or None
     target = _target(preset, style)
-    every = not list(lessons)
-    slugs = _slugs(lessons)
+    lessons = list(lessons)
+    every, slugs = not lessons, _slugs(lessons)
     work = project.build() / "make" / _name(target)
     if target != project.root() / "figures":
         print(f"figures go to {execute.near(target)}, the published ones stay as they are", flush=True)
@@ -98,10 +98,10 @@ def check(lessons: Iterable[str] = (), *, jobs: int = 1) -> int:
     On the versions and processor that the published figure was made with, the bytes must be equal; elsewhere the
     pictures must look the same (see `figures.same_picture`).
     """
-    target = project.root() / "figures"
+    target, lessons = project.root() / "figures", list(lessons)
     slugs = _slugs(lessons)
     work = project.build() / "make" / "check"
-    with _alone(work):
+    with _alone(work), _style(None):
         index, different, compared = Index(target), [], 0
         for outcome in _run_all(slugs, work, "default", jobs, _State(target, "default")):
             if outcome.error:
@@ -110,7 +110,7 @@ def check(lessons: Iterable[str] = (), *, jobs: int = 1) -> int:
             found = index.compare(outcome.lesson, work / outcome.lesson)
             compared += len(index.of(outcome.lesson))
             different += found
-        if not list(lessons):
+        if not lessons:
             gone = [(id, entry["lesson"]) for id, entry in index.entries.items() if entry["lesson"] not in slugs]
             different += [f"{id}: published, but its lesson {lesson} is gone" for id, lesson in gone]
     found = f"{len(different)} differences:" if different else "no difference"
@@ -346,7 +346,7 @@ def _run_all(lessons: list[str], work: Path, preset: str, jobs: int, state: _Sta
         except BaseException:
             stop.set()
             for process in list(running):
-                process.send_signal(signal.SIGINT)  # the lesson's process ends its kernel
+                process.terminate()  # the lesson's process ends its kernel; SIGINT would be ignored below nohup or "&"
             raise
 
 
@@ -389,11 +389,10 @@ def _report(outcomes: list[Outcome], target: Path) -> int:
     return int(bool(failed))
 
 
-def _target(preset: str, style: Path | None) -> Path:
-    if preset == "default" and style is None and not os.environ.get("CNNCOURSE_STYLE"):
+def _target(preset: str, style: str | Path | None) -> Path:
+    if preset == "default" and style is None:
         return project.root() / "figures"
-    own = style or os.environ.get("CNNCOURSE_STYLE")
-    words = ([] if preset == "default" else [preset]) + ([Path(own).stem] if own else [])
+    words = ([] if preset == "default" else [preset]) + ([Path(style).stem] if style else [])
     return project.build() / "figures" / "-".join(words)
 
 
@@ -439,19 +438,19 @@ def _sha256(path: Path) -> str | None:
 
 
 @contextmanager
-def _style(style: Path | None) -> Iterator[None]:
-    before = os.environ.get("CNNCOURSE_STYLE")
+def _style(style: str | Path | None) -> Iterator[None]:
+    """CNNCOURSE_STYLE for the lessons that run meanwhile; None: the course's own look."""
+    before = os.environ.pop("CNNCOURSE_STYLE", None)
     if style is not None:
-        if not style.is_file():
+        if not Path(style).is_file():
             raise ParameterError("a matplotlib style file", repr(str(style)), where="--style", remedy="give its path")
-        os.environ["CNNCOURSE_STYLE"] = str(style.resolve())
+        os.environ["CNNCOURSE_STYLE"] = str(Path(style).resolve())
     try:
         yield
     finally:
-        if style is not None:
-            os.environ.pop("CNNCOURSE_STYLE")
-            if before is not None:
-                os.environ["CNNCOURSE_STYLE"] = before
+        os.environ.pop("CNNCOURSE_STYLE", None)
+        if before is not None:
+            os.environ["CNNCOURSE_STYLE"] = before
 
 
 @contextmanager
