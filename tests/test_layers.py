@@ -9,8 +9,9 @@ from cnncourse import project
 LEVELS = [
     {"errors", "project"},
     {"runtime"},
-    {"data", "scenes", "augment", "metrics", "cost", "inspection", "models", "feeds", "processes", "checkpoints"},
-    {"training"},
+    {"data", "scenes", "augment", "metrics", "cost", "inspection", "models", "feeds", "processes",
+     "checkpoints"},
+    {"training", "seeds"},
     {"plots", "diagrams", "figures", "claims", "widgets", "exercises"},
     {"lab", "__main__"},
 ]
