@@ -207,6 +207,8 @@ def evaluate(model: nn.Module, images, *, batch_size: int = 1024,
         for inputs, targets in feed.epoch():
             with machine.autocast():
                 outputs = network(*inputs)
+                if loss.stacked:
+                    targets = targets.expand(len(outputs), *targets.shape)
                 value = loss(outputs, targets)
             tally.add(value, outputs, targets)
     return tally.score()

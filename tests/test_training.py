@@ -1,0 +1,693 @@
+"""The loop against hand-written loops; its promises against kill -9, two processes and planted mistakes."""
+
+import hashlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from cnncourse import augment, data, feeds, runtime, training
+from cnncourse.errors import CheckpointError, CourseError, ParameterError, ShapeError, TrainingError
+from cnncourse.training import Checkpoint, EachStep, History, evaluate, fit, predict, repeat
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    yield runtime.start(seed=0, dtype="float64")
+    runtime.start()
+
+
+def a_set(images: int = 50, classes: int = 3, seed: int = 0) -> data.ImageSet:
+    generator = torch.Generator().manual_seed(seed)
+    return data.ImageSet(torch.randint(256, (images, 1, 6, 6), generator=generator, dtype=torch.uint8),
+                         torch.randint(classes, (images,), generator=generator), tuple("abc"[:classes]), "toy", f"toy {seed}")
+
+
+def a_network(*extra: nn.Module, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *extra, nn.Flatten(), nn.Linear(64, 3))
+
+
+def sgd(model: nn.Module, lr: float = 0.05) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+def weights(model: nn.Module) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in model.state_dict().values()]
+
+
+def same(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def numbers(history: History) -> list[dict]:
+    return [{name: row[name] for name in training._SHOWN} for row in history]
+
+
+def by_hand(model, images, optimizer, epochs, batch_size, change=None):
+    """The loop as one writes it the first time, over the order that the runtime's seed gives."""
+    for epoch in range(1, epochs + 1):
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(feeds.mixed(0, epoch)))
+        for step, rows in enumerate(order.split(batch_size)):
+            batch = images.images[rows]
+            if change is not None:
+                batch = change(batch, generator=torch.Generator().manual_seed(feeds.mixed(0, epoch, step)))
+            loss = F.cross_entropy(model(batch.to(torch.get_default_dtype()) / 255), images.labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+# ---- the loop
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("change", [None, partial(augment.crop, padding=1)])
+def test_the_weights_are_those_of_a_hand_written_loop_to_the_bit(dtype, change):
+    runtime.start(dtype=dtype)
+    ours, theirs, images = a_network(), a_network(), a_set()
+    fit(ours, images, optimizer=sgd(ours), epochs=3, batch_size=16, augment=change)
+    by_hand(theirs, images, sgd(theirs), 3, 16, change)
+    assert same(weights(ours), weights(theirs))
+
+
+def test_the_loop_fits_on_one_screen():
+    import ast
+    import inspect
+    function = ast.parse(inspect.getsource(fit)).body[0]
+    assert function.end_lineno - function.body[1].lineno + 1 <= 40
+
+
+def test_the_last_small_batch_counts_by_its_images():
+    class Echo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x):
+            return x + 0 * self.weight
+
+    inputs = torch.tensor([0.0, 0.0, 0.0, 8.0])
+    score = evaluate(Echo(), (inputs, torch.zeros(4)), batch_size=3, loss=F.mse_loss)
+    assert score == (16.0, None)  # the mean of batch means would be 32
+    model = Echo()
+    history = fit(model, (inputs, torch.zeros(4)), optimizer=sgd(model), epochs=1, batch_size=3, loss=F.mse_loss)
+    assert history["train_loss"] == [16.0]
+
+
+def test_evaluate_and_predict_equal_one_pass_over_everything_and_keep_the_mode():
+    model, images = a_network(nn.Dropout(0.5)), a_set()
+    model[1].eval()
+    logits = predict(model, images, batch_size=7)
+    assert model.training and not model[1].training
+    model.eval()
+    whole = model(images.images.double() / 255).detach()
+    torch.testing.assert_close(logits, whole, rtol=0, atol=1e-12)
+    loss, accuracy = evaluate(model, images, batch_size=7)
+    assert loss == pytest.approx(float(F.cross_entropy(whole, images.labels)), abs=1e-12)
+    assert accuracy == float((whole.argmax(1) == images.labels).double().mean())
+    assert torch.equal(predict(model, images.images.double() / 255, batch_size=7), logits)
+
+
+def test_gradients_are_clipped_to_the_norm():
+    model = a_network()
+    before = weights(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    fit(model, a_set(), optimizer=optimizer, epochs=1, batch_size=50, clip_gradient=1e-3)
+    moved = sum(float((new - old).square().sum()) for new, old, (name, _) in
+                zip(weights(model), before, model.state_dict().items(), strict=True) if "running" not in name and "num" not in name)
+    assert math.sqrt(moved) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_a_scheduler_steps_once_an_epoch_and_one_cycle_or_each_step_once_a_step():
+    rates, steps = {}, {}
+    for name, make in {
+        "epoch": lambda o: torch.optim.lr_scheduler.StepLR(o, 1, gamma=0.5),
+        "each": lambda o: EachStep(torch.optim.lr_scheduler.StepLR(o, 1, gamma=0.5)),
+        "cycle": lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=8),
+        "plateau": lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, factor=0.5, patience=0, threshold=10.0),
+    }.items():
+        model = a_network()
+        optimizer = sgd(model, 1.0 if name != "cycle" else 0.1)
+        scheduler = make(optimizer)
+        fit(model, a_set(), a_set(), optimizer=optimizer, scheduler=scheduler, epochs=2, batch_size=16)
+        rates[name], steps[name] = optimizer.param_groups[0]["lr"], getattr(scheduler, "scheduler", scheduler).last_epoch
+    assert rates["epoch"] == 0.25 and rates["each"] == 0.5**8 and rates["plateau"] == 0.25
+    assert steps == {"epoch": 2, "each": 8, "cycle": 8, "plateau": 2}
+
+
+def test_on_epoch_sees_the_history_and_ends_training_with_something_true():
+    model, seen = a_network(), []
+    history = fit(model, a_set(), optimizer=sgd(model), epochs=9, batch_size=50,
+                  on_epoch=lambda history: seen.append(len(history)) or len(history) == 2)
+    assert seen == [1, 2] and len(history) == 2
+
+
+# ---- other kinds of targets
+
+def test_regression_has_a_loss_and_no_accuracy():
+    torch.manual_seed(0)
+    inputs = torch.randn(40, 2)
+    model = nn.Linear(2, 1)
+    history = fit(model, (inputs, inputs.sum(1, keepdim=True)), optimizer=sgd(model, 0.1), epochs=30, batch_size=10,
+                  loss=F.mse_loss)
+    assert history["train_loss"][-1] < 1e-4 and history["train_accuracy"][-1] is None
+
+
+def test_yes_or_no_targets_are_scored_one_by_one():
+    logits = torch.tensor([[1.0, -1.0], [1.0, 1.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert evaluate(nn.Identity(), (logits, targets), loss=nn.BCEWithLogitsLoss()).accuracy == 0.75
+
+
+def test_ignored_positions_of_dense_and_sequence_targets_count_neither_in_loss_nor_in_accuracy():
+    torch.manual_seed(0)
+    logits = torch.randn(5, 4, 3, 3)
+    targets = torch.randint(4, (5, 3, 3))
+    targets[0], targets[3, 0] = 255, 255  # 9 + 3 of 45 pixels
+    loss = nn.CrossEntropyLoss(ignore_index=255)
+    score = evaluate(nn.Identity(), (logits, targets), batch_size=2, loss=loss)
+    counted = targets != 255
+    assert score.loss == pytest.approx(float(loss(logits, targets)), abs=1e-12)
+    assert score.accuracy == pytest.approx(float((logits.argmax(1) == targets)[counted].double().mean()), abs=1e-12)
+    words = torch.randint(4, (5, 7))  # 0 is the padding, and also what a network may answer
+    score = evaluate(nn.Identity(), (torch.zeros(5, 4, 7), words), batch_size=2, loss=partial(F.cross_entropy, ignore_index=0))
+    assert score.accuracy == 0 and score.loss == pytest.approx(math.log(4))
+
+
+def test_a_network_with_two_inputs_gets_both():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(3, 2)
+
+        def forward(self, image, word):
+            return self.last(torch.cat([image, word[:, None]], 1))
+
+    model = Both()
+    inputs = torch.randn(20, 2), torch.randn(20)
+    history = fit(model, (inputs, torch.randint(2, (20,))), optimizer=sgd(model), epochs=1, batch_size=8)
+    assert len(history) == 1 and predict(model, (inputs, torch.zeros(20))).shape == (20, 2)
+
+
+# ---- DataLoader
+
+def as_loader(images: data.ImageSet, **options) -> DataLoader:
+    return DataLoader(TensorDataset(images.images.float() / 255, images.labels), **options)
+
+
+def test_a_shuffled_loader_gives_the_same_weights_every_time_and_is_left_as_it_was():
+    images, runs = a_set(), []
+    for _ in range(2):
+        model = a_network()
+        torch.manual_seed(len(runs))
+        loader = as_loader(images, batch_size=16, shuffle=True)
+        fit(model, loader, as_loader(images, batch_size=16), optimizer=sgd(model), epochs=2, batch_size=16)
+        runs.append(weights(model))
+        assert loader.sampler.generator is None
+    assert same(*runs)
+
+
+def test_a_loader_in_order_gives_the_weights_of_a_hand_written_loop():
+    images, ours, theirs = a_set(), a_network(), a_network()
+    loader = as_loader(images, batch_size=16)
+    fit(ours, loader, optimizer=sgd(ours), epochs=1, batch_size=16)
+    optimizer = sgd(theirs)
+    for batch, labels in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(theirs(batch.double()), labels).backward()
+        optimizer.step()
+    assert same(weights(ours), weights(theirs))
+
+
+def test_a_loader_with_workers_gives_the_numbers_of_one_without():
+    images, results = a_set(20), []
+    for workers in (0, 1):
+        model = a_network()
+        fit(model, as_loader(images, batch_size=8, shuffle=True, num_workers=workers), optimizer=sgd(model), epochs=1,
+            batch_size=8)
+        results.append(weights(model))
+    assert same(*results)
+
+
+# ---- history
+
+def test_a_history_gives_rows_columns_and_the_same_floats_after_a_file(tmp_path):
+    model = a_network()
+    history = fit(model, a_set(), a_set(seed=1), optimizer=sgd(model), epochs=2, batch_size=16)
+    assert history["epoch"] == history.epoch == [1, 2] and history[-1]["train_loss"] == history.train_loss[1]
+    assert isinstance(history[:1], History) and History.load(history.save(tmp_path / "history.json")) == history
+    assert "seconds" not in history._repr_html_() and "train loss" in history._repr_html_()
+    with pytest.raises(ParameterError, match="did you mean 'train_loss'"):
+        history["trian_loss"]
+
+
+def test_a_history_draws_its_losses():
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    rows = [dict.fromkeys(training.COLUMNS, 1.0)]
+    axes = History(rows).plot(plt.figure().subplots())
+    assert [line.get_label() for line in axes.lines] == ["train", "valid"]
+    plt.close("all")
+
+
+# ---- repeat
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("make", [mlp, lambda: a_network_fresh()])
+def test_seeds_trained_together_end_with_the_weights_of_each_alone(make):
+    options = dict(optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), seeds=[3, 0, 7], epochs=2, batch_size=16,
+                   augment=partial(augment.crop, padding=1), clip_gradient=0.5)
+    together = repeat(make, a_set(), a_set(seed=1), together=True, **options)
+    apart = repeat(make, a_set(), a_set(seed=1), together=False, **options)
+    assert together.together and not apart.together
+    for one, other in zip(together, apart, strict=True):
+        for ours, theirs in zip(numbers(one), numbers(other), strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-9)
+    for one, other in zip(together.models, apart.models, strict=True):
+        for ours, theirs in zip(weights(one), weights(other), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+    assert len(set(together.last("valid_loss"))) == 3
+
+
+def a_network_fresh() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+
+
+def test_one_of_several_seeds_is_what_fit_gives_alone():
+    runtime.start(seed=5, dtype="float64")
+    torch.manual_seed(5)
+    alone = mlp()
+    history = fit(alone, a_set(), optimizer=sgd(alone), epochs=2, batch_size=16)
+    repeats = repeat(mlp, a_set(), optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9), seeds=[4, 5], epochs=2,
+                     batch_size=16)
+    assert repeats.together and repeats[1]["train_loss"] == pytest.approx(history["train_loss"], abs=1e-10)
+
+
+def test_networks_that_draw_at_random_are_trained_one_after_another_with_the_reason():
+    repeats = repeat(lambda: nn.Sequential(mlp(), nn.Dropout(0.5)), a_set(), seeds=[0, 1], epochs=1, batch_size=16,
+                     optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    assert not repeats.together and "Dropout" in repeats.reason and len(repeats) == 2
+
+
+def test_networks_that_vmap_cannot_batch_are_trained_one_after_another_with_the_reason():
+    class Branch(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x if x.sum().item() > 0 else -x)
+
+    repeats = repeat(lambda: Branch(mlp()), a_set(), seeds=[0, 1], epochs=1, batch_size=16,
+                     optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    assert not repeats.together and "vmap" in repeats.reason
+
+
+def test_repeat_leaves_the_seed_and_the_random_streams_as_they_were():
+    machine, state = runtime.current(), torch.get_rng_state()
+    repeat(mlp, a_set(), seeds=[1, 2], epochs=1, batch_size=16, optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    assert runtime.current() == machine and torch.equal(torch.get_rng_state(), state)
+
+
+# ---- learning-rate range
+
+def test_the_range_test_ends_where_the_loss_climbs_and_puts_everything_back():
+    model = a_network(seed=1)
+    optimizer = sgd(model, 0.123)
+    before = weights(model)
+    rates, losses = training.lr_range_test(model, a_set(), optimizer=optimizer, batch_size=16, high=1e4, steps=60)
+    assert len(rates) == len(losses) < 60 and min(losses) < losses[0] < losses[-1]
+    assert same(weights(model), before) and optimizer.param_groups[0]["lr"] == 0.123 and not optimizer.state
+
+
+# ---- failures
+
+def failing(model=None, images=None, error=CourseError, loss=F.cross_entropy, **options) -> str:
+    model = a_network() if model is None else model
+    options = {"optimizer": sgd(model), "epochs": 1, "batch_size": 16} | options
+    with pytest.raises(error) as caught:
+        fit(model, a_set() if images is None else images, loss=loss, **options)
+    return str(caught.value)
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_rate_and_what_to_try():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 1))
+    text = failing(model, (torch.ones(64, 36), torch.ones(64, 1)), TrainingError, F.mse_loss,
+                   optimizer=torch.optim.SGD(model.parameters(), lr=1e30), epochs=3)
+    assert "epoch 2, step" in text or "epoch 1, step" in text
+    assert "learning rate 1e+30" in text and "try learning rate 1e+29" in text
+
+
+def test_inputs_with_nan_are_named_as_the_cause():
+    model = nn.Linear(2, 1)
+    assert "inputs hold nan" in failing(model, (torch.full((8, 2), math.nan), torch.ones(8, 1)), TrainingError, F.mse_loss)
+
+
+def test_labels_outside_the_classes_name_label_and_outputs():
+    images = data.ImageSet(a_set().images, torch.full((50,), 3), tuple("abcd"), "toy")
+    text = failing(images=images, error=TrainingError)
+    assert "labels from 0 to 2" in text and "label 3" in text and "give the last layer 4 outputs" in text
+
+
+def test_a_wrong_shape_names_the_layer_and_what_came():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(60, 3))
+    text = failing(model, error=ShapeError)
+    assert "layer '2': Linear(in_features=60" in text and "float64 (16, 64)" in text
+    text = failing(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 3)), error=ShapeError)
+    assert "layer '0': Conv2d(3, 4" in text and "(16, 1, 6, 6)" in text
+    with pytest.raises(ShapeError, match="layer '2'"):
+        evaluate(model, a_set())
+
+
+def test_targets_that_broadcast_are_refused():
+    model = nn.Linear(2, 1)
+    assert "targets[:, None]" in failing(model, (torch.ones(8, 2), torch.ones(8)), ShapeError, F.mse_loss)
+
+
+def test_labels_of_a_wrong_dtype_are_refused():
+    model = nn.Linear(2, 3)
+    assert "labels.long()" in failing(model, (torch.ones(8, 2), torch.ones(8)), ShapeError)
+    assert "labels.long()" in failing(model, (torch.ones(8, 2), torch.ones(8, dtype=torch.int32)), ShapeError)
+
+
+def test_an_empty_set_a_batch_of_none_and_negative_epochs_are_refused():
+    assert "at least one image" in failing(images=a_set()[:0], error=ParameterError)
+    assert "batch size of at least 1" in failing(batch_size=0, error=ParameterError)
+    assert "argument epochs" in failing(epochs=-1, error=ParameterError)
+    assert "cnncourse.data" in failing(images="cifar10", error=ShapeError)
+    assert "4 rows" in failing(nn.Linear(2, 2), (torch.ones(3, 2), torch.ones(4)), ShapeError)
+
+
+def test_an_optimizer_of_another_network_is_refused():
+    assert "make the optimizer after the network" in failing(optimizer=sgd(a_network()), error=ParameterError)
+
+
+def test_memory_that_is_used_up_names_the_batch_size_that_fits():
+    class Greedy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(36, 3)
+
+        def forward(self, x):
+            if len(x) > 12:
+                raise torch.OutOfMemoryError("out of memory, tried to allocate 2.00 GiB")
+            return self.last(x.flatten(1))
+
+    text = failing(Greedy(), batch_size=40, error=TrainingError)
+    assert "a batch of 40" in text and "batch_size=10 fits" in text and "2.00 GiB" in text
+    with pytest.raises(TrainingError, match="lower its batch_size"):
+        evaluate(Greedy(), a_set())
+
+
+def test_ctrl_c_returns_the_history_so_far_and_the_checkpoint_goes_on(tmp_path):
+    whole = a_network()
+    expected = fit(whole, a_set(), optimizer=sgd(whole), epochs=4, batch_size=16)
+    model, calls = a_network(), []
+
+    def stop(images, *, generator):
+        calls.append(1)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return images
+
+    history = fit(model, a_set(), optimizer=sgd(model), epochs=4, batch_size=16, augment=stop, checkpoint=tmp_path / "c.pt")
+    assert history.interrupted and len(history) == 2
+    model = a_network(seed=9)
+    history = fit(model, a_set(), optimizer=sgd(model), epochs=4, batch_size=16, checkpoint=tmp_path / "c.pt")
+    assert numbers(history) == numbers(expected) and same(weights(model), weights(whole)) and not history.interrupted
+
+
+# ---- stop and resume
+
+def long_run(dtype: str, path: object, wait: float = 0.0, threads: int = 1) -> list:
+    """A hash of weights and random stream, and the history, of a run with everything random in it."""
+    runtime.start(seed=1, dtype=dtype, threads=threads)
+    model = a_network(nn.Dropout(0.3), seed=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    scheduler = EachStep(torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40))
+
+    def change(images, *, generator):
+        time.sleep(wait)
+        return augment.crop(images, 1, generator)
+
+    print("ready", flush=True)
+    history = fit(model, a_set(), a_set(seed=1), optimizer=optimizer, scheduler=scheduler, epochs=8, batch_size=12,
+                  augment=change, checkpoint=Checkpoint(path, 2) if path else None)
+    digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in weights(model)))
+    digest.update(torch.get_rng_state().numpy().tobytes())
+    return [digest.hexdigest(), numbers(history)]
+
+
+def wide_run(threads: int) -> list:
+    """A hash of weights and the history of a network whose layers are large enough to be shared among threads."""
+    runtime.start(dtype="float64", threads=threads)
+    torch.manual_seed(0)
+    images = data.ImageSet(torch.randint(256, (64, 1, 28, 28), dtype=torch.uint8), torch.randint(3, (64,)), (), "wide")
+    model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+                          nn.Linear(256, 3))
+    history = fit(model, images, optimizer=sgd(model), epochs=3, batch_size=32)
+    return [hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in weights(model))).hexdigest(), numbers(history)]
+
+
+def elsewhere(function: str, *arguments: object) -> subprocess.Popen:
+    """A function of this file in a process of its own; its last line is the result."""
+    code = f"import sys, json; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_training\n" \
+           f"print(json.dumps(test_training.{function}(*json.loads(sys.argv[1]))))"
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", code, json.dumps(arguments)], stdout=subprocess.PIPE,
+                            text=True, env=os.environ | {"OMP_WAIT_POLICY": "passive"})  # threads share busy cores
+
+
+def result(process: subprocess.Popen) -> list:
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    return json.loads(output.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("float32", 5), ("float64", 17)])
+def test_after_kill_9_the_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(dtype, steps, tmp_path):
+    killed = elsewhere("long_run", dtype, str(tmp_path / "c.pt"), 0.02)
+    assert killed.stdout.readline() == "ready\n"
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "c.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.02 * steps + 0.007)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert long_run(dtype, tmp_path / "c.pt") == long_run(dtype, None)
+
+
+def test_two_processes_give_one_hash_and_another_thread_count_the_same_numbers_within_a_tolerance():
+    runs = [elsewhere("wide_run", 2) for _ in range(2)]
+    one_thread = wide_run(1)
+    first, second = map(result, runs)
+    assert first == second
+    for ours, theirs in zip(first[1], one_thread[1], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+def trained(path, *, epochs: int = 2, model: nn.Module | None = None, lr: float = 0.05, batch_size: int = 16, images=None):
+    model = model or a_network()
+    return model, fit(model, images or a_set(), optimizer=sgd(model, lr), epochs=epochs, batch_size=batch_size, checkpoint=path)
+
+
+def test_a_finished_run_returns_at_once_and_more_epochs_go_on(tmp_path):
+    model, history = trained(tmp_path / "c.pt")
+    again, loaded = trained(tmp_path / "c.pt", model=a_network(seed=5))
+    assert loaded == history and same(weights(model), weights(again))
+    longer, _ = trained(tmp_path / "c.pt", epochs=3, model=a_network(seed=5))
+    whole, _ = trained(None, epochs=3)
+    assert same(weights(longer), weights(whole))
+
+
+def test_a_run_that_on_epoch_ended_stays_ended(tmp_path):
+    for _ in range(2):
+        model = a_network()
+        history = fit(model, a_set(), optimizer=sgd(model), epochs=5, batch_size=50, checkpoint=tmp_path / "c.pt",
+                      on_epoch=lambda history: True)
+        assert len(history) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 10, 0.5, -1, "middle"])
+def test_a_damaged_checkpoint_is_refused_and_the_last_good_one_used(cut, tmp_path):
+    path = tmp_path / "c.pt"
+    whole, _ = trained(path)
+    content = path.read_bytes()
+    if cut == "middle":
+        place = content.index(weights(whole)[0].numpy().tobytes()[:64])
+        content = content[:place] + bytes([content[place] ^ 1]) + content[place + 1:]
+    else:
+        content = content[:int(len(content) * cut) if isinstance(cut, float) else cut]
+    path.write_bytes(content)
+    model = a_network(seed=5)
+    with pytest.warns(UserWarning, match="going on from c.pt.previous, epoch 1"):
+        history = fit(model, a_set(), optimizer=sgd(model), epochs=2, batch_size=16, checkpoint=path)
+    assert len(history) == 2 and same(weights(model), weights(whole))
+    path.write_bytes(content)
+    path.with_name("c.pt.previous").unlink()
+    with pytest.raises(CheckpointError, match="remove c.pt to start anew"):
+        trained(path)
+
+
+def test_a_run_killed_between_the_two_renames_goes_on_from_the_previous_state(tmp_path):
+    whole, _ = trained(tmp_path / "c.pt")
+    (tmp_path / "c.pt").unlink()
+    model, history = trained(tmp_path / "c.pt", model=a_network(seed=5))
+    assert len(history) == 2 and same(weights(model), weights(whole))
+
+
+def test_a_foreign_file_is_refused_and_left_alone(tmp_path):
+    torch.save(a_network().state_dict(), tmp_path / "weights.pt")
+    content = (tmp_path / "weights.pt").read_bytes()
+    with pytest.raises(CheckpointError, match="a file with 0.weight"):
+        trained(tmp_path / "weights.pt")
+    assert (tmp_path / "weights.pt").read_bytes() == content
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("touch " + str(tmp_path / "ran"),)
+
+    torch.save({"kind": "cnncourse checkpoint 1", "rows": Evil()}, tmp_path / "c.pt")
+    with pytest.raises(CheckpointError):
+        trained(tmp_path / "c.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_of_other_settings_or_another_network_is_refused_by_name(tmp_path):
+    path = tmp_path / "c.pt"
+    trained(path)
+    for change, text in (({"lr": 0.1}, "optimizer lr 0.05"), ({"batch_size": 8}, "batch_size 16"),
+                         ({"images": a_set(seed=3)}, "data 'toy 0'"),
+                         ({"model": nn.Sequential(nn.Flatten(), nn.Linear(36, 3))}, "a checkpoint of this model")):
+        with pytest.raises(CheckpointError, match=text):
+            trained(path, **change)
+    runtime.start(seed=1, dtype="float64")
+    with pytest.raises(CheckpointError, match="seed 0"):
+        trained(path)
+
+
+@pytest.mark.parametrize("name", ["StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingLR", "OneCycleLR", "CyclicLR",
+                                  "LambdaLR", "ReduceLROnPlateau", "SequentialLR", "CosineAnnealingWarmRestarts"])
+def test_every_common_scheduler_resumes_with_equal_rates(name, tmp_path):
+    from torch.optim import lr_scheduler as schedulers
+
+    def make(optimizer):
+        return {"StepLR": lambda: schedulers.StepLR(optimizer, 2),
+                "MultiStepLR": lambda: schedulers.MultiStepLR(optimizer, [1, 3]),
+                "ExponentialLR": lambda: schedulers.ExponentialLR(optimizer, 0.9),
+                "CosineAnnealingLR": lambda: schedulers.CosineAnnealingLR(optimizer, 4),
+                "OneCycleLR": lambda: schedulers.OneCycleLR(optimizer, 0.1, total_steps=4),
+                "CyclicLR": lambda: schedulers.CyclicLR(optimizer, 0.01, 0.1, 2),
+                "LambdaLR": lambda: schedulers.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch)),
+                "ReduceLROnPlateau": lambda: schedulers.ReduceLROnPlateau(optimizer, patience=0, threshold=0.9),
+                "SequentialLR": lambda: schedulers.SequentialLR(optimizer, [
+                    schedulers.LinearLR(optimizer, 0.1, total_iters=2), schedulers.CosineAnnealingLR(optimizer, 2)], [2]),
+                "CosineAnnealingWarmRestarts": lambda: schedulers.CosineAnnealingWarmRestarts(optimizer, 2)}[name]()
+
+    def run(epochs, path):
+        model = a_network()
+        optimizer = sgd(model)
+        return model, fit(model, a_set(), optimizer=optimizer, scheduler=make(optimizer), epochs=epochs, batch_size=50,
+                          checkpoint=path)
+
+    whole, expected = run(4, None)
+    run(2, tmp_path / "c.pt")
+    model, history = run(4, tmp_path / "c.pt")
+    assert history["learning_rate"] == expected["learning_rate"] and same(weights(model), weights(whole))
+
+
+def test_a_loader_run_resumes_in_the_middle_of_an_epoch(tmp_path):
+    def run(path, stop=None):
+        model = a_network()
+        loader = as_loader(a_set(), batch_size=8, shuffle=True)
+        calls = []
+
+        def collate(pairs):
+            calls.append(1)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            return tuple(map(torch.stack, zip(*pairs, strict=True)))
+
+        loader.collate_fn = collate
+        history = fit(model, loader, optimizer=sgd(model), epochs=2, batch_size=8, checkpoint=Checkpoint(path, 2) if path else None)
+        return model, history, len(calls)
+
+    whole, expected, calls = run(None)
+    run(tmp_path / "c.pt", stop=12)
+    model, history, fewer = run(tmp_path / "c.pt")
+    assert numbers(history) == numbers(expected) and same(weights(model), weights(whole)) and fewer < calls / 2
+
+
+# ---- several processes
+
+SHARED = """
+import sys, json, torch
+sys.path.insert(0, {tests!r})
+from test_training import a_network, a_set, as_loader, sgd, numbers, weights
+from torch import nn
+from cnncourse import augment, runtime, training
+from functools import partial
+machine = runtime.start(seed=1, dtype="float64")
+results = []
+for kind in ("set", "loader"):
+    model = a_network()
+    images = a_set(49)  # batches of 16: the last holds one image, fewer than processes
+    valid = a_set(33, seed=1)
+    if kind == "loader":
+        images, valid = as_loader(images, batch_size=16, shuffle=True), as_loader(valid, batch_size=16)
+    history = training.fit(model, images, valid, optimizer=sgd(model), epochs=2, batch_size=16, clip_gradient=1.0,
+                           augment=partial(augment.crop, padding=1) if kind == "set" else None,
+                           checkpoint=f"{{sys.argv[1]}}/{{kind}}-{{machine.world}}.pt")
+    results.append([numbers(history), [tensor.tolist() for tensor in weights(model)]])
+if machine.rank == 0:
+    with open(f"{{sys.argv[1]}}/{{machine.world}}.json", "w") as file:
+        json.dump(results, file)
+"""
+
+
+def test_two_processes_give_the_numbers_of_one_and_write_one_checkpoint(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(SHARED.format(tests=str(Path(__file__).parent)))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    alone = subprocess.Popen([sys.executable, script, tmp_path], env=environment)
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, tmp_path],
+                   env=environment, check=True, timeout=120, capture_output=True)
+    assert alone.wait(timeout=60) == 0
+    one, two = (json.loads((tmp_path / f"{world}.json").read_text()) for world in (1, 2))
+    for (ours, our_weights), (theirs, their_weights) in zip(two, one, strict=True):
+        for row, other in zip(ours, theirs, strict=True):
+            assert row == pytest.approx(other, abs=1e-9)
+        for tensor, other in zip(our_weights, their_weights, strict=True):
+            torch.testing.assert_close(torch.tensor(tensor), torch.tensor(other), rtol=0, atol=1e-9)
+    assert {path.name for path in tmp_path.glob("*-2.pt")} == {"set-2.pt", "loader-2.pt"}
+
+
+# ---- GPU
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: hidden synchronisation in the loop was not looked for")
+def test_no_step_waits_for_the_gpu():
+    runtime.start(device="cuda")
+    model, steps = a_network().cuda(), []
+
+    def watch(images, *, generator):
+        steps.append(1)
+        torch.cuda.set_sync_debug_mode("error" if 2 <= len(steps) < 6 else "default")
+        return images
+
+    try:
+        fit(model, a_set(100), optimizer=sgd(model), epochs=1, batch_size=16, augment=watch, progress=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
