@@ -99,7 +99,11 @@ def create(kind: type[nn.Module], name: str, options: dict, *, weights: object =
     network = kind(**structure, **options)
     state = fetched(entry, progress)
     rename = getattr(kind, "current_keys", None)  # checkpoints older than today's names of layers
-    network.load_state_dict(rename(state) if rename else state)
+    try:
+        network.load_state_dict(rename(state) if rename else state)
+    except RuntimeError as cause:
+        raise DataError(f"the weights {entry}", "a file with other layers", where=str(cached(entry)),
+                        remedy="delete this file and fetch it again") from cause
     for part in drop:
         delattr(network, part)
         network.aux_logits = False
@@ -118,9 +122,14 @@ def published(name: str, weights: object):
     return entries[text]
 
 
+def cached(entry) -> Path:
+    """The file in torch's cache that holds, or would hold, the weights of torchvision's `entry`."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
+
+
 def fetched(entry, progress: bool) -> dict[str, torch.Tensor]:
     """The state dict of torchvision's `entry`, from torch's cache or by torchvision's download and checksum."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
+    file = cached(entry)
     try:
         return entry.get_state_dict(progress=progress, check_hash=True)
     except (urllib.error.URLError, TimeoutError) as cause:
