@@ -281,7 +281,8 @@ claims.check("eq-conv-output-size", sum(a == b for a, b in zip(ours, real, stric
 # %% [markdown]
 # ### Explore it
 #
-# Move the sliders: on the left each pixel says how many windows read it, the border being the padding; on the right stands the output.
+# In JupyterLab there are sliders above the picture; on a printed or published page it stands still, at the stride that does not fit.
+# Move them: on the left each pixel says how many windows read it, the border being the padding; on the right stands the output.
 # Orange are the first window with its taps, and the last one (dashed).
 # Things to look for: a stride larger than the kernel; a kernel that is too large; the pixels of the corner, which are read once while those inside are read nine times; and dilation 2 with stride 2, a pair that has surprised people.
 
