@@ -118,6 +118,8 @@ class OverFeat(nn.Module):
     def maps(self, images: torch.Tensor) -> torch.Tensor:
         """The logits at every position of the window: (N, in_channels, H, W) -> (N, num_classes, H', W').
 
+        A position sees its real neighbours where a window cut out of the image would be padded with zeros.
+
         >>> overfeat_fast().maps(torch.zeros(1, 3, 281, 317)).shape  # section 3.3, figure 5
         torch.Size([1, 1000, 2, 3])
         """
