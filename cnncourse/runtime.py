@@ -72,7 +72,7 @@ class Runtime:
 
 
 def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precision: str | None = None,
-          threads: int | None = None, deterministic: bool = True, compile: bool = False,
+          threads: int | str | None = None, deterministic: bool = True, compile: bool = False,
           memory_format: str | None = None) -> Runtime:
     """Set up this process and return what was set, read back from torch; it becomes `current`.
 
@@ -80,7 +80,8 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
     dtype: "float32", or "float64" for small studies whose numbers must survive another processor. It becomes
         torch's default dtype, so that tensors and networks made afterwards have it.
     precision: None, or "bf16" for autocast on devices with native bfloat16.
-    threads: None means the environment variable CNNCOURSE_THREADS, or 1. One thread and two threads differ in the
+    threads: None means the environment variable CNNCOURSE_THREADS, or 1; "auto" shares the cores among the processes
+        of this run and the JOBS that the environment names. One thread and two threads differ in the
         last bits of a sum, so numbers are compared at equal counts; two threads shorten a mid-size step (to 0.6)
         and make it several times longer when another process is busy.
     deterministic: the same seed gives the same bits, on one environment. On CUDA this refuses a few backward
@@ -100,6 +101,9 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
     if precision not in (None, "bf16"):
         raise ParameterError("a precision: None or 'bf16'", repr(precision), where="argument precision of runtime.start",
                              remedy="use dtype='float64' for exact studies")
+    if precision == "bf16" and dtype != "float32":
+        raise ParameterError("dtype='float32' beside precision='bf16'", repr(dtype), where="argument dtype of runtime.start",
+                             remedy="leave one of the two out")
     if precision == "bf16" and (reason := _without_bf16(chosen)):
         raise MachineError("a device with native bfloat16", reason, where="argument precision of runtime.start",
                            remedy="leave precision=None: bfloat16 in software was measured 16 times slower than float32")
@@ -110,7 +114,7 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
         raise ParameterError("a seed from 0 to 2**32 - 1", repr(seed), where="argument seed of runtime.start",
                              remedy="use a small whole number")
 
-    _set_threads(_threads(threads))
+    _set_threads(_threads(threads, world))
     torch.set_default_dtype(DTYPES[dtype])
     _set_deterministic(deterministic, chosen)
     random.seed(seed)
@@ -186,7 +190,7 @@ def environment() -> dict:
         "build": f"cuda {torch.version.cuda}" if torch.version.cuda else "cpu",
         "processor": device_name("cpu"), "instructions": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": project.cores(),
         "threads": torch.get_num_threads(), "device": str(machine.device) if machine else None,
         "seed": machine.seed if machine else None, "commit": commit(),
     }
@@ -246,7 +250,9 @@ def _without_bf16(device: torch.device) -> str | None:
     return f"{device_name(device)}, whose instructions include neither avx512_bf16 nor amx_bf16 (Arm: bf16)"
 
 
-def _threads(threads: int | None) -> int:
+def _threads(threads: int | str | None, world: int) -> int:
+    if threads == "auto":
+        return max(1, project.cores() // (int(os.environ.get("JOBS", "1")) * world))
     asked = os.environ.get("CNNCOURSE_THREADS", "1") if threads is None else threads
     where = "environment variable CNNCOURSE_THREADS" if threads is None else "argument threads of runtime.start"
     try:

@@ -395,7 +395,9 @@ class _Loss:
 
     def __init__(self, loss: Callable, model: nn.Module):
         self.function, self.stacked = loss, hasattr(model, "seeds")
-        self.batched = torch.vmap(loss) if self.stacked else loss
+        self.batched = loss
+        if self.stacked:
+            self.batched = _cross_entropies if loss is F.cross_entropy else torch.vmap(loss)
         named = loss.func if isinstance(loss, partial) else loss
         self.name = getattr(named, "__name__", type(named).__name__)
         options = loss.keywords if isinstance(loss, partial) else vars(loss) if isinstance(loss, nn.Module) else {}
@@ -454,6 +456,12 @@ class _Loss:
                                         f"label {int(targets[wrong][0])}", where=f"the loss {self.name}",
                                         remedy=f"give the last layer {int(targets.max()) + 1} outputs, count the "
                                                "labels from 0, or pass the label to leave out as ignore_index")
+
+
+def _cross_entropies(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy of each seed, (S,): what vmap of `F.cross_entropy` gives, from one kernel."""
+    each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(0, 1), reduction="none")
+    return each.view(len(outputs), -1).mean(1)
 
 
 class _Watch:
