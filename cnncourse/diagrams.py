@@ -35,7 +35,7 @@ CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")  # they hold blocks and 
 SHORT = {"BatchNorm1d": "BN", "BatchNorm2d": "BN", "BatchNorm3d": "BN", "batch_norm": "BN", "LayerNorm": "LN",
          "LayerNorm2d": "LN", "GroupNorm": "GN", "LocalResponseNorm": "LRN", "local_response_norm": "LRN",
          "TowerNorm": "LRN", "relu": "ReLU", "Dropout": "dropout", "dropout": "dropout",
-         "PaddedShortcut": "zero padding"}
+         "mul": "scale", "div": "scale", "truediv": "scale", "PaddedShortcut": "zero padding"}
 
 
 # --- from the trace to boxes ----------------------------------------------------------------------------------------
@@ -70,7 +70,8 @@ INPUT = -1
 def _graph(costs: cost.Table) -> dict[int, Box]:
     """The boxes of a table by number; `INPUT` is the image.
 
-    Views vanish; a normalisation or activation joins the layer before it, unless somebody else reads that layer.
+    Views and the addition of a number vanish; a normalisation or activation joins the layer before it, unless
+    somebody else reads that layer.
     """
     rows = [(i, row) for i, row in enumerate(costs.rows) if not row.note]
     readers: dict[int, set[int]] = {}
@@ -88,10 +89,11 @@ def _graph(costs: cost.Table) -> dict[int, Box]:
         quiet = not row.multiply_adds and row.kernel is None and (
             row.output_shape == boxes[source].shape or row.kind in SHORT and row.kind != "PaddedShortcut")
         unread = all(len(readers[j]) == 1 for j in row.inputs)  # another reader would seem to read this row's output
-        if alone and (row.is_view or quiet and unread and source != INPUT):
+        constant = row.kind in ("add", "radd", "iadd", "sub") and not row.parameters  # sum([x]) is 0 + x
+        if alone and (row.is_view or constant or quiet and unread and source != INPUT):
             holder[i] = source
             boxes[source].parameters += row.parameters
-            if not row.is_view and not row.kind.startswith("Adaptive"):
+            if not row.is_view and not constant and not row.kind.startswith("Adaptive"):
                 boxes[source].extras.append(SHORT.get(row.kind, row.kind))
         else:
             holder[i] = i
