@@ -605,8 +605,7 @@ figures.save(fig, "emp-identity-hard-for-plain.by-layers",
 # The surprise is on the right.
 # With He's initialisation in *both* stacks, each residual block adds a branch as large as its input, the signal doubles its variance
 # in every block, and sixteen residual layers copy no better than sixteen plain ones.
-# The shortcut makes the identity easy only if the branches start small (or are normalised, or start at zero: then the error is exactly 0
-# before the first step).
+# The shortcut makes the identity easy only if the branches start small; if they start at zero, the error is 0 before the first step.
 # The notes say "residual drives F to zero"; the measurement says: *when F starts near zero*.
 
 # %%
