@@ -268,7 +268,7 @@ def digits(train: bool | None = None) -> ImageSet:
     """1,797 handwritten digits, uint8 (N, 1, 8, 8), that ship with scikit-learn: no network, no file.
 
     The source has 17 grey levels, 0..16; here level v is round(v * 255 / 16). train: True for a fixed 1,347, False for
-    the other 450, in proportion of the classes; None for all. The first 1,797 of the test set of
+    the other 450, in proportion of the classes; None for all. The test set of
     "Optical recognition of handwritten digits" (Alpaydin and Kaynak 1998, UCI), CC BY 4.0.
     """
     from sklearn.datasets import load_digits

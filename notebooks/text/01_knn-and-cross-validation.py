@@ -60,8 +60,8 @@ runtime.start(seed=seed, dtype="float64")
 # %% [markdown]
 # ## 1 · A picture is a block of numbers
 #
-# The digits come with scikit-learn: 1,797 pictures of 8×8 pixels that people wrote on a tablet, shrunk to 17 grey levels.
-# They are small enough that every number can be shown.
+# The digits come with scikit-learn: 1,797 of them, written on forms by 13 people, scanned as 32×32 black and white dots, and counted in blocks of 4×4.
+# That makes 8×8 pixels with 17 grey levels, small enough that every number can be shown.
 
 # %%
 train = data.load(dataset, True).subset(train_images, seed=seed)
@@ -736,9 +736,9 @@ def network_accuracy(network, images):
 
 def over_moves(accuracy):
     """accuracy(images) after moving by 0 ... margin pixels, the mean of right and down."""
-    right, down = ([augment.shift(framed_test.images, *move) for move in moves] for moves in (
-        [(by, 0) for by in range(margin + 1)], [(0, by) for by in range(margin + 1)]))
-    return np.array([(accuracy(one) + accuracy(other)) / 2 for one, other in zip(right, down, strict=True)])
+    def moved_by(dx, dy):
+        return accuracy(augment.shift(framed_test.images, dx, dy))
+    return np.array([(moved_by(by, 0) + moved_by(0, by)) / 2 for by in range(margin + 1)])
 
 # %%
 results = {
