@@ -101,7 +101,7 @@ def test_every_parameter_takes_part_in_the_answer(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in HUGE | ONE_SIZE])
 @pytest.mark.parametrize("image_size", [8, 16, 64])
 def test_images_from_8_to_64_pixels_fit(name, image_size):
-    if name == "alexnet_lecture" and image_size < 18:
+    if name == "alexnet_lecture" and image_size < 24:
         pytest.skip("11x11 and four unpadded convolutions leave nothing of 16 pixels; that is its point")
     with torch.device("meta"):
         network = form(name, image_size=image_size).eval()
@@ -179,6 +179,14 @@ def test_a_depth_that_is_not_6n_plus_2_answers_with_the_nearest(depth, remedy):
     (lambda: models.preact_resnet_cifar(165, bottleneck=True), "take 164 or 173"),
     (lambda: models.densenet_cifar(41), "take 40 or 43"),
     (lambda: models.densenet_cifar(5), "depth=7"),
+    (lambda: models.densenet_cifar(40, 0), "growth=1"),
+    (lambda: models.densenet121(compression=0), "write 0.5"),
+    (lambda: models.lenet5(image_size=0), "image_size=4"),
+    (lambda: models.alexnet_lecture(image_size=23), "image_size=24"),
+    (lambda: models.resnet18(stride_at="1x1"), "resnet50"),
+    (lambda: models.build("VGG16"), "did you mean .vgg16"),
+    (lambda: models.squeezenet.SqueezeNet("2"), "choose one of 1_0, 1_1"),
+    (lambda: models.resnet18(pretrained=True), "weights"),
     (lambda: models.lenet5(width=8), "take 6 or 12"),
     (lambda: models.alexnet_2012(width=7), "take 8"),
     (lambda: models.alexnet_2012(image_size=65), "take 64 or 67"),
@@ -202,8 +210,14 @@ def test_wrong_images_are_refused_with_the_remedy():
         network(torch.zeros(1, 8, 8))
     with pytest.raises(ShapeError, match="float\\(\\) / 255"):
         network(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
-    with pytest.raises(ShapeError, match="list"):
+    with pytest.raises(ShapeError, match="torch.as_tensor"):
         network([1, 2])
+    with pytest.raises(ShapeError, match=r"images.to\(torch.float32\)"):
+        network(torch.zeros(2, 1, 8, 8, dtype=torch.float64))
+    with pytest.raises(ShapeError, match="images on cpu, where the network is"):
+        network(torch.zeros(2, 1, 8, 8, device="meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(torch.zeros(2, 1, 8, 8, dtype=torch.bfloat16)).shape == (2, 4)
     with pytest.raises(ShapeError, match="images of 32 x 32 pixels"):
         form("alexnet_2012", image_size=32)(torch.zeros(2, 1, 28, 28))
 

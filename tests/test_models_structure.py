@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnncourse import cost, models
+from cnncourse.errors import ParameterError
 from cnncourse.models import alexnets, fractalnet, highway, lenet, preactivation, stochastic_depth, vgg
 from cnncourse.models.inception_2014 import TABLE, Inception, NaiveInception
 from cnncourse.models.inception_2015 import DoubleInception
@@ -534,6 +535,8 @@ def test_one_column_of_a_fractal_net_runs_alone():
                 alone = conv(alone)
             alone = pool(alone)
         assert torch.equal(network(x, column=column), network.fc(alone.mean((2, 3))))
+    with pytest.raises(ParameterError, match="one of 0, 1, 2"):
+        network(x, column=3)
 
 
 def test_drop_path_never_leaves_a_join_empty_and_drops_at_its_rate():

@@ -101,5 +101,5 @@ def input_shape(name: str) -> tuple[int, int, int]:
 def _entry(name: str) -> tuple[Callable[..., nn.Module], tuple[int, int, int]]:
     if name not in _NETWORKS:
         raise ParameterError("the name of a network", name, where="cnncourse.models",
-                             remedy=nearest(str(name), _NETWORKS) + "; models.names() lists all")
+                             remedy=nearest(str(name).lower(), _NETWORKS) + "; models.names() lists all")
     return _NETWORKS[name]

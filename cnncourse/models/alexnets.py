@@ -206,16 +206,16 @@ def alexnet_lecture(*, num_classes: int = 1000, in_channels: int = 3, width: int
     """The 'approximate' AlexNet of lecture notes 000, layer by layer as printed, without strides.
 
     Notes 000, "Alexnet architecture (approximately)". Input (3, 224, 224); 10,719,985,768 parameters;
-    39,075,564,672 multiply-adds. Above 64 pixels it lives on the meta device, where tensors have shapes but no
+    39,075,564,672 multiply-adds. Above 32 pixels it lives on the meta device, where tensors have shapes but no
     numbers: its weights would take 42.9 GB. Special: what four small omissions cost, 176 times AlexNet. Lesson 11.
 
     >>> alexnet_lecture()(torch.empty(1, 3, 224, 224, device="meta")).shape
     torch.Size([1, 1000])
     """
     whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
-    side = (whole(image_size, "image_size", least=18) - 10) // 2 - 6  # the map that is flattened
+    side = (whole(image_size, "image_size", least=24) - 10) // 2 - 6  # the map that is flattened
     n2, n4, hidden = scaled(2 * 192, width, 96), scaled(2 * 128, width, 96), scaled(4096, width, 96)
-    with torch.device("meta") if image_size > 64 else contextlib.nullcontext():
+    with torch.device("meta") if image_size > 32 else contextlib.nullcontext():
         return LectureAlexNet(
             nn.Conv2d(in_channels, width, (11, 11)),
             nn.ReLU(),

@@ -47,9 +47,11 @@ def check_images(network: nn.Module, images: torch.Tensor) -> None:
     if isinstance(images, torch.fx.Proxy):  # a symbolic trace has no shapes to check
         return
     name, channels, least = type(network).__name__, network.in_channels, network.smallest
-    if not isinstance(images, torch.Tensor) or images.ndim != 4:
-        got = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
-        raise ShapeError(f"images of shape (N, {channels}, H, W)", got, where=f"{name}.forward",
+    if not isinstance(images, torch.Tensor):
+        raise ShapeError(f"a tensor of shape (N, {channels}, H, W)", type(images).__name__, where=f"{name}.forward",
+                         remedy="make one of it: torch.as_tensor(images)")
+    if images.ndim != 4:
+        raise ShapeError(f"images of shape (N, {channels}, H, W)", tuple(images.shape), where=f"{name}.forward",
                          remedy="add the missing axis, for one image image[None]")
     got = tuple(images.shape)
     if images.shape[1] != channels:
@@ -67,9 +69,16 @@ def check_images(network: nn.Module, images: torch.Tensor) -> None:
     if not images.is_floating_point():
         raise ShapeError("images of a float dtype", images.dtype, where=f"{name}.forward",
                          remedy="divide by 255: images.float() / 255")
+    weight = next(network.parameters(), images)
+    if images.device != weight.device:
+        raise ShapeError(f"images on {weight.device}, where the network is", images.device, where=f"{name}.forward",
+                         remedy=f"move them: images.to({str(weight.device)!r})")
+    if images.dtype != weight.dtype and not torch.is_autocast_enabled(images.device.type):
+        raise ShapeError(f"images of {weight.dtype}, as the weights are", images.dtype, where=f"{name}.forward",
+                         remedy=f"convert them: images.to({weight.dtype}), or the network likewise")
 
 
-def create(kind: type[nn.Module], name: str, options: dict, *, weights: object = None, progress: bool = True,
+def create(kind: type[nn.Module], name: str, options: dict, *, weights: object = None, progress: bool | None = None,
            **structure) -> nn.Module:
     """The network `kind(**structure, **options)`, filled with torchvision's `weights` when they are named.
 
@@ -78,9 +87,10 @@ def create(kind: type[nn.Module], name: str, options: dict, *, weights: object =
     """
     known = [option for option, parameter in inspect.signature(kind).parameters.items()
              if option not in structure and parameter.kind is not parameter.VAR_KEYWORD]
+    offered = [*known, *["weights"] * (progress is not None)]
     for option in options:
         if option not in known:
-            raise ParameterError(f"an option of {name}: {', '.join(known)}", option, where=f"{name}({option}=...)",
+            raise ParameterError(f"an option of {name}: {', '.join(offered)}", option, where=f"{name}({option}=...)",
                                  remedy=nearest(option, known))
     if weights is None:
         return kind(**structure, **options)

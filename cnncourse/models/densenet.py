@@ -83,7 +83,7 @@ class DenseNet(nn.Module):
             raise ParameterError("a share above 0 and up to 1", compression, where="option compression",
                                  remedy="write 0.5 as in the paper, or 1 to keep all maps")
         width = stem if width is None else whole(width, "width")
-        growth = scaled(growth, width, stem)
+        growth = scaled(whole(growth, "growth"), width, stem)
         small = image_size is not None and whole(image_size, "image_size") <= 64
         side = image_size if small else 224
         self.in_channels, self.smallest = in_channels, 1 if small else 29
@@ -179,7 +179,7 @@ def densenet_cifar(depth: int = 40, growth: int = 12, *, bottleneck: bool = Fals
         step = 6 if bottleneck else 3
         raise ParameterError(f"a depth of {step}n + 4", depth, where="densenet_cifar(depth=...)",
                              remedy=f"take {max(step + 4, depth - rest)} or {depth - rest + step}")
-    stem = 2 * whole(growth, "growth") if bottleneck else 16
+    stem = 2 * growth if bottleneck else 16
     return DenseNet(3 * (layers_a_block,), growth, stem, width=width, num_classes=num_classes,
                     in_channels=in_channels, image_size=image_size, compression=0.5 if bottleneck else 1.0,
                     bottleneck=bottleneck, dropout=dropout)

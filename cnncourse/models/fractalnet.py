@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cnncourse.errors import ParameterError
-from cnncourse.models.base import check_images, create, scaled, whole
+from cnncourse.models.base import check_images, create, one_of, scaled, whole
 
 WIDTHS, DROPOUTS = (64, 128, 256, 512, 512), (0.0, 0.1, 0.2, 0.3, 0.4)  # a block, section 4.1
 
@@ -107,6 +107,8 @@ class FractalNet(nn.Module):
 
     def forward(self, images: torch.Tensor, *, column: int | None = None) -> torch.Tensor:
         check_images(self, images)
+        if column is not None:
+            one_of(column, "column", tuple(range(self.column_count)))
         drop = 0.0
         if self.training and column is None and self.drop_path:
             if torch.rand((), device="cpu") < 0.5:

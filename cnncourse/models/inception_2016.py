@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnncourse.errors import ParameterError
-from cnncourse.models.base import check_images, create, scaled, whole
+from cnncourse.models.base import check_images, create, one_of, scaled, whole
 from cnncourse.models.inception_2014 import ConvNormReLU
 
 KERNELS = {"1x1": (1, 1), "3x3": (3, 3), "1x3": (1, 3), "3x1": (3, 1), "1x7": (1, 7), "7x1": (7, 1)}
@@ -146,6 +146,7 @@ class InceptionNet(nn.Module):
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
         self.in_channels, self.smallest = in_channels, 1 if small else 75
+        one_of(form, "form", tuple(REDUCTIONS))
         blocks = blocks or ((4, 7, 3) if form == "v4" else (5, 10, 5))
         if len(blocks) != 3:
             raise ParameterError("three numbers of modules, one a stage", blocks, where="option blocks",

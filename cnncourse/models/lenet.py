@@ -109,7 +109,7 @@ class LeNet5(nn.Module):
         if whole(width, "width", least=6) % 6:
             raise ParameterError("a multiple of 6, because table 1 of the paper joins 6 maps", width,
                                  where="option width", remedy=f"take {width - width % 6} or {width + 6 - width % 6}")
-        self.in_channels, self.side = whole(in_channels, "in_channels"), image_size or 32
+        self.in_channels, self.side = whole(in_channels, "in_channels"), 32 if image_size is None else image_size
         self.smallest = whole(self.side, "image_size", least=4)
         copies = width // 6
         sources = tuple(tuple(copies * map_ + i for map_ in read for i in range(copies))
@@ -151,7 +151,7 @@ class ModernLeNet5(nn.Module):
     def __init__(self, *, num_classes: int = 10, in_channels: int = 1, width: int = 6, image_size: int | None = None):
         super().__init__()
         whole(num_classes, "num_classes"), whole(width, "width")
-        self.in_channels, self.side = whole(in_channels, "in_channels"), image_size or 32
+        self.in_channels, self.side = whole(in_channels, "in_channels"), 32 if image_size is None else image_size
         self.smallest = whole(self.side, "image_size", least=4)
         pads, side = paddings(self.side)
         maps, hidden1, hidden2 = (scaled(n, width, 6) for n in (16, 120, 84))

@@ -76,6 +76,9 @@ class BasicBlock(Block):
     def __init__(self, in_channels: int, channels: int, stride: int = 1, *, widen: int = 1, stride_at: str = "3x3",
                  shortcut: str = "B", residual: bool = True, batch_norm: bool = True):
         super().__init__()
+        if stride_at != "3x3":
+            raise ParameterError("stride_at='3x3' in a network without 1x1 layers", stride_at, where="option stride_at",
+                                 remedy="leave it out, or take a network of bottlenecks such as resnet50")
         inner = widen * channels
         self.conv1 = convolution(in_channels, inner, 3, stride, bias=not batch_norm)
         self.bn1 = normalisation(inner, batch_norm)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cnncourse.models.base import check_images, create, scaled, whole
+from cnncourse.models.base import check_images, create, one_of, scaled, whole
 
 # A word a layer: the maps of squeeze and of each expand; "pool" halves the size.
 FIRES = {
@@ -52,6 +52,7 @@ class SqueezeNet(nn.Module):
                  image_size: int | None = None, dropout: float = 0.5):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels")
+        one_of(version, "version", ("1_0", "1_1"))
         paper, kernel = {"1_0": (96, 7), "1_1": (64, 3)}[version]
         width = paper if width is None else whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnncourse.models.alexnets import TowerNorm, initialise
-from cnncourse.models.base import check_images, create, scaled, whole
+from cnncourse.models.base import check_images, create, one_of, scaled, whole
 
 
 class ZFNet(nn.Module):
@@ -93,7 +93,7 @@ class OverFeat(nn.Module):
                  image_size: int | None = None, dropout: float = 0.5):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
-        paper = {"fast": 231, "accurate": 221}[model]
+        paper = {"fast": 231, "accurate": 221}[one_of(model, "model", ("fast", "accurate"))]
         side = paper if image_size is None else whole(image_size, "image_size", least=2)
         small = side <= 64
         self.in_channels = in_channels
