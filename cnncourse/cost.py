@@ -171,7 +171,8 @@ def table(model: nn.Module, input_shape: object, *, training: bool = False) -> T
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     inputs = _inputs(model, input_shape, batch=2 if training else 1)
     try:
-        return _trace(_meta_copy(model, training), [_on_meta(x) for x in inputs], "meta")
+        with _meta_form(model, training) as shadow:
+            return _trace(shadow, [_on_meta(x) for x in inputs], "meta")
     except _NeedsValues as error:
         if any(p.is_meta for p in model.parameters()):
             raise MachineError("a network that runs without knowing values", error.__cause__, where=error,
@@ -333,7 +334,7 @@ class _Tracer:
             self.call = self.function_name = None
 
     def operation(self, func, args: tuple, kwargs: dict):
-        tensors = list(_tensors((args, kwargs)))
+        tensors = _tensors((args, kwargs))
         row = self.leaf or self.call
         if row is None:
             kind = self.function_name or func._overloadpacket.__name__.strip("_")
@@ -346,7 +347,8 @@ class _Tracer:
             row.inputs[item.producer] = None
         for x in tensors:
             self.count(row, x)
-        output = func(*args, **kwargs)
+        output = _same_shape(func, args, tensors)
+        output = func(*args, **kwargs) if output is None else output
         row.computes |= not func.is_view
         row.multiply_adds += _multiply_adds(func, args, kwargs, output)
         geometry = _geometry(func, args)
@@ -450,8 +452,9 @@ def _refused(tracer: _Tracer, inputs: list[torch.Tensor], error: Exception, devi
         return needs
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     given = " and ".join(_shape(tuple(x.shape[1:])) for x in inputs)
-    expected, remedy = "an input that the network can take", "give (channels, height, width), without the batch"
     received = tracer.received[0] if tracer.running and tracer.received else ()
+    expected = "an input that the network can take"
+    remedy = f"correct the layer or the input: it received {_shape(received[1:])}, without the batch"
     channels = getattr(module, "in_channels", None)
     if any(x.ndim > 4 for x in inputs) and isinstance(module, nn.Conv2d):
         remedy = f"leave out the batch: {tuple(inputs[0].shape[2:])}"
@@ -475,8 +478,19 @@ def _on_meta(x: torch.Tensor) -> torch.Tensor:
     return x if x.is_meta else torch.empty_like(x, device="meta")
 
 
+@contextmanager
+def _meta_form(model: nn.Module, training: bool) -> Iterator[nn.Module]:
+    """The same network on the meta device: itself if it is there, else a copy."""
+    tensors = [*model.parameters(), *model.buffers()]
+    if tensors and all(x.is_meta and not nn.parameter.is_lazy(x) for x in tensors):
+        with _borrowed(model, training):
+            yield model
+    else:
+        yield _meta_copy(model, training)
+
+
 def _meta_copy(model: nn.Module, training: bool) -> nn.Module:
-    """The same network on the meta device; weights are not copied, and tied ones stay tied."""
+    """A copy on the meta device; weights are not copied, and tied ones stay tied."""
     memo: dict[int, object] = {}  # deepcopy takes from here what it would otherwise copy
     for module in model.modules():
         for tensor in _tensors(vars(module)):
@@ -498,7 +512,7 @@ def _meta_copy(model: nn.Module, training: bool) -> nn.Module:
 def _borrowed(model: nn.Module, training: bool) -> Iterator[None]:
     """The network itself in the wanted mode; afterwards mode and buffers are as before."""
     modes = {module: module.training for module in model.modules()}
-    buffers = {buffer: buffer.clone() for buffer in model.buffers()}
+    buffers = {buffer: buffer.clone() for buffer in model.buffers() if not buffer.is_meta}
     model.train(training)
     try:
         yield
@@ -527,18 +541,21 @@ def _inputs(model: nn.Module, given: object, batch: int) -> list[torch.Tensor]:
     return [torch.empty((batch, *shape), dtype=dtype, device="meta") for shape in shapes]
 
 
-def _tensors(value: object) -> Iterator[torch.Tensor]:
-    """All tensors in a nest of tuples, lists, dicts and simple objects such as named tuples."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif hasattr(value, "__dataclass_fields__"):
-        yield from _tensors(vars(value))
+def _tensors(value: object) -> list[torch.Tensor]:
+    """All tensors in a nest of tuples, lists, dicts and dataclasses."""
+    found: list[torch.Tensor] = []
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            stack.extend(reversed(value))
+        elif isinstance(value, dict):
+            stack.extend(reversed(value.values()))
+        elif hasattr(value, "__dataclass_fields__"):
+            stack.append(vars(value))
+    return found
 
 
 # --- what one operation costs and sees ------------------------------------------------------------------------------
@@ -548,6 +565,26 @@ _POOLS = {getattr(aten, name): axes for axes in (1, 2, 3)
           for name in (f"max_pool{axes}d_with_indices", f"max_pool{axes}d", f"avg_pool{axes}d") if hasattr(aten, name)}
 _ADAPTIVE = {getattr(aten, name) for axes in (1, 2, 3)
              for name in (f"_adaptive_avg_pool{axes}d", f"adaptive_max_pool{axes}d") if hasattr(aten, name)}
+
+
+# On the meta device torch works out these shapes in Python, slowly, although they are the shape of the input.
+_NORMS = {aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm}
+_POINTWISE = {aten.relu, aten.add, aten.mul, aten.hardtanh, aten.silu, aten.gelu, aten.sigmoid, aten.hardswish}
+_IN_PLACE = {aten.relu_, aten.add_, aten.mul_, aten.hardtanh_, aten.silu_, aten.hardswish_}
+
+
+def _same_shape(func, args: tuple, tensors: list[torch.Tensor]) -> object:
+    """The output of an operation that keeps the shape of its meta tensors; None where torch must work it out."""
+    packet, first = func._overloadpacket, tensors[0] if tensors else None
+    if first is None or not first.is_meta or args[0] is not first or not first.is_floating_point():
+        return None
+    if packet in _NORMS and first.ndim > 1 and all(x.numel() == first.shape[1] for x in tensors[1:]):
+        if packet is aten._native_batch_norm_legit_no_training or not args[5]:  # in training: torch's own way
+            return torch.empty_like(first), first.new_empty(0), first.new_empty(0)
+    if (packet in _POINTWISE or packet in _IN_PLACE) and all(
+            x.shape == first.shape and x.dtype == first.dtype and x.is_meta for x in tensors):
+        return first if packet in _IN_PLACE else torch.empty_like(first)
+    return None
 
 
 def _multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int:
@@ -587,7 +624,7 @@ def _geometry(func, args: tuple) -> tuple[Shape, Shape, Shape, int] | None:
 
 def _receptive_field(func, args: tuple, output: object, fields: list[_Field], batch: int) -> _Field | None:
     """What the output of an operation sees, from what its inputs see."""
-    out = next(_tensors(output), None)
+    out = next(iter(_tensors(output)), None)
     if not fields or out is None:
         return None
     packet, name = func._overloadpacket, func._overloadpacket.__name__

@@ -336,6 +336,9 @@ def test_the_network_is_left_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert [m.training for m in net.modules()] == modes
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    on_meta = copy.deepcopy(net).to("meta").train()
+    cost.table(on_meta, (3, 8, 8))
+    assert all(m.training and not m._forward_hooks for m in on_meta.modules())
     assert net[0].weight.requires_grad and not net[0].weight.is_meta
 
 
@@ -409,6 +412,7 @@ def test_a_shape_that_the_network_refuses_is_explained(name, shape, says):
     (nn.Sequential(nn.Conv2d(3, 4, 3)), (1, 3, 8, 8), "", "1×3×8×8", r"leave out the batch: (3, 8, 8)"),
     (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)), (3, 9, 9), "144 features", "196", "size"),
     (nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 4, 9)), (3, 8, 8), "", "3×8×8", "larger image"),
+    (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)), (3, 8, 8), "", "3×8×8", ""),
     (nn.Embedding(5, 2), (4,), "", "4", "tensor of whole numbers"),
 ])
 def test_the_error_names_layer_value_and_remedy(net, shape, expected, got, remedy):
