@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import platform
@@ -207,14 +208,16 @@ def record(kind: str, **facts: object) -> None:
 
 
 def interactive() -> bool:
-    """Whether somebody watches: a terminal, or a notebook whose front end answers questions.
+    """Whether somebody watches: a terminal, or a notebook with widgets whose front end answers questions.
 
     papermill, nbval and nbconvert start a kernel that nobody can answer; there progress is not shown, so that
     stored outputs hold nothing that differs from run to run.
     """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     kernel = getattr(shell, "kernel", None)
-    return sys.stderr.isatty() if kernel is None else bool(getattr(kernel, "_allow_stdin", False))
+    if kernel is None:
+        return sys.stderr.isatty()
+    return bool(getattr(kernel, "_allow_stdin", False)) and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch.device:

@@ -467,12 +467,14 @@ def _cross_entropies(outputs: Tensor, targets: Tensor) -> Tensor:
 class _Watch:
     """What stands around the loop: the progress bar, Ctrl-C, and failures with their remedy."""
 
+    pause = 0.25  # seconds between two looks at the loss, each of which waits for the device
+
     def __init__(self, model: nn.Module, feed, optimizer: Optimizer, history: History, epochs: int, progress: bool):
         machine = runtime.current()
         self.model, self.feed, self.optimizer, self.history, self.machine = model, feed, optimizer, history, machine
         self.shown = progress and machine.rank == 0 and runtime.interactive()
         self.epochs, self.epoch, self.seen, self.bar = epochs, len(history) + 1, 0, None
-        self.next = time.perf_counter() + 0.25
+        self.next = time.perf_counter() + self.pause
 
     def __enter__(self) -> _Watch:
         if self.shown:
@@ -484,12 +486,12 @@ class _Watch:
         return self
 
     def step(self, epoch: int, step: int, tally: Tally) -> None:
-        """After each step; four times a second, look at the loss and move the bar."""
+        """After each step; now and then, look at the loss and move the bar."""
         self.epoch = epoch
         now = time.perf_counter()
         if now < self.next:
             return
-        self.next = now + (0.25 if self.bar is not None else 1.0)
+        self.next = now + (self.pause if self.bar is not None else 4 * self.pause)
         loss = tally.losses[-1].mean().item()  # waits for the device, so not at every step
         if not math.isfinite(loss):
             self.finite(tally.score(), tally)

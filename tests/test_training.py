@@ -675,6 +675,49 @@ def test_two_processes_give_the_numbers_of_one_and_write_one_checkpoint(tmp_path
     assert {path.name for path in tmp_path.glob("*-2.pt")} == {"set-2.pt", "loader-2.pt"}
 
 
+# ---- progress
+
+CELL = """
+from cnncourse import runtime, training, data
+import torch
+runtime.start()
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+history = training.fit(model, data.digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.1), epochs=2, batch_size=64)
+"""
+
+
+def test_a_bar_is_shown_in_a_notebook_that_somebody_watches_and_nothing_when_it_is_executed_for_storing():
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        for watched in (False, True):
+            shown = []
+            reply = client.execute_interactive(CELL, allow_stdin=watched, stdin_hook=lambda message: None, timeout=60,
+                                               output_hook=lambda message, shown=shown: shown.append(message))
+            assert reply["content"]["status"] == "ok"
+            kinds = [message["msg_type"] for message in shown if message["msg_type"] not in ("status", "execute_input")]
+            assert kinds.count("display_data") == watched and not {"stream", "error"} & set(kinds)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_bar_in_a_terminal_names_epoch_and_loss_and_leaves_no_line(monkeypatch, capsys):
+    monkeypatch.setattr(runtime, "interactive", lambda: True)
+    monkeypatch.setattr(training._Watch, "pause", 0.0)
+    model = a_network()
+    fit(model, a_set(), optimizer=sgd(model), epochs=2, batch_size=10)
+    shown = capsys.readouterr().err
+    assert "epoch 2 of 2, loss" in shown and "\n" not in shown and shown.split("\r")[-1].strip() == ""
+
+
+def test_nothing_is_written_when_nobody_watches(capsys):
+    model = a_network()
+    fit(model, a_set(), optimizer=sgd(model), epochs=2, batch_size=10)
+    assert capsys.readouterr() == ("", "")
+
+
 # ---- GPU
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: hidden synchronisation in the loop was not looked for")

@@ -1,0 +1,454 @@
+"""Time of a training step as a ratio to a hand-written loop, ours and other libraries', interleaved step by step.
+
+    python benchmarks/training.py                 every part; peers that are not installed are named and left out
+    python benchmarks/training.py --rounds 50 --store
+
+Every contender trains in a thread of its own through its library's own loop. A hook on the network's forward pass
+hands the turn to the next contender, in an order drawn anew each round, so that all see the same machine. What counts
+is the processor time of the thread between two turns (one thread each: other programs do not count), from one forward
+pass to the next: forward, backward, optimizer, metrics, and fetching the next batch. The ratio is the median over the
+rounds; the floor raced against itself must read 1.00 before any other figure counts. Install peers: pip install .[bench].
+"""
+
+from __future__ import annotations
+
+import os
+
+import sys
+
+# Each thread's heap would be trimmed and grown again differently, which made a loop 1.2 times as slow as itself: one
+# heap that keeps its memory. glibc reads this when a process starts.
+_SETTINGS = {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch", "MALLOC_ARENA_MAX": "1",
+             "MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000",
+             "MALLOC_TOP_PAD_": "100000000"}
+if __name__ == "__main__" and any(os.environ.get(name) != value for name, value in _SETTINGS.items()):
+    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _SETTINGS)
+
+import argparse
+import contextlib
+import copy
+import importlib
+import logging
+import random
+import statistics
+import threading
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from cnncourse import augment, data, models, runtime, training
+
+FOREVER = 10_000  # epochs: the race ends them
+
+
+class RaceOver(Exception):
+    """Ends a contender's loop from within its network."""
+
+
+class Race:
+    """Threads that train in turns, a step at a time."""
+
+    def __init__(self, rounds: int, warm_up: int = 8):
+        self.rounds, self.warm_up = rounds, warm_up
+        self.turn, self.changed = None, threading.Condition()
+        self.seconds: dict[str, list[float]] = {}
+        self.failed: dict[str, str] = {}
+
+    def step(self, name: str) -> None:
+        """Called by the network of a contender before its forward pass."""
+        self.seconds[name].append(time.thread_time())
+        self._pass_on()
+        self._wait(name)
+        if len(self.seconds[name]) > 2 * (self.rounds + self.warm_up):
+            raise RaceOver
+        self.seconds[name].append(time.thread_time())
+
+    def run(self, contenders: dict) -> dict[str, list[float]]:
+        """Seconds of each round, by contender: those that failed are left out and named in `failed`."""
+        self.alive = list(contenders)
+        self.seconds = {name: [] for name in contenders}
+        threads = {name: threading.Thread(target=self._train, args=(name, train)) for name, train in contenders.items()}
+        self.order = []
+        for thread in threads.values():
+            thread.start()
+        self._pass_on()
+        for thread in threads.values():
+            thread.join()
+        return {name: [stop - start for start, stop in zip(marks[1:-1:2], marks[2::2], strict=False)][self.warm_up:]
+                for name, marks in self.seconds.items() if name not in self.failed}
+
+    def _train(self, name: str, train) -> None:
+        torch.set_num_threads(1)  # this counts for the thread that says it
+        self._wait(name)
+        try:
+            train(lambda *_: self.step(name))
+        except RaceOver:
+            pass
+        except BaseException as error:  # a peer that cannot run here is a finding, and the others go on
+            if not isinstance(error.__cause__ or error.__context__, RaceOver):
+                self.failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        self.alive.remove(name)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self.changed:
+            self.order = [name for name in self.order if name in self.alive] or random.sample(self.alive, len(self.alive))
+            self.turn = self.order.pop() if self.order else None
+            self.changed.notify_all()
+
+    def _wait(self, name: str) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.turn == name)
+
+
+def ratios(seconds: dict[str, list[float]], floor: str = "floor") -> dict[str, float]:
+    """Median over the rounds of each contender's time over the floor's of the same round."""
+    return {name: statistics.median(own / base for own, base in zip(times, seconds[floor], strict=False))
+            for name, times in seconds.items() if name != floor}
+
+
+def tiny() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.MaxPool2d(2),
+                         nn.Flatten(), nn.Linear(576, 10))
+
+
+def resnet() -> nn.Module:
+    return models.resnet.resnet_cifar(depth=8, width=16)
+
+
+def pictures(count: int = 2048) -> data.ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    return data.ImageSet(torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8),
+                         torch.randint(10, (count,), generator=generator), tuple("0123456789"), "random pictures")
+
+
+def sgd(network: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+
+
+def floor(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    """The loop as an engineer writes it over tensors in memory; no metrics, no history."""
+    optimizer = sgd(network)
+    for _ in range(FOREVER):
+        order = torch.randperm(len(images))
+        for start in range(0, len(images), size):
+            rows = order[start:start + size]
+            inputs, labels = images.images.index_select(0, rows).float().div_(255), images.labels.index_select(0, rows)
+            loss = F.cross_entropy(network(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def ours(network: nn.Module, images: data.ImageSet, size: int, change=None) -> None:
+    training.fit(network, images, optimizer=sgd(network), epochs=FOREVER, batch_size=size, augment=change)
+
+
+def ours_from_loader(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    training.fit(network, loader(images, size), optimizer=sgd(network), epochs=FOREVER, batch_size=size)
+
+
+def loader(images: data.ImageSet, size: int) -> DataLoader:
+    return DataLoader(TensorDataset(images.images.float() / 255, images.labels), batch_size=size, shuffle=True)
+
+
+class Pil(Dataset):
+    """Pictures as PIL objects through torchvision's transforms, one at a time: the tutorials' way."""
+
+    def __init__(self, images: data.ImageSet, change: bool):
+        from PIL import Image
+        from torchvision import transforms
+
+        self.pictures = [Image.fromarray(picture) for picture in images.images.permute(0, 2, 3, 1).numpy()]
+        self.labels = images.labels.tolist()
+        steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if change else []
+        self.transform = transforms.Compose([*steps, transforms.ToTensor()])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int):
+        return self.transform(self.pictures[index]), self.labels[index]
+
+
+def tutorial(network: nn.Module, batches: DataLoader) -> None:
+    optimizer, running = sgd(network), 0.0
+    for _ in range(FOREVER):
+        for inputs, labels in batches:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(inputs), labels)
+            loss.backward()
+            optimizer.step()
+            running += loss.item()
+
+
+def lightning(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    import lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def training_step(self, batch, index):
+            inputs, labels = batch
+            logits = self.network(inputs)
+            loss = F.cross_entropy(logits, labels)
+            self.log_dict({"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()})
+            return loss
+
+        def configure_optimizers(self):
+            return sgd(self.network)
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    trainer = lightning.Trainer(max_epochs=FOREVER, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+                                enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(Module(), loader(images, size))
+
+
+def fastai(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from fastai.metrics import accuracy
+    from fastai.optimizer import SGD
+
+    batches = loader(images, size)
+    learner = Learner(DataLoaders(batches, batches, device=torch.device("cpu")), network, loss_func=F.cross_entropy,
+                      opt_func=partial(SGD, mom=0.9), lr=0.01, metrics=accuracy)
+    with learner.no_bar(), learner.no_logging():
+        learner.fit(FOREVER)
+
+
+def ignite(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    from ignite.engine import create_supervised_trainer
+    from ignite.metrics import Accuracy, Loss
+
+    engine = create_supervised_trainer(network, sgd(network), F.cross_entropy,
+                                       output_transform=lambda x, y, outputs, loss: (outputs.detach(), y))
+    engine.logger.setLevel(logging.CRITICAL)
+    Accuracy().attach(engine, "accuracy")
+    Loss(F.cross_entropy).attach(engine, "loss")
+    engine.run(loader(images, size), max_epochs=FOREVER)
+
+
+def skorch(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    from skorch import NeuralNetClassifier
+
+    learner = NeuralNetClassifier(network, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.SGD, lr=0.01,
+                                  optimizer__momentum=0.9, batch_size=size, max_epochs=FOREVER, train_split=None,
+                                  iterator_train__shuffle=True, verbose=0)
+    learner.fit((images.images.float() / 255).numpy(), images.labels.numpy())
+
+
+def keras(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    import keras
+
+    model = keras.Sequential([keras.layers.TorchModuleWrapper(network)])
+    model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), metrics=["accuracy"],
+                  loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit((images.images.float() / 255).numpy(), images.labels.numpy(), batch_size=size, epochs=FOREVER, verbose=0)
+
+
+def accelerate(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    model, optimizer, batches = accelerator.prepare(network, sgd(network), loader(images, size))
+    running = 0.0
+    for _ in range(FOREVER):
+        for inputs, labels in batches:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs), labels)
+            accelerator.backward(loss)
+            optimizer.step()
+            running += loss.item()
+
+
+PEERS = {"Lightning": ("lightning", lightning), "fastai": ("fastai", fastai), "Ignite": ("ignite", ignite),
+         "skorch": ("skorch", skorch), "Keras on torch": ("keras", keras), "Accelerate": ("accelerate", accelerate)}
+
+
+def race(make, images: data.ImageSet, size: int, rounds: int, peers: bool) -> tuple[dict[str, float], float, dict[str, str]]:
+    """(ratio to the floor by contender, the floor's milliseconds, why others are missing)."""
+    torch.manual_seed(0)
+    first, missing = make(), {}
+    contenders = {"floor": partial(floor, images=images, size=size), "floor again": partial(floor, images=images, size=size),
+                  "cnncourse fit": partial(ours, images=images, size=size)}
+    if peers:
+        change = augment.compose(partial(augment.crop, padding=4), augment.flip)
+        contenders |= {
+            "cnncourse fit, crop and flip": partial(ours, images=images, size=size, change=change),
+            "cnncourse fit, DataLoader": partial(ours_from_loader, images=images, size=size),
+            "tutorial, DataLoader": lambda network: tutorial(network, loader(images, size)),
+            "tutorial, PIL": lambda network: tutorial(network, DataLoader(Pil(images, False), size, shuffle=True)),
+            "tutorial, PIL, crop and flip": lambda network: tutorial(network, DataLoader(Pil(images, True), size, shuffle=True)),
+        }
+        for name, (module, train) in PEERS.items():
+            try:
+                importlib.import_module(module)
+                contenders[name] = partial(train, images=images, size=size)
+            except ImportError as error:
+                missing[name] = str(error)
+
+    def hooked(train):
+        def run(step) -> None:
+            network = copy.deepcopy(first)
+            network.register_forward_pre_hook(step)
+            train(network)
+        return run
+
+    field = Race(rounds)
+    seconds = field.run({name: hooked(train) for name, train in contenders.items()})
+    return ratios(seconds), 1e3 * statistics.median(seconds["floor"]), missing | field.failed
+
+
+def alternating(*calls, rounds: int) -> list[float]:
+    """Median processor time of each call as a ratio to the first, taken in turns."""
+    times = np.empty((rounds + 1, len(calls)))
+    for row in times:
+        for place in random.sample(range(len(calls)), len(calls)):
+            start = time.thread_time()
+            calls[place]()
+            row[place] = time.thread_time() - start
+    return [float(np.median(times[1:, place] / times[1:, 0])) for place in range(len(calls))]
+
+
+def whole_sets(images: data.ImageSet, rounds: int) -> dict[str, float]:
+    """evaluate and predict over a bare pass over the same batches."""
+    network = resnet().eval()
+    images = images[:512]
+
+    @torch.inference_mode()
+    def bare() -> None:
+        torch.cat([network(inputs) for inputs, _ in images.batches(128)])
+
+    found = alternating(bare, bare, lambda: training.evaluate(network, images, batch_size=128),
+                        lambda: training.predict(network, images, 128), rounds=rounds)
+    return dict(zip(("bare pass again", "evaluate", "predict"), found[1:], strict=True))
+
+
+def assembly(images: data.ImageSet, rounds: int) -> dict[str, float]:
+    """Making the batches of one epoch, without a network, over making them without augmentation."""
+    from cnncourse import feeds
+
+    def passing(change):
+        feed = feeds.feed(images, 128, runtime.current(), shuffle=True, augment=change)
+        return lambda: [None for _ in feed.epoch(1)]
+
+    def fancy() -> None:
+        order = torch.randperm(len(images))
+        for rows in order.split(128):
+            images.images[rows], images.labels[rows]
+
+    def selected() -> None:
+        order = torch.randperm(len(images))
+        for rows in order.split(128):
+            images.images.index_select(0, rows), images.labels.index_select(0, rows)
+
+    per_sample = DataLoader(Pil(images, True), 128, shuffle=True)
+    change = augment.compose(partial(augment.crop, padding=4), augment.flip)
+    plain, changed, one_by_one, gathered, indexed = alternating(
+        passing(None), passing(change), lambda: [None for _ in per_sample], selected, fancy, rounds=rounds)
+    return {"crop and flip": changed / plain, "torchvision's transforms one by one, over ours": one_by_one / changed,
+            "fancy indexing over index_select": indexed / gathered}
+
+
+def many_seeds(rounds: int) -> dict[str, float]:
+    """Eight seeds one after another, over all at once."""
+    digits = data.load("digits", True)
+
+    def mlp() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+    def cnn() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10))
+
+    def run(make, together: bool, size: int) -> None:
+        training.repeat(make, digits, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), epochs=2, batch_size=size,
+                        together=together, progress=False)
+
+    found = {}
+    for name, make, size in (("MLP 64-32-10, batch 16", mlp, 16), ("MLP 64-32-10, batch 64", mlp, 64), ("small CNN, batch 16", cnn, 16)):
+        found[name] = alternating(partial(run, make, True, size), partial(run, make, False, size), rounds=rounds)[1]
+    return found
+
+
+def gpu(rounds: int) -> dict[str, float] | str:
+    """Wall time of a ResNet epoch in bf16, channels_last, compiled, fused optimizer, over the sum of kernel times."""
+    if not torch.cuda.is_available():
+        return "skipped: this machine has no GPU; bf16 steps, kernel share and data path there were not measured"
+    from torch.profiler import ProfilerActivity, profile
+
+    images = pictures(50_000)
+    runtime.start(precision="bf16", memory_format="channels_last", compile=True, deterministic=False)
+    network = models.build("resnet20").cuda()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
+    images = images.to("cuda")
+    change = augment.compose(partial(augment.crop, padding=4), augment.flip)
+    run = partial(training.fit, network, images, optimizer=optimizer, epochs=1, batch_size=512, augment=change, progress=False)
+    run()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    wall = time.perf_counter() - start
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        run()
+    kernels = sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
+    runtime.start()
+    return {f"wall over kernels on {torch.cuda.get_device_name()}": wall / kernels, "seconds an epoch of 50,000": wall}
+
+
+def table(title: str, found: dict[str, float]) -> str:
+    lines = [f"\n### {title}\n", "| | ratio |", "|---|---:|"]
+    return "\n".join(lines + [f"| {name} | {value:.3f} |" for name, value in found.items()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--store", action="store_true", help="write benchmarks/RESULTS-training.md")
+    parser.add_argument("--no-peers", action="store_true")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    runtime.start()
+    runtime.interactive = lambda: True  # the progress bar is part of what is measured
+    images, text = pictures(), []
+    for name, make, size, rounds in (("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 2 * options.rounds),
+                                     ("ResNet-8, 32 images of 3 x 32 x 32 a step", resnet, 32, options.rounds)):
+        for peers in ([False] if options.no_peers else [False, True]):
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+                found, milliseconds, missing = race(make, images, size, rounds * (1 if peers else 2), peers)
+            kind = "all contenders" if peers else "floor, floor again and ours alone"
+            text.append(table(f"{name}: {kind} (floor {milliseconds:.1f} ms)", found))
+            text += [f"\nnot measured: {peer} ({reason})" for peer, reason in missing.items()]
+            print("\n".join(text[-1 - len(missing):]), flush=True)
+    runtime.start()
+    rounds = max(5, options.rounds // 10)
+    text.append(table("evaluate and predict over a bare pass (ResNet-8, 512 images)", whole_sets(images, 2 * rounds)))
+    text.append(table("making the batches of an epoch", assembly(images, rounds)))
+    text.append(table("eight seeds one after another over `repeat`, all at once", many_seeds(rounds)))
+    found = gpu(rounds)
+    text.append(f"\n### GPU\n\n{found}" if isinstance(found, str) else table("GPU", found))
+    print("\n".join(text))
+    if options.store:
+        facts = runtime.environment()
+        versions = ", ".join(f"{name} {importlib.import_module(module).__version__}" for name, (module, _) in PEERS.items()
+                             if importlib.util.find_spec(module))
+        head = ("# Training: time of a step as a ratio to a hand-written loop\n\n"
+                f"`python benchmarks/training.py --rounds {options.rounds} --store`: {' '.join(__doc__.split()[27:])}\n\n"
+                f"Machine: {facts['processor']}, {facts['cores']} cores, one thread used, shared with other programs; "
+                f"torch {facts['torch']}, {facts['python']=}".replace("facts['python']=", "Python ").replace("'", "")
+                + (f"; {versions}" if versions else "") + ".\n")
+        (Path(__file__).parent / "RESULTS-training.md").write_text(head + "\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
