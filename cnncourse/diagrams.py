@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -53,6 +53,7 @@ class Box:
     extras: list[str] = field(default_factory=list)  # what follows at once: BN, ReLU
     parameters: int = 0
     groups: int = 1
+    multiply_adds: int = 0
 
     @property
     def text(self) -> str:
@@ -98,7 +99,8 @@ def _graph(costs: cost.Table) -> dict[int, Box]:
         else:
             holder[i] = i
             kind, words = _kind(row), _words(row)
-            boxes[i] = Box(words, kind, row.output_shape, sources, row.name, [], row.parameters, row.groups)
+            boxes[i] = Box(words, kind, row.output_shape, sources, row.name, [], row.parameters, row.groups,
+                           row.multiply_adds)
     return boxes
 
 
@@ -158,13 +160,14 @@ def _merged(boxes: dict[int, Box], classes: dict[str, str]) -> dict[int, Box]:
         sources = list(dict.fromkeys(holder[j] for j in box.inputs))
         if owner is None or count[owner] == 1:
             holder[n] = n
-            merged[n] = Box(box.words, box.kind, box.shape, sources, box.name, box.extras, box.parameters, box.groups)
+            merged[n] = replace(box, inputs=sources)
             continue
         holder[n] = first.setdefault(owner, n)
         block = merged.setdefault(holder[n], Box([classes[owner]], "block", box.shape, [], owner))
         block.inputs += [j for j in sources if j != holder[n] and j not in block.inputs]
         block.shape = box.shape
         block.parameters += box.parameters
+        block.multiply_adds += box.multiply_adds
     return merged
 
 
@@ -441,8 +444,9 @@ class _Canvas:
 class _Down:
     """Measures and places a nest of boxes from top to bottom; `tiny` boxes have no text."""
 
-    def __init__(self, boxes: dict[int, Box], canvas: _Canvas, *, tiny: bool = False):
-        self.boxes, self.canvas, self.tiny = boxes, canvas, tiny
+    def __init__(self, boxes: dict[int, Box], canvas: _Canvas, *, tiny: bool = False, costs: bool = False):
+        self.boxes, self.canvas, self.tiny, self.costs = boxes, canvas, tiny, costs
+        self.joined = {j for box in boxes.values() if box.kind == "concat" for j in box.inputs}
         self.gap = 0.075 if tiny else 0.20  # between boxes; a shape beside the arrow takes a line of text more
         self.side = 0.05 if tiny else 0.28  # between branches, and between a branch and a line around it
         self.stroke = 0.7 if tiny else 1.3
@@ -456,6 +460,8 @@ class _Down:
         if box.kind == "add":
             return [(box.words[0], 1.25 * self.canvas.points)]
         extras = [(", ".join(box.extras), self.canvas.small)] if box.extras else []
+        if self.costs and box.multiply_adds:
+            extras.append((f"{box.multiply_adds / 1e6:,.1f} M multiply-adds", self.canvas.small))
         return [(box.text, self.canvas.points), *extras]
 
     def extent(self, n: int) -> tuple[float, float]:
@@ -467,9 +473,10 @@ class _Down:
         return max(self.canvas.width(t, p) for t, p in texts) + 0.26, sum(self.canvas.line(p) for _, p in texts) + 0.14
 
     def label(self, n: int) -> str:
-        """The shape to write below a box: where it changed."""
+        """The shape to write below a box: where it changed, and before a concatenation."""
         box = self.boxes[n]
-        return "" if self.tiny or {self.boxes[j].shape for j in box.inputs} == {box.shape} else _size(box.shape)
+        changed = {self.boxes[j].shape for j in box.inputs} != {box.shape} or n in self.joined
+        return _size(box.shape) if changed and not self.tiny else ""
 
     def below(self, n: int) -> float:
         return self.gap + (self.canvas.line(self.canvas.small) if self.label(n) else 0.0)
@@ -658,9 +665,10 @@ class _Down:
         return {"linewidth": 0.7} if self.tiny else {}
 
 
-def _tower(canvas: _Canvas, boxes: dict[int, Box], items: list, x: float, y: float, title: str | None) -> tuple:
+def _tower(canvas: _Canvas, boxes: dict[int, Box], x: float, title: str | None, fold: bool, costs: bool) -> tuple:
     """One diagram from top to bottom with its input above; x is its left edge. Returns (right edge, bottom)."""
-    down = _Down(boxes, canvas)
+    down, items, y = _Down(boxes, canvas, costs=costs), _series(boxes), 0.1
+    items = _fold(items, boxes) if fold else items
     left, right, _ = down.measure(items)
     shape = _size(boxes[INPUT].shape)
     half = canvas.width(shape, canvas.small) / 2
@@ -683,7 +691,8 @@ def _tower(canvas: _Canvas, boxes: dict[int, Box], items: list, x: float, y: flo
 
 
 def draw(model: nn.Module, input_shape: tuple[int, ...], *, level: str = "block", title: str | None = None,
-         ax: Axes | None = None, fold: bool = True, training: bool = False, points: float = 11) -> Figure:
+         ax: Axes | None = None, fold: bool = True, costs: bool = False, training: bool = False,
+         points: float = 11) -> Figure:
     """A diagram of `model` for an input of (C, H, W), on a figure of its own size or fitted into `ax`.
 
     >>> diagrams.draw(models.resnet.BasicBlock(64, 64), (64, 56, 56), title="residual block")
@@ -692,28 +701,27 @@ def draw(model: nn.Module, input_shape: tuple[int, ...], *, level: str = "block"
     level: "block" shows every layer from top to bottom, "stage" one box for a block of layers, "network" the
     feature maps as volumes from left to right (height and depth grow with the root of the side, thickness with the
     channels), "graph" every layer as a small coloured box without text. Runs of equal parts are folded into one with
-    their number; ``fold=False`` shows them all. ``training=True`` includes auxiliary heads. `points`: size of letters.
+    their number; ``fold=False`` shows them all. ``costs=True`` writes multiply-adds into the boxes of the first two
+    levels, ``training=True`` includes auxiliary heads. `points`: size of letters.
     Raises `ParameterError` for an unknown level and what `cost.table` raises for a module or shape that do not fit.
     """
     if level not in LEVELS:
         raise ParameterError("a level of detail", repr(level), where="argument level of diagrams.draw",
                              remedy=nearest(str(level), LEVELS))
-    costs = cost.table(model, input_shape, training=training)
-    boxes = _graph(costs)
-    canvas = _Canvas(points)
-    if level == "network":
-        return _volumes(canvas, _merged(boxes, costs.classes), title, fold, ax)
+    table = cost.table(model, input_shape, training=training)
+    boxes, canvas = _graph(table), _Canvas(points)
     if level == "graph":
-        return _map(canvas, boxes, costs.classes, title, ax)
-    if level == "stage":
-        boxes = _merged(boxes, costs.classes)
-    items = _series(boxes)
-    right, bottom = _tower(canvas, boxes, _fold(items, boxes) if fold else items, 0.12, 0.1, title)
+        return _map(canvas, boxes, table.classes, title, ax)
+    if level != "block":
+        boxes = _merged(boxes, table.classes)
+    if level == "network":
+        return _volumes(canvas, boxes, title, fold, ax)
+    right, bottom = _tower(canvas, boxes, 0.12, title, fold, costs)
     return canvas.show(0.0, 0.0, right + 0.12, bottom + 0.06, ax)
 
 
 def beside(parts: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, level: str = "block", fold: bool = False,
-           points: float = 11) -> Figure:
+           costs: bool = False, points: float = 11) -> Figure:
     """Several modules next to each other on one figure, each drawn as by `draw` with its title.
 
     >>> diagrams.beside([("plain", plain_block, (64, 56, 56)), ("residual", residual_block, (64, 56, 56))])
@@ -728,10 +736,9 @@ def beside(parts: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, level: st
     canvas = _Canvas(points)
     right, bottom = 0.12 - 0.45, 0.0
     for title, model, input_shape in parts:
-        costs = cost.table(model, input_shape)
-        boxes = _graph(costs) if level == "block" else _merged(_graph(costs), costs.classes)
-        items = _series(boxes)
-        right, low = _tower(canvas, boxes, _fold(items, boxes) if fold else items, right + 0.45, 0.1, title)
+        table = cost.table(model, input_shape)
+        boxes = _graph(table) if level == "block" else _merged(_graph(table), table.classes)
+        right, low = _tower(canvas, boxes, right + 0.45, title, fold, costs)
         bottom = max(bottom, low)
     return canvas.show(0.0, 0.0, right + 0.12, bottom + 0.06, None)
 

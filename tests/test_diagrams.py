@@ -42,7 +42,7 @@ def plain_block():
 PICTURES = {
     "AlexNet with two towers": lambda: diagrams.draw(
         models.alexnet_2012(), (3, 227, 227), level="network", title="AlexNet"),
-    "naive inception": lambda: diagrams.draw(naive(), (256, 28, 28), title="naive inception"),
+    "naive inception": lambda: diagrams.draw(naive(), (256, 28, 28), title="naive inception", costs=True),
     "inception with bottlenecks": lambda: diagrams.draw(inception(), (192, 28, 28), title="inception 3a"),
     "GoogLeNet, every layer": lambda: diagrams.draw(
         models.googlenet_2014(), IMAGE, level="graph", title="GoogLeNet", training=True),
@@ -167,6 +167,13 @@ def test_the_four_ways_of_an_inception_module_stand_side_by_side():
     branches = diagrams._series(boxes)[0]
     assert [len(path) for path in branches.paths] == [1, 2, 2, 2] and not branches.straight
     assert boxes[branches.join].shape == (256, 28, 28)
+
+
+def test_costs_in_the_boxes_are_those_of_the_lecture():
+    said = words(on_meta(PICTURES["naive inception"]))
+    for millions in ("25.7", "346.8", "481.7"):
+        assert f"{millions} M multiply-adds" in said
+    assert "256×28×28" in said and "672×28×28" in said
 
 
 def test_equal_blocks_are_folded_with_their_number():
