@@ -38,14 +38,29 @@ class Stacked(nn.Module):
                        for kind, tensors in (("_parameters", skeleton.parameters()), ("_buffers", skeleton.buffers()))
                        for wanted in tensors]
 
+        self.layers = _layers(skeleton)
+
     def train(self, mode: bool = True) -> Stacked:
         self.skeleton.train(mode)
         return super().train(mode)
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        if self.layers is not None:
+            return self._layer_by_layer(inputs[0] if self.training else inputs[0].expand(len(self.seeds), *inputs[0].shape))
         own = (*self.stacked, *(getattr(self, f"buffer{index}") for index in range(len(self.buffer_names))))
         axes = (0,) * len(own) + (0 if self.training else None,) * len(inputs)
         return torch.vmap(self._one, in_dims=axes)(*own, *inputs)
+
+    def _layer_by_layer(self, values: Tensor) -> Tensor:
+        """What vmap gives for a plain stack of dense layers, with one batched product for each: half its time."""
+        weights = iter(self.stacked)
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                weight, bias = next(weights), next(weights)
+                values = torch.baddbmm(bias[:, None], values, weight.mT)  # (S, B, in) times (S, in, out)
+            else:
+                values = values.flatten(2) if isinstance(layer, nn.Flatten) else layer(values)
+        return values
 
     def _one(self, *tensors: Tensor) -> Tensor:
         """The skeleton with one network's weights put in: `torch.func.functional_call` without its checks, which cost
@@ -65,6 +80,18 @@ class Stacked(nn.Module):
                     own[name].copy_(stack[row])
                 for index, name in enumerate(self.buffer_names):
                     own[name].copy_(getattr(self, f"buffer{index}")[row])
+
+
+def _layers(model: nn.Module) -> list[nn.Module] | None:
+    """The layers of a plain stack of dense ones that starts with Flatten, or None for every other network."""
+    layers = list(model) if type(model) is nn.Sequential else []
+    if not layers or not isinstance(layers[0], nn.Flatten):
+        return None
+    flat = all((layer.start_dim, layer.end_dim) == (1, -1) for layer in layers if type(layer) is nn.Flatten)
+    dense = all(layer.bias is not None for layer in layers if type(layer) is nn.Linear)
+    known = all(type(layer) in (nn.Flatten, nn.Linear, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU) for layer in layers)
+    twice = len({id(layer) for layer in layers}) < len(layers)
+    return layers if flat and dense and known and not twice else None
 
 
 def why_apart(models: Sequence[nn.Module], optimizer_name: str, device: torch.device) -> str | None:

@@ -268,7 +268,11 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
 
 
-@pytest.mark.parametrize("make", [mlp, lambda: a_network_fresh()])
+def dense() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("make", [dense, mlp, lambda: a_network_fresh()])
 def test_seeds_trained_together_end_with_the_weights_of_each_alone(make):
     options = dict(optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), seeds=[3, 0, 7], epochs=2, batch_size=16,
                    augment=partial(augment.crop, padding=1), clip_gradient=0.5)
@@ -282,6 +286,7 @@ def test_seeds_trained_together_end_with_the_weights_of_each_alone(make):
         for ours, theirs in zip(weights(one), weights(other), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
     assert len(set(together.last("valid_loss"))) == 3
+    torch.testing.assert_close(predict(together.models[1], a_set()), predict(apart.models[1], a_set()))
 
 
 def a_network_fresh() -> nn.Module:
