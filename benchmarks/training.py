@@ -7,13 +7,12 @@ Every contender trains in a thread of its own through its library's own loop. A 
 hands the turn to the next contender, in an order drawn anew each round, so that all see the same machine. What counts
 is the processor time of the thread between two turns (one thread each: other programs do not count), from one forward
 pass to the next: forward, backward, optimizer, metrics, and fetching the next batch. The ratio is the median over the
-rounds; the floor raced against itself must read 1.00 before any other figure counts. Install peers: pip install .[bench].
+rounds; the floor raced against itself must read 1.00 before any other figure counts. Peers: pip install .[bench].
 """
 
 from __future__ import annotations
 
 import os
-
 import sys
 
 # Each thread's heap would be trimmed and grown again differently, which made a loop 1.2 times as slow as itself: one
@@ -24,10 +23,12 @@ _SETTINGS = {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch", "MALLOC_ARENA_MAX
 if __name__ == "__main__" and any(os.environ.get(name) != value for name, value in _SETTINGS.items()):
     os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _SETTINGS)
 
+# ruff: noqa: E402
 import argparse
 import contextlib
 import copy
 import importlib
+import importlib.util
 import logging
 import random
 import statistics
@@ -99,7 +100,8 @@ class Race:
 
     def _pass_on(self) -> None:
         with self.changed:
-            self.order = [name for name in self.order if name in self.alive] or random.sample(self.alive, len(self.alive))
+            self.order = [name for name in self.order if name in self.alive]
+            self.order = self.order or random.sample(self.alive, len(self.alive))
             self.turn = self.order.pop() if self.order else None
             self.changed.notify_all()
 
@@ -115,7 +117,8 @@ def ratios(seconds: dict[str, list[float]], floor: str = "floor") -> dict[str, f
 
 
 def tiny() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.MaxPool2d(2),
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU(),
+                         nn.MaxPool2d(2),
                          nn.Flatten(), nn.Linear(576, 10))
 
 
@@ -208,7 +211,8 @@ def lightning(network: nn.Module, images: data.ImageSet, size: int) -> None:
             return sgd(self.network)
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    trainer = lightning.Trainer(max_epochs=FOREVER, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+    trainer = lightning.Trainer(max_epochs=FOREVER, accelerator="cpu", devices=1, logger=False,
+                                enable_checkpointing=False,
                                 enable_progress_bar=False, enable_model_summary=False)
     trainer.fit(Module(), loader(images, size))
 
@@ -275,11 +279,13 @@ PEERS = {"Lightning": ("lightning", lightning), "fastai": ("fastai", fastai), "I
          "skorch": ("skorch", skorch), "Keras on torch": ("keras", keras), "Accelerate": ("accelerate", accelerate)}
 
 
-def race(make, images: data.ImageSet, size: int, rounds: int, peers: bool) -> tuple[dict[str, float], float, dict[str, str]]:
+def race(make, images: data.ImageSet, size: int, rounds: int, peers: bool
+         ) -> tuple[dict[str, float], float, dict[str, str]]:
     """(ratio to the floor by contender, the floor's milliseconds, why others are missing)."""
     torch.manual_seed(0)
     first, missing = make(), {}
-    contenders = {"floor": partial(floor, images=images, size=size), "floor again": partial(floor, images=images, size=size),
+    contenders = {"floor": partial(floor, images=images, size=size),
+                  "floor again": partial(floor, images=images, size=size),
                   "cnncourse fit": partial(ours, images=images, size=size)}
     if peers:
         change = augment.compose(partial(augment.crop, padding=4), augment.flip)
@@ -288,7 +294,8 @@ def race(make, images: data.ImageSet, size: int, rounds: int, peers: bool) -> tu
             "cnncourse fit, DataLoader": partial(ours_from_loader, images=images, size=size),
             "tutorial, DataLoader": lambda network: tutorial(network, loader(images, size)),
             "tutorial, PIL": lambda network: tutorial(network, DataLoader(Pil(images, False), size, shuffle=True)),
-            "tutorial, PIL, crop and flip": lambda network: tutorial(network, DataLoader(Pil(images, True), size, shuffle=True)),
+            "tutorial, PIL, crop and flip":
+                lambda network: tutorial(network, DataLoader(Pil(images, True), size, shuffle=True)),
         }
         for name, (module, train) in PEERS.items():
             try:
@@ -375,7 +382,8 @@ def many_seeds(rounds: int) -> dict[str, float]:
                         together=together, progress=False)
 
     found = {}
-    for name, make, size in (("MLP 64-32-10, batch 16", mlp, 16), ("MLP 64-32-10, batch 64", mlp, 64), ("small CNN, batch 16", cnn, 16)):
+    for name, make, size in (("MLP 64-32-10, batch 16", mlp, 16), ("MLP 64-32-10, batch 64", mlp, 64),
+                             ("small CNN, batch 16", cnn, 16)):
         found[name] = alternating(partial(run, make, True, size), partial(run, make, False, size), rounds=rounds)[1]
     return found
 
@@ -392,7 +400,8 @@ def gpu(rounds: int) -> dict[str, float] | str:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
     images = images.to("cuda")
     change = augment.compose(partial(augment.crop, padding=4), augment.flip)
-    run = partial(training.fit, network, images, optimizer=optimizer, epochs=1, batch_size=512, augment=change, progress=False)
+    run = partial(training.fit, network, images, optimizer=optimizer, epochs=1, batch_size=512,
+                  augment=change, progress=False)
     run()
     torch.cuda.synchronize()
     start = time.perf_counter()
@@ -424,7 +433,8 @@ def main() -> None:
     for name, make, size, rounds in (("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 2 * options.rounds),
                                      ("ResNet-8, 32 images of 3 x 32 x 32 a step", resnet, 32, options.rounds)):
         for peers in ([False] if options.no_peers else [False, True]):
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+            with (open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere),
+                  contextlib.redirect_stdout(nowhere)):
                 found, milliseconds, missing = race(make, images, size, rounds * (1 if peers else 2), peers)
             kind = "all contenders" if peers else "floor, floor again and ours alone"
             text.append(table(f"{name}: {kind} (floor {milliseconds:.1f} ms)", found))
@@ -440,13 +450,12 @@ def main() -> None:
     print("\n".join(text))
     if options.store:
         facts = runtime.environment()
-        versions = ", ".join(f"{name} {importlib.import_module(module).__version__}" for name, (module, _) in PEERS.items()
-                             if importlib.util.find_spec(module))
-        head = ("# Training: time of a step as a ratio to a hand-written loop\n\n"
-                f"`python benchmarks/training.py --rounds {options.rounds} --store`: {' '.join(__doc__.split()[27:])}\n\n"
-                f"Machine: {facts['processor']}, {facts['cores']} cores, one thread used, shared with other programs; "
-                f"torch {facts['torch']}, {facts['python']=}".replace("facts['python']=", "Python ").replace("'", "")
-                + (f"; {versions}" if versions else "") + ".\n")
+        versions = ", ".join(f"{name} {importlib.import_module(module).__version__}"
+                             for name, (module, _) in PEERS.items() if importlib.util.find_spec(module))
+        how = __doc__[__doc__.index("Every contender"):].strip()
+        head = (f"# Training: a step as a ratio to a hand-written loop\n\n`python benchmarks/training.py --rounds "
+                f"{options.rounds} --store`\n\n{how}\n\nMachine: {facts['processor']}, {facts['cores']} cores, shared "
+                f"with other programs; one thread used. torch {facts['torch']}, Python {facts['python']}; {versions}.\n")
         (Path(__file__).parent / "RESULTS-training.md").write_text(head + "\n".join(text) + "\n")
 
 

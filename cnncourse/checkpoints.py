@@ -26,7 +26,7 @@ _HOW_NOT_WHAT = {"foreach", "fused", "capturable", "differentiable"}  # options 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where to save, at each epoch's end and also every so many steps: ``fit(..., checkpoint=Checkpoint(path, 100))``."""
+    """Where to save, at each epoch's end and also every so many steps: ``checkpoint=Checkpoint(path, steps=100)``."""
 
     path: str | Path
     steps: int | None = None
@@ -105,7 +105,8 @@ class Saver:
             there, here = state["settings"].get(name), self.settings.get(name)
             if there != here:
                 raise CheckpointError(f"{name} {there!r}, with which this checkpoint was started", repr(here),
-                                      where=self.path, remedy="go on with the old value, or choose another checkpoint path")
+                                      where=self.path,
+                                      remedy="go on with the old value, or choose another checkpoint path")
         if state["step"] and state["world"] != self.machine.world:
             raise CheckpointError(f"{state['world']} processes, as when it was saved in the middle of an epoch",
                                   self.machine.world, where=self.path, remedy="start as many processes as before")
@@ -116,7 +117,8 @@ class Saver:
                 part.load_state_dict(state[name])
             except (RuntimeError, ValueError, KeyError) as error:
                 raise CheckpointError(f"a checkpoint of this {name}", str(error).strip()[:400], where=self.path,
-                                      remedy="choose another checkpoint path, or build the network as it was") from error
+                                      remedy="choose another checkpoint path, or build the network as it was"
+                                      ) from error
         _set_streams(state["streams"][min(self.machine.rank, len(state["streams"]) - 1)], self.machine)
 
 
@@ -135,7 +137,9 @@ def _read(path: Path) -> dict:
         got = f"{path.stat().st_size:,} bytes, cut short or of another kind ({type(error).__name__})"
         raise CheckpointError("a whole checkpoint of cnncourse.training.fit", got, where=path, remedy=remedy) from error
     if not isinstance(state, dict) or state.get("kind") != _KIND:
-        got = f"a file with {', '.join(map(str, list(state)[:3]))} ..." if isinstance(state, dict) else type(state).__name__
+        got = type(state).__name__
+        if isinstance(state, dict):
+            got = f"a file with {', '.join(map(str, list(state)[:3]))} ..."
         raise CheckpointError("a checkpoint of cnncourse.training.fit", got, where=path, remedy=remedy)
     return state
 

@@ -1,4 +1,4 @@
-"""Batches for one process: from a set that lies on the device, or from a `DataLoader`, in an order that needs no memory.
+"""Batches for one process, of a set on the device or of a `DataLoader`, in an order that needs no stored state.
 
 The order of epoch e and the augmentation of its step s are functions of (seed, e, s), so a run that stops and goes on,
 or is shared among processes, sees what an uninterrupted single process sees.
@@ -44,7 +44,8 @@ def feed(images, batch_size: int, machine: Runtime, *, shuffle: bool = False, au
             raise ParameterError("no augment= beside a DataLoader", "both", where="argument augment",
                                  remedy="put the augmentation into the transforms of the data set")
         made = LoaderFeed(images, machine, shuffle, world)
-    elif hasattr(images, "images") and hasattr(images, "labels") or isinstance(images, tuple | list) and len(images) == 2:
+    elif (hasattr(images, "images") and hasattr(images, "labels")
+          or isinstance(images, tuple | list) and len(images) == 2):
         made = TensorFeed(images, batch_size, machine, shuffle, augment, seeds, world)
     else:
         raise ShapeError("an ImageSet, a pair (inputs, targets) of tensors, or a DataLoader", type(images).__name__,

@@ -63,7 +63,8 @@ def confusion(logits: Tensor, labels: Tensor, classes: int, *, ignore_index: int
         predicted, labels = predicted[labels != ignore_index], labels[labels != ignore_index]
     both = torch.stack([predicted.flatten(), labels.flatten()])
     if both.numel() and (both.min() < 0 or both.max() >= classes):
-        raise ParameterError(f"labels and predictions from 0 to {classes - 1}", f"{int(both.min())} to {int(both.max())}",
+        raise ParameterError(f"labels and predictions from 0 to {classes - 1}",
+                             f"{int(both.min())} to {int(both.max())}",
                              where="metrics.confusion", remedy="raise `classes`, or pass ignore_index")
     return torch.bincount(labels.flatten() * classes + predicted.flatten(), minlength=classes**2).view(classes, classes)
 
@@ -144,5 +145,6 @@ def _predicted(logits: Tensor, labels: Tensor, function: str) -> Tensor:
 
 def _some(count: int, function: str) -> int:
     if count < 1:
-        raise ParameterError("at least one value", count, where=f"metrics.{function}", remedy="check how the set was filtered")
+        raise ParameterError("at least one value", count, where=f"metrics.{function}",
+                             remedy="check how the set was filtered")
     return count

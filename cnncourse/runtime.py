@@ -100,14 +100,16 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
                                (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)))
     chosen = _device(device, DTYPES[dtype], local_rank, world)
     if precision not in (None, "bf16"):
-        raise ParameterError("a precision: None or 'bf16'", repr(precision), where="argument precision of runtime.start",
+        raise ParameterError("a precision: None or 'bf16'", repr(precision),
+                             where="argument precision of runtime.start",
                              remedy="use dtype='float64' for exact studies")
     if precision == "bf16" and dtype != "float32":
-        raise ParameterError("dtype='float32' beside precision='bf16'", repr(dtype), where="argument dtype of runtime.start",
+        raise ParameterError("dtype='float32' beside precision='bf16'", repr(dtype),
+                             where="argument dtype of runtime.start",
                              remedy="leave one of the two out")
     if precision == "bf16" and (reason := _without_bf16(chosen)):
         raise MachineError("a device with native bfloat16", reason, where="argument precision of runtime.start",
-                           remedy="leave precision=None: bfloat16 in software was measured 16 times slower than float32")
+                           remedy="leave precision=None: in software bfloat16 is 16 times slower than float32")
     if memory_format not in (None, "channels_last"):
         raise ParameterError("a memory format: None or 'channels_last'", repr(memory_format),
                              where="argument memory_format of runtime.start", remedy="leave it at None")
@@ -169,7 +171,8 @@ def device_name(device: torch.device | str = "cpu") -> str:
 def commit() -> str | None:
     """The commit of the working tree, with "+" when files differ from it; None outside a repository."""
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=project.root(), capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=project.root(), capture_output=True, text=True,
+                              check=True).stdout.strip()
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -224,7 +227,8 @@ def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch
     if name in ("auto", "cuda"):
         if torch.cuda.is_available():
             if local_rank >= torch.cuda.device_count():
-                raise MachineError("a GPU for every process", f"process {local_rank} and {torch.cuda.device_count()} GPUs",
+                raise MachineError("a GPU for every process",
+                                   f"process {local_rank} and {torch.cuda.device_count()} GPUs",
                                    where="torchrun --nproc_per_node", remedy="start at most one process a GPU")
             torch.cuda.set_device(local_rank if world > 1 else torch.cuda.current_device())
             return torch.device("cuda", torch.cuda.current_device())
@@ -263,7 +267,8 @@ def _threads(threads: int | str | None, world: int) -> int:
     except ValueError:
         count = 0
     if count < 1:
-        raise ParameterError("a number of threads, at least 1", repr(asked), where=where, remedy="use 1, or the number of idle cores")
+        raise ParameterError("a number of threads, at least 1", repr(asked), where=where,
+                             remedy="use 1, or the number of idle cores")
     return count
 
 
@@ -275,13 +280,14 @@ def _set_threads(count: int) -> None:
 
 
 def _set_deterministic(on: bool, device: torch.device) -> None:
-    """On one processor thread sums have one order anyway; elsewhere torch must be asked, and refuses some operations."""
+    """On one thread sums have one order anyway; elsewhere torch must be asked, and then refuses some operations."""
     strict = on and (device.type != "cpu" or torch.get_num_threads() > 1)
     if strict and device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; ":4096:8" is 8 buffers of 4 MiB
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # 8 buffers of 4 MiB; read when cuBLAS starts
     torch.use_deterministic_algorithms(strict)
     if torch.are_deterministic_algorithms_enabled() != strict:
-        raise MachineError(f"deterministic algorithms {strict}", not strict, where="torch.are_deterministic_algorithms_enabled",
+        raise MachineError(f"deterministic algorithms {strict}", not strict,
+                           where="torch.are_deterministic_algorithms_enabled",
                            remedy="use the torch that requirements.lock names")
     switch(torch.utils.deterministic, "fill_uninitialized_memory", False)  # it finds bugs, and costs a pass over memory
     switch(torch.backends.cudnn, "deterministic", on)
@@ -300,7 +306,8 @@ def switch(module: object, name: str, value: object) -> None:
     """
     where = getattr(module, "__name__", None) or type(module).__name__
     if not hasattr(module, name):
-        raise MachineError(f"an attribute of {where}", repr(name), where="runtime.switch", remedy=nearest(name, [*dir(module), *dir(type(module))]))
+        raise MachineError(f"an attribute of {where}", repr(name), where="runtime.switch",
+                           remedy=nearest(name, [*dir(module), *dir(type(module))]))
     setattr(module, name, value)
     if getattr(module, name) != value:
         raise MachineError(f"{where}.{name} = {value!r}", repr(getattr(module, name)), where="runtime.switch",

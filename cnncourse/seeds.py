@@ -46,7 +46,8 @@ class Stacked(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         if self.layers is not None:
-            return self._layer_by_layer(inputs[0] if self.training else inputs[0].expand(len(self.seeds), *inputs[0].shape))
+            shared = () if self.training else (len(self.seeds), *inputs[0].shape)
+            return self._layer_by_layer(inputs[0].expand(shared) if shared else inputs[0])
         own = (*self.stacked, *(getattr(self, f"buffer{index}") for index in range(len(self.buffer_names))))
         axes = (0,) * len(own) + (0 if self.training else None,) * len(inputs)
         return torch.vmap(self._one, in_dims=axes)(*own, *inputs)

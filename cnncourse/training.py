@@ -63,7 +63,7 @@ class History(list):
     (2, [1.9, 1.2], True)
 
     Columns: epoch (from 1), train_loss and train_accuracy (weighted by images, gathered while the weights change),
-    valid_loss, valid_accuracy (after the epoch), learning_rate (at its end), seconds, images_per_second (training part).
+    valid_loss, valid_accuracy (after the epoch), learning_rate (at its end), seconds, images_per_second (of training).
     `interrupted` says that Ctrl-C ended it.
     """
 
@@ -74,7 +74,8 @@ class History(list):
     def __getitem__(self, key):
         if isinstance(key, str):
             if key not in COLUMNS:
-                raise ParameterError("a column of the history", repr(key), where="History", remedy=nearest(key, COLUMNS))
+                raise ParameterError("a column of the history", repr(key), where="History",
+                                     remedy=nearest(key, COLUMNS))
             return [row[key] for row in self]
         return History(super().__getitem__(key)) if isinstance(key, slice) else super().__getitem__(key)
 
@@ -93,8 +94,9 @@ class History(list):
     def _repr_html_(self) -> str:
         names = [name for name in _SHOWN if any(row[name] is not None for row in self)]
         head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
-        rows = ("".join(f"<td>{'' if row[name] is None else format(row[name], '.4g')}</td>" for name in names) for row in self)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table>"
+        cells = [["" if row[name] is None else format(row[name], ".4g") for name in names] for row in self]
+        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def frame(self):
         """The rows as a pandas DataFrame (pandas is not needed otherwise)."""
@@ -116,7 +118,8 @@ class History(list):
 
     def save(self, path: str | Path) -> Path:
         """Write the rows as JSON, whole or not at all."""
-        return project.write(Path(path), json.dumps({"interrupted": self.interrupted, "rows": list(self)}, indent=1) + "\n")
+        return project.write(Path(path),
+                             json.dumps({"interrupted": self.interrupted, "rows": list(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> History:
@@ -179,7 +182,7 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
                     saver.step(step, len(feed), history, tally)
                 score = watch.finite(tally.score(), tally)
                 speed = time.perf_counter() - started
-                checked = evaluate(model, valid, batch_size=batch_size, loss=loss) if valid is not None else Score(None, None)
+                checked = (None, None) if valid is None else evaluate(model, valid, batch_size=batch_size, loss=loss)
                 history.append(_row(epoch, score, checked, optimizer, speed, tally.images / speed))
                 each_epoch(history[-1])
                 ended = bool(on_epoch is not None and on_epoch(history))
@@ -348,7 +351,8 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
 class Tally:
     """Loss, count and right answers of each step, kept on the device: nothing waits for it until `score` asks."""
 
-    def __init__(self, loss: _Loss, machine: runtime.Runtime, feed, before: Tensor | None = None, *, train: bool = True):
+    def __init__(self, loss: _Loss, machine: runtime.Runtime, feed, before: Tensor | None = None, *,
+                 train: bool = True):
         self.loss, self.machine, self.feed, self.train = loss, machine, feed, train
         self.before = None if before is None else before[machine.rank]  # of a run that goes on inside an epoch
         self.images, self.share, self.losses, self.counts, self.right = 0, None, [], [], []
@@ -413,7 +417,8 @@ class _Loss:
         except (RuntimeError, IndexError, ValueError) as error:
             self._check(outputs, targets)
             raise ShapeError(f"outputs and targets that {self.name} can compare",
-                             f"{_shape(outputs)} and {_shape(targets)} ({str(error).splitlines()[0]})", where="the loss",
+                             f"{_shape(outputs)} and {_shape(targets)} ({str(error).splitlines()[0]})",
+                             where="the loss",
                              remedy="class indices are int64 (N,) beside outputs (N, C); "
                                     "other targets have the shape and dtype of the outputs") from error
 
@@ -443,7 +448,8 @@ class _Loss:
                              where=f"the loss {self.name}", remedy="targets[:, None] adds an axis, "
                              "outputs.squeeze(1) takes one away; unequal shapes are paired all with all")
         if "cross_entropy" in self.name or self.name == "CrossEntropyLoss":
-            if targets.is_floating_point() and targets.shape != outputs.shape or targets.dtype in (torch.int32, torch.uint8):
+            probabilities = targets.is_floating_point() and targets.shape == outputs.shape
+            if not probabilities and targets.dtype != torch.int64:
                 raise ShapeError("class indices as int64, or probabilities with the shape of the outputs",
                                  f"{_shape(targets)} beside outputs {_shape(outputs)}", where=f"the loss {self.name}",
                                  remedy="convert with labels.long(), or use F.mse_loss for regression")
@@ -533,7 +539,7 @@ class _Watch:
         inputs = self.feed.latest[1]
         size = inputs[0].shape[int(hasattr(self.model, "seeds"))]
         fits = None if hasattr(self.model, "seeds") else _fitting(self.model, inputs, self.machine)
-        advice = f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size, or the images' size"
+        advice = f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size"
         return TrainingError(f"memory for a batch of {size} on {runtime.device_name(self.machine.device)}",
                              str(error).splitlines()[0][:200], where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
                              remedy=advice)
@@ -568,7 +574,9 @@ def _schedule(scheduler) -> tuple[Callable[[], object], Callable[[dict], object]
     if isinstance(scheduler, EachStep | OneCycleLR | CyclicLR):
         return getattr(scheduler, "scheduler", scheduler).step, lambda row: None
     if isinstance(scheduler, ReduceLROnPlateau):
-        return lambda: None, lambda row: scheduler.step(row["train_loss" if row["valid_loss"] is None else "valid_loss"])
+        def after(row: dict) -> None:
+            scheduler.step(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
+        return lambda: None, after
     return lambda: None, lambda row: scheduler.step()
 
 
@@ -638,14 +646,15 @@ def _raise_shape(error: RuntimeError, model: nn.Module, feed) -> None:
     layer, came = None, None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_locals.get("self")
-        if isinstance(module, nn.Module) and id(module) in names and frame.f_code.co_name in ("forward", "_conv_forward"):
+        inside = frame.f_code.co_name in ("forward", "_conv_forward")
+        if inside and isinstance(module, nn.Module) and id(module) in names:
             layer, came = module, frame.f_locals.get("input", frame.f_locals.get("x"))
     if layer is None:
         return
     got = _shape(came) if isinstance(came, Tensor) else ", ".join(_shape(part) for part in feed.latest[1])
     where = f"layer {names[id(layer)]!r}: {str(layer).splitlines()[0]}" if names[id(layer)] else type(layer).__name__
     raise ShapeError("an input that this layer can take", f"{got} ({text[:160]})", where=where,
-                     remedy="compare its in_channels or in_features with the input; cnncourse.cost.table lists all shapes"
+                     remedy="compare its in_channels or in_features with the input; cost.table lists all shapes"
                      ) from error
 
 

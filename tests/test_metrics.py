@@ -35,7 +35,8 @@ def test_scikit_learn_gives_the_same_table_and_average_precision():
     predicted, labels = torch.randint(5, (200,)), torch.randint(5, (200,))
     table = metrics.confusion(predicted, labels, 5)
     assert table.tolist() == confusion_matrix(labels, predicted).tolist()
-    assert metrics.intersection_over_union(table).tolist() == pytest.approx(jaccard_score(labels, predicted, average=None))
+    ratios = metrics.intersection_over_union(table).tolist()
+    assert ratios == pytest.approx(jaccard_score(labels, predicted, average=None))
 
 
 def test_ignored_positions_count_nowhere_and_a_class_never_seen_has_no_ratio():

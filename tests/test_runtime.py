@@ -75,7 +75,8 @@ def test_threads_auto_divides_the_cores_among_jobs(monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"dtype": "bfloat16"}, "precision='bf16'"), ({"precision": "fp16"}, "None or 'bf16'"), ({"seed": -1}, "seed from 0"),
+    ({"dtype": "bfloat16"}, "precision='bf16'"), ({"precision": "fp16"}, "None or 'bf16'"),
+    ({"seed": -1}, "seed from 0"),
     ({"seed": 1.5}, "seed from 0"), ({"memory_format": "nhwc"}, "channels_last"),
     ({"dtype": "float64", "precision": "bf16"}, "dtype='float32'"),
 ])
@@ -115,7 +116,8 @@ def test_a_record_is_one_line_for_each_fact_and_nothing_without_the_variable(mon
     runtime.start(seed=5)
     runtime.record("data", name="digits", path=Path("x"))
     lines = [json.loads(line) for line in (tmp_path / "record.jsonl").read_text().splitlines()]
-    assert lines[0]["kind"] == "runtime" and lines[0]["seed"] == 5 and lines[1] == {"kind": "data", "name": "digits", "path": "x"}
+    assert lines[0]["kind"] == "runtime" and lines[0]["seed"] == 5
+    assert lines[1] == {"kind": "data", "name": "digits", "path": "x"}
 
 
 def test_the_environment_names_versions_processor_threads_and_commit():

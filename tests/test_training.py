@@ -31,7 +31,8 @@ def float64():
 def a_set(images: int = 50, classes: int = 3, seed: int = 0) -> data.ImageSet:
     generator = torch.Generator().manual_seed(seed)
     return data.ImageSet(torch.randint(256, (images, 1, 6, 6), generator=generator, dtype=torch.uint8),
-                         torch.randint(classes, (images,), generator=generator), tuple("abc"[:classes]), "toy", f"toy {seed}")
+                         torch.randint(classes, (images,), generator=generator), tuple("abc"[:classes]),
+                         "toy", f"toy {seed}")
 
 
 def a_network(*extra: nn.Module, seed: int = 0) -> nn.Module:
@@ -125,7 +126,8 @@ def test_gradients_are_clipped_to_the_norm():
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     fit(model, a_set(), optimizer=optimizer, epochs=1, batch_size=50, clip_gradient=1e-3)
     moved = sum(float((new - old).square().sum()) for new, old, (name, _) in
-                zip(weights(model), before, model.state_dict().items(), strict=True) if "running" not in name and "num" not in name)
+                zip(weights(model), before, model.state_dict().items(), strict=True)
+                if "running" not in name and "num" not in name)
     assert math.sqrt(moved) == pytest.approx(1e-3, rel=1e-2)
 
 
@@ -141,7 +143,8 @@ def test_a_scheduler_steps_once_an_epoch_and_one_cycle_or_each_step_once_a_step(
         optimizer = sgd(model, 1.0 if name != "cycle" else 0.1)
         scheduler = make(optimizer)
         fit(model, a_set(), a_set(), optimizer=optimizer, scheduler=scheduler, epochs=2, batch_size=16)
-        rates[name], steps[name] = optimizer.param_groups[0]["lr"], getattr(scheduler, "scheduler", scheduler).last_epoch
+        rates[name] = optimizer.param_groups[0]["lr"]
+        steps[name] = getattr(scheduler, "scheduler", scheduler).last_epoch
     assert rates["epoch"] == 0.25 and rates["each"] == 0.5**8 and rates["plateau"] == 0.25
     assert steps == {"epoch": 2, "each": 8, "cycle": 8, "plateau": 2}
 
@@ -181,7 +184,8 @@ def test_ignored_positions_of_dense_and_sequence_targets_count_neither_in_loss_n
     assert score.loss == pytest.approx(float(loss(logits, targets)), abs=1e-12)
     assert score.accuracy == pytest.approx(float((logits.argmax(1) == targets)[counted].double().mean()), abs=1e-12)
     words = torch.randint(4, (5, 7))  # 0 is the padding, and also what a network may answer
-    score = evaluate(nn.Identity(), (torch.zeros(5, 4, 7), words), batch_size=2, loss=partial(F.cross_entropy, ignore_index=0))
+    score = evaluate(nn.Identity(), (torch.zeros(5, 4, 7), words), batch_size=2,
+                     loss=partial(F.cross_entropy, ignore_index=0))
     assert score.accuracy == 0 and score.loss == pytest.approx(math.log(4))
 
 
@@ -274,8 +278,8 @@ def dense() -> nn.Module:
 
 @pytest.mark.parametrize("make", [dense, mlp, lambda: a_network_fresh()])
 def test_seeds_trained_together_end_with_the_weights_of_each_alone(make):
-    options = dict(optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), seeds=[3, 0, 7], epochs=2, batch_size=16,
-                   augment=partial(augment.crop, padding=1), clip_gradient=0.5)
+    options = {"optimizer": lambda p: torch.optim.AdamW(p, lr=0.01), "seeds": [3, 0, 7], "epochs": 2,
+               "batch_size": 16, "augment": partial(augment.crop, padding=1), "clip_gradient": 0.5}
     together = repeat(make, a_set(), a_set(seed=1), together=True, **options)
     apart = repeat(make, a_set(), a_set(seed=1), together=False, **options)
     assert together.together and not apart.together
@@ -298,7 +302,8 @@ def test_one_of_several_seeds_is_what_fit_gives_alone():
     torch.manual_seed(5)
     alone = mlp()
     history = fit(alone, a_set(), optimizer=sgd(alone), epochs=2, batch_size=16)
-    repeats = repeat(mlp, a_set(), optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9), seeds=[4, 5], epochs=2,
+    repeats = repeat(mlp, a_set(), optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+                     seeds=[4, 5], epochs=2,
                      batch_size=16)
     assert repeats.together and repeats[1]["train_loss"] == pytest.approx(history["train_loss"], abs=1e-10)
 
@@ -356,7 +361,8 @@ def test_a_loss_that_is_not_finite_names_epoch_step_rate_and_what_to_try():
 
 def test_inputs_with_nan_are_named_as_the_cause():
     model = nn.Linear(2, 1)
-    assert "inputs hold nan" in failing(model, (torch.full((8, 2), math.nan), torch.ones(8, 1)), TrainingError, F.mse_loss)
+    assert "inputs hold nan" in failing(model, (torch.full((8, 2), math.nan), torch.ones(8, 1)),
+                                        TrainingError, F.mse_loss)
 
 
 def test_labels_outside_the_classes_name_label_and_outputs():
@@ -426,7 +432,8 @@ def test_ctrl_c_returns_the_history_so_far_and_the_checkpoint_goes_on(tmp_path):
             raise KeyboardInterrupt
         return images
 
-    history = fit(model, a_set(), optimizer=sgd(model), epochs=4, batch_size=16, augment=stop, checkpoint=tmp_path / "c.pt")
+    history = fit(model, a_set(), optimizer=sgd(model), epochs=4, batch_size=16, augment=stop,
+                  checkpoint=tmp_path / "c.pt")
     assert history.interrupted and len(history) == 2
     model = a_network(seed=9)
     history = fit(model, a_set(), optimizer=sgd(model), epochs=4, batch_size=16, checkpoint=tmp_path / "c.pt")
@@ -462,7 +469,8 @@ def wide_run(threads: int) -> list:
     model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
                           nn.Linear(256, 3))
     history = fit(model, images, optimizer=sgd(model), epochs=3, batch_size=32)
-    return [hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in weights(model))).hexdigest(), numbers(history)]
+    return [hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in weights(model))).hexdigest(),
+            numbers(history)]
 
 
 def elsewhere(function: str, *arguments: object) -> subprocess.Popen:
@@ -502,9 +510,11 @@ def test_two_processes_give_one_hash_and_another_thread_count_the_same_numbers_w
         assert ours == pytest.approx(theirs, abs=1e-9)
 
 
-def trained(path, *, epochs: int = 2, model: nn.Module | None = None, lr: float = 0.05, batch_size: int = 16, images=None):
+def trained(path, *, epochs: int = 2, model: nn.Module | None = None, lr: float = 0.05, batch_size: int = 16,
+            images=None):
     model = model or a_network()
-    return model, fit(model, images or a_set(), optimizer=sgd(model, lr), epochs=epochs, batch_size=batch_size, checkpoint=path)
+    return model, fit(model, images or a_set(), optimizer=sgd(model, lr), epochs=epochs,
+                      batch_size=batch_size, checkpoint=path)
 
 
 def test_a_finished_run_returns_at_once_and_more_epochs_go_on(tmp_path):
@@ -584,7 +594,8 @@ def test_a_checkpoint_of_other_settings_or_another_network_is_refused_by_name(tm
         trained(path)
 
 
-@pytest.mark.parametrize("name", ["StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingLR", "OneCycleLR", "CyclicLR",
+@pytest.mark.parametrize("name",
+                         ["StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingLR", "OneCycleLR", "CyclicLR",
                                   "LambdaLR", "ReduceLROnPlateau", "SequentialLR", "CosineAnnealingWarmRestarts"])
 def test_every_common_scheduler_resumes_with_equal_rates(name, tmp_path):
     from torch.optim import lr_scheduler as schedulers
@@ -599,7 +610,8 @@ def test_every_common_scheduler_resumes_with_equal_rates(name, tmp_path):
                 "LambdaLR": lambda: schedulers.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch)),
                 "ReduceLROnPlateau": lambda: schedulers.ReduceLROnPlateau(optimizer, patience=0, threshold=0.9),
                 "SequentialLR": lambda: schedulers.SequentialLR(optimizer, [
-                    schedulers.LinearLR(optimizer, 0.1, total_iters=2), schedulers.CosineAnnealingLR(optimizer, 2)], [2]),
+                    schedulers.LinearLR(optimizer, 0.1, total_iters=2),
+                    schedulers.CosineAnnealingLR(optimizer, 2)], [2]),
                 "CosineAnnealingWarmRestarts": lambda: schedulers.CosineAnnealingWarmRestarts(optimizer, 2)}[name]()
 
     def run(epochs, path):
@@ -627,7 +639,8 @@ def test_a_loader_run_resumes_in_the_middle_of_an_epoch(tmp_path):
             return tuple(map(torch.stack, zip(*pairs, strict=True)))
 
         loader.collate_fn = collate
-        history = fit(model, loader, optimizer=sgd(model), epochs=2, batch_size=8, checkpoint=Checkpoint(path, 2) if path else None)
+        history = fit(model, loader, optimizer=sgd(model), epochs=2, batch_size=8,
+                      checkpoint=Checkpoint(path, 2) if path else None)
         return model, history, len(calls)
 
     whole, expected, calls = run(None)
@@ -668,7 +681,8 @@ def test_two_processes_give_the_numbers_of_one_and_write_one_checkpoint(tmp_path
     script.write_text(SHARED.format(tests=str(Path(__file__).parent)))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     alone = subprocess.Popen([sys.executable, script, tmp_path], env=environment)
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, tmp_path],
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+                    script, tmp_path],
                    env=environment, check=True, timeout=120, capture_output=True)
     assert alone.wait(timeout=60) == 0
     one, two = (json.loads((tmp_path / f"{world}.json").read_text()) for world in (1, 2))
@@ -687,7 +701,8 @@ from cnncourse import runtime, training, data
 import torch
 runtime.start()
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-history = training.fit(model, data.digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.1), epochs=2, batch_size=64)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+history = training.fit(model, data.digits(), optimizer=optimizer, epochs=2, batch_size=64)
 """
 
 
@@ -725,7 +740,8 @@ def test_nothing_is_written_when_nobody_watches(capsys):
 
 # ---- GPU
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: hidden synchronisation in the loop was not looked for")
+@pytest.mark.skipif(not torch.cuda.is_available(),
+                    reason="no GPU: hidden synchronisation in the loop was not looked for")
 def test_no_step_waits_for_the_gpu():
     runtime.start(device="cuda")
     model, steps = a_network().cuda(), []
