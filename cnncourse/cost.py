@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -394,11 +395,9 @@ class _Tracer:
 
 def _trace(model: nn.Module, inputs: list[torch.Tensor], device: object) -> Table:
     lazy = any(nn.parameter.is_lazy(p) for p in model.parameters())
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # its one fused operation would hide the products inside
     tracer = _Tracer(model, inputs)
     try:
-        with torch.device(device):
+        with torch.device(device), _in_parts():
             if lazy:  # the first pass gives lazy layers their shapes
                 with torch.no_grad():
                     model(*inputs)
@@ -408,9 +407,19 @@ def _trace(model: nn.Module, inputs: list[torch.Tensor], device: object) -> Tabl
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         raise _refused(tracer, inputs, error, device) from error
+    return _table(tracer, inputs)
+
+
+@contextmanager
+def _in_parts() -> Iterator[None]:
+    """Attention runs as matrix products: a fused operation would hide what is inside."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return _table(tracer, inputs)
 
 
 def _table(tracer: _Tracer, inputs: list[torch.Tensor]) -> Table:
@@ -595,6 +604,9 @@ def _multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int:
         return args[0].numel()
     if packet in (aten.addmv, aten.addbmm):
         return args[1].numel() * (args[2].shape[-1] if packet is aten.addbmm else 1)
+    if packet in (aten.mkldnn_rnn_layer, aten._cudnn_rnn):  # every step multiplies by every matrix once
+        matrices = _tensors(args[1:3])
+        return args[0].numel() // args[0].shape[-1] * sum(w.numel() for w in matrices if w.ndim == 2)
     if packet is aten._trilinear:  # nn.Bilinear: (N, in1), (out, in1, in2), (N, in2)
         return args[0].numel() // args[0].shape[-1] * args[1].numel()
     if packet is aten._cdist_forward:  # squared differences are added up

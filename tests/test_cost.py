@@ -315,6 +315,18 @@ def test_unusual_networks_are_counted_too(run, parts):
     assert (costs.parameters, costs.multiply_adds) == (15, 12)
 
 
+@pytest.mark.parametrize("layer, multiply_adds", [
+    (nn.LSTM(10, 20, batch_first=True), lstm_by_hand(5, 10, 20)), (nn.GRU(10, 20, batch_first=True), 9000),
+    (nn.TransformerEncoderLayer(10, 2, 32, batch_first=True), 4 * 500 + 2 * 250 + 2 * 1600),
+    (Net(lambda net, x: F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])), 500),
+])
+def test_fused_operations_count_their_parts_where_values_decide(layer, multiply_adds):
+    def run(net, x):
+        return net.layer(x) if x.sum().item() == 0 else x
+
+    assert cost.table(Net(run, layer=layer), (5, 10)).multiply_adds == multiply_adds
+
+
 def test_wrapped_and_lazy_networks_are_counted_as_what_they_wrap():
     layer = nn.Linear(4, 3)
     for wrapped in (nn.DataParallel(layer), torch.compile(layer)):
