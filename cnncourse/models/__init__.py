@@ -1,7 +1,7 @@
 """The networks of the lectures, one file a family, each built from its paper.
 
 >>> from cnncourse import models
->>> models.build("resnet18", num_classes=10, width=16, image_size=32)  # a quarter of the channels, for small images
+>>> network = models.build("resnet18", num_classes=10, width=16, image_size=32)  # a quarter of the channels
 >>> models.names()[:3]
 ('lenet5', 'lenet5_modern', 'alexnet_2012')
 

@@ -207,7 +207,8 @@ def alexnet_lecture(*, num_classes: int = 1000, in_channels: int = 3, width: int
 
     Notes 000, "Alexnet architecture (approximately)". Input (3, 224, 224); 10,719,985,768 parameters;
     39,075,564,672 multiply-adds. Above 32 pixels it lives on the meta device, where tensors have shapes but no
-    numbers: its weights would take 42.9 GB. Special: what four small omissions cost, 176 times AlexNet. Lesson 11.
+    numbers: its weights would take 42.9 GB.
+    Special: what left-out strides and poolings cost, 176 times AlexNet. Lesson 11.
 
     >>> alexnet_lecture()(torch.empty(1, 3, 224, 224, device="meta")).shape
     torch.Size([1, 1000])
@@ -235,10 +236,10 @@ def alexnet_lecture(*, num_classes: int = 1000, in_channels: int = 3, width: int
 
 
 def alexnet_lecture_repaired(*, num_classes: int = 1000, in_channels: int = 3, width: int = 96) -> LectureAlexNet:
-    """The lecture's AlexNet with the five things it leaves out: stride 4, conv2, two poolings, paddings, a ReLU.
+    """The lecture's AlexNet with what it leaves out: stride 4, conv2, two poolings, paddings, a ReLU.
 
     After notes 000 and Krizhevsky et al. 2012. Input (3, 224, 224); 62,378,344 parameters; 1,135,256,096 multiply-adds.
-    Special: 17 lines of layers instead of 14, and 172 times fewer parameters. Lesson 11.
+    Special: 19 layers in the list instead of 14, and 172 times fewer parameters. Lesson 11.
     """
     whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
     n2, n3, hidden = scaled(256, width, 96), scaled(2 * 192, width, 96), scaled(4096, width, 96)

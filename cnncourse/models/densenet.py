@@ -131,7 +131,7 @@ def densenet121(*, weights=None, progress: bool = True, **options) -> DenseNet:
     """DenseNet-121: blocks of 6, 12, 24 and 16 layers that add 32 maps each.
 
     Huang et al. 2017, table 1. Input (3, 224, 224); 7,978,856 parameters; 2,834,161,664 multiply-adds.
-    Special: ResNet-50's accuracy with a third of its parameters. Lesson 15.
+    Special: a third of ResNet-50's parameters, because a layer adds few maps and keeps all old ones. Lesson 15.
     """
     return create(DenseNet, "densenet121", options, weights=weights, progress=progress)
 

@@ -320,6 +320,7 @@ def googlenet(*, weights=None, progress: bool = True, **options) -> GoogLeNet:
 
     After Szegedy et al. 2015 and Ioffe and Szegedy 2015. Input (3, 224, 224); 13,004,888 parameters;
     1,498,376,192 multiply-adds. With weights, the heads are dropped unless aux_logits=True, as in torchvision.
-    Special: 6.6 M parameters at evaluation, as accurate as VGG-19. Lesson 13.
+    Special: its weights come from TensorFlow's form, hence 3x3 in place of 5x5; 6.6 M parameters at evaluation.
+    Lesson 13.
     """
     return create(GoogLeNet, "googlenet", options, weights=weights, progress=progress)

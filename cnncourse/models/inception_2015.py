@@ -349,6 +349,6 @@ def inception_v3(*, weights=None, progress: bool = True, **options) -> Inception
     """Inception-v3: 7x7 as 1x7 and 7x1, reductions without a bottleneck, trained with label smoothing of 0.1.
 
     Szegedy et al. 2016, section 6 and table 1. Input (3, 299, 299); 27,161,264 parameters;
-    5,713,216,096 multiply-adds. Special: 42 layers for two and a half times GoogLeNet's work. Lesson 13.
+    5,713,216,096 multiply-adds. Special: a 7x7 becomes two strips with 2/7 of its weights. Lesson 13.
     """
     return create(Inception3, "inception_v3", options, weights=weights, progress=progress)

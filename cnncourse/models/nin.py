@@ -73,7 +73,7 @@ def nin_cifar(*, num_classes: int = 10, **options) -> NiN:
     """Network in network for CIFAR-10: three mlpconv blocks.
 
     Lin et al. 2014, section 4. Input (3, 32, 32); 966,986 parameters; 222,486,528 multiply-adds.
-    Special: the first network without a fully connected layer at its end. Lesson 13.
+    Special: no fully connected layer at its end; the last maps are the classes. Lesson 13.
     """
     return create(NiN, "nin_cifar", {"num_classes": num_classes, **options}, blocks=CIFAR)
 
