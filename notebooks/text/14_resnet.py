@@ -727,25 +727,9 @@ claims.check("eq-bottleneck-block", weights, "==", (69_632, 1_179_648), unit="we
 claims.check("eq-bottleneck-block.sum", (256 * 64, 64 * 64 * 9, 64 * 256), "==", (16_384, 36_864, 16_384))
 
 # %% tags=["ledger:fig-resnet-block"]
-def side_by_side(blocks):
-    """Diagrams of several blocks in one figure, all at the same scale, tops aligned."""
-    sizes = []
-    for title, (block, shape) in blocks.items():
-        alone = diagrams.draw(block, shape, title=title, fold=False)
-        sizes.append(alone.get_size_inches())
-        plt.close(alone)
-    widths, heights = zip(*sizes)
-    fig, axes = plt.subplots(1, len(blocks), figsize=(sum(widths), max(heights)), width_ratios=widths, layout="none",
-                             gridspec_kw=dict(left=0, right=1, bottom=0, top=1, wspace=0))
-    for ax, (title, (block, shape)) in zip(axes, blocks.items()):
-        diagrams.draw(block, shape, title=title, ax=ax, fold=False)
-        ax.set_anchor("N")
-    return fig
-
-# %% tags=["ledger:fig-resnet-block"]
-fig = side_by_side({"plain": (models.resnet.BasicBlock(64, 64, residual=False), (64, 56, 56)),
-                    "residual": (models.resnet.BasicBlock(64, 64), (64, 56, 56)),
-                    "bottleneck": (models.resnet.Bottleneck(256, 64), (256, 56, 56))})
+fig = diagrams.beside([("plain", models.resnet.BasicBlock(64, 64, residual=False), (64, 56, 56)),
+                       ("residual", models.resnet.BasicBlock(64, 64), (64, 56, 56)),
+                       ("bottleneck", models.resnet.Bottleneck(256, 64), (256, 56, 56))])
 figures.save(fig, "fig-resnet-block",
              caption="A block of plain-34, of ResNet-34 and of ResNet-50, drawn from the modules.",
              alt="Two convolutions with BatchNorm, without and with an arrow around them that adds the input before "
@@ -758,8 +742,8 @@ figures.save(fig, "fig-resnet-block",
 # torchvision's networks, and the paper's from 50 layers on, use B.
 
 # %%
-fig = side_by_side({"option A": (models.resnet.BasicBlock(64, 128, stride=2, shortcut="A"), (64, 56, 56)),
-                    "option B": (models.resnet.BasicBlock(64, 128, stride=2, shortcut="B"), (64, 56, 56))})
+fig = diagrams.beside([("option A", models.resnet.BasicBlock(64, 128, stride=2, shortcut="A"), (64, 56, 56)),
+                       ("option B", models.resnet.BasicBlock(64, 128, stride=2, shortcut="B"), (64, 56, 56))])
 figures.save(fig, "fig-resnet-block.new-stage",
              caption="The first block of a stage with the parameter-free shortcut A and the projection B.",
              alt="Left: the shortcut takes every second pixel and pads channels with zeros. "
