@@ -218,6 +218,7 @@ def lightning(network: nn.Module, images: data.ImageSet, size: int) -> None:
 
 
 def fastai(network: nn.Module, images: data.ImageSet, size: int) -> None:
+    import fastai.callback.progress  # noqa: F401, it gives Learner its no_bar
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.metrics import accuracy
@@ -430,7 +431,7 @@ def main() -> None:
     runtime.start()
     runtime.interactive = lambda: True  # the progress bar is part of what is measured
     images, text = pictures(), []
-    for name, make, size, rounds in (("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 2 * options.rounds),
+    for name, make, size, rounds in (("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 5 * options.rounds),
                                      ("ResNet-8, 32 images of 3 x 32 x 32 a step", resnet, 32, options.rounds)):
         for peers in ([False] if options.no_peers else [False, True]):
             with (open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere),
@@ -453,9 +454,10 @@ def main() -> None:
         versions = ", ".join(f"{name} {importlib.import_module(module).__version__}"
                              for name, (module, _) in PEERS.items() if importlib.util.find_spec(module))
         how = __doc__[__doc__.index("Every contender"):].strip()
-        head = (f"# Training: a step as a ratio to a hand-written loop\n\n`python benchmarks/training.py --rounds "
-                f"{options.rounds} --store`\n\n{how}\n\nMachine: {facts['processor']}, {facts['cores']} cores, shared "
-                f"with other programs; one thread used. torch {facts['torch']}, Python {facts['python']}; {versions}.\n")
+        command = f"python benchmarks/training.py --rounds {options.rounds} --store"
+        head = (f"# Training: a step as a ratio to a hand-written loop\n\n`{command}`\n\n{how}\n\n"
+                f"Machine: {facts['processor']}, {facts['cores']} cores, shared with other "
+                f"programs; one thread used. torch {facts['torch']}, Python {facts['python']}; {versions}.\n")
         (Path(__file__).parent / "RESULTS-training.md").write_text(head + "\n".join(text) + "\n")
 
 

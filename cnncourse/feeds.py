@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from cnncourse.errors import ParameterError, ShapeError
@@ -50,7 +50,12 @@ def feed(images, batch_size: int, machine: Runtime, *, shuffle: bool = False, au
     else:
         raise ShapeError("an ImageSet, a pair (inputs, targets) of tensors, or a DataLoader", type(images).__name__,
                          where="argument train, valid or images", remedy="load it with cnncourse.data")
-    if not len(made):
+    try:
+        steps = len(made)
+    except TypeError:
+        raise ShapeError("a DataLoader with a length", "one that does not know how many batches it has",
+                         where="argument train, valid or images", remedy="give its data set a __len__") from None
+    if not steps:
         raise ParameterError("at least one image", "an empty set", where="argument train, valid or images",
                              remedy="check how the set was split or filtered")
     return made
@@ -157,11 +162,12 @@ class LoaderFeed:
         self.latest: tuple[int, tuple[Tensor, ...]] = (0, ())
         self.loader, self.rows, self.generator = loader, None, torch.Generator()
         self.sampler = getattr(loader.batch_sampler, "sampler", None)
-        if world > 1 and (loader.batch_sampler is None or isinstance(self.sampler, DistributedSampler)):
+        stream = loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset)
+        if world > 1 and (stream or isinstance(self.sampler, DistributedSampler)):
             raise ParameterError("a DataLoader with its own batch_size and sampler", type(self.sampler).__name__,
                                  where="argument train, valid or images",
                                  remedy="leave the DistributedSampler out: each process takes its share of a batch")
-        if loader.batch_sampler is None:  # a stream: nothing to share out, and steps are skipped by reading them
+        if stream:  # nothing to share out, and steps are skipped by reading them
             return
         self.rows = _Rows(loader.batch_sampler, machine.rank, world, shuffle)
         workers = {} if not loader.num_workers else {

@@ -49,6 +49,7 @@ def gathered(tensor: Tensor, machine: Runtime) -> Tensor:
     """What every process holds, (world, ...), on the CPU; tensors of one shape everywhere."""
     if machine.world == 1:
         return tensor.cpu()[None]
+    tensor = tensor.to(machine.device)  # NCCL moves nothing that lies on the processor
     parts = [torch.empty_like(tensor) for _ in range(machine.world)]
     dist.all_gather(parts, tensor.contiguous())
     return torch.stack(parts).cpu()
@@ -66,6 +67,7 @@ def gathered_objects(thing: object, machine: Runtime) -> list:
 def summed(tensor: Tensor, machine: Runtime) -> Tensor:
     """The sum over all processes."""
     if machine.world > 1:
+        tensor = tensor.to(machine.device)
         dist.all_reduce(tensor)
     return tensor
 

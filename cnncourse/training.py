@@ -160,7 +160,8 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
     each_step, each_epoch = _schedule(scheduler)
     with processes.joined(model, machine, lambda: feed.copies) as network:
         saver = Saver(checkpoint, model, optimizer, getattr(scheduler, "scheduler", scheduler), machine, {
-            "batch_size": batch_size, "data": feed.checksum or feed.name, "clip_gradient": clip_gradient})
+            "batch_size": batch_size, "data": feed.checksum or feed.name, "loss": loss.name,
+            "clip_gradient": clip_gradient})
         rows, start, sums, ended = saver.resume()
         history = History(rows)
         with _Watch(model, feed, optimizer, history, epochs, progress) as watch:
@@ -376,13 +377,14 @@ class Tally:
         if not self.losses:
             done = torch.zeros(0, 3, dtype=torch.float64)
         else:
-            losses = torch.stack(self.losses).double()
-            counts = torch.stack([torch.as_tensor(count, dtype=torch.float64, device=losses.device).expand_as(losses[0])
-                                  for count in self.counts])
+            losses = torch.stack(self.losses).cpu().double()
+            many = isinstance(self.counts[0], Tensor)
+            counts = torch.stack(self.counts).cpu().double() if many else torch.tensor(self.counts, dtype=torch.float64)
+            counts = counts.view(len(losses), *[-1] * (losses.ndim - 1)).expand_as(losses)
             scored = self.right[0] is not None
-            right = torch.stack(self.right).double() if scored else torch.full_like(losses, math.nan)
+            right = torch.stack(self.right).cpu().double() if scored else torch.full_like(losses, math.nan)
             done = torch.stack([losses, counts, right], 1)
-        return done if self.before is None else torch.cat([self.before.to(done.device), done])
+        return done if self.before is None else torch.cat([self.before, done])
 
     def score(self) -> Score:
         """Mean loss and accuracy over all steps and processes."""
@@ -621,11 +623,12 @@ def _out_of_memory(error: Exception) -> bool:
 def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runtime) -> int | None:
     """The largest of half, a quarter, ... of the batch whose forward and backward pass fit into memory."""
     model.zero_grad()
-    trial, size = copy.deepcopy(model), len(inputs[0]) // 2
+    trial, size = None, len(inputs[0]) // 2
     while size:
         if machine.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
+            trial = trial or copy.deepcopy(model)
             with machine.autocast():
                 outputs = trial(*(part[:size] for part in inputs))
             outputs.float().sum().backward()

@@ -244,6 +244,15 @@ def test_a_loader_with_workers_gives_the_numbers_of_one_without():
     assert same(*results)
 
 
+def test_a_stream_without_a_length_is_refused():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield torch.zeros(1, 6, 6), 0
+
+    with pytest.raises(ShapeError, match="give its data set a __len__"):
+        evaluate(a_network(), DataLoader(Stream(), batch_size=2))
+
+
 # ---- history
 
 def test_a_history_gives_rows_columns_and_the_same_floats_after_a_file(tmp_path):
