@@ -103,13 +103,12 @@ class ScaledResidual(nn.Module):
 
 def stem_v4(in_channels: int, n, small: bool) -> list[Branches]:
     """The stem of Inception-v4 and Inception-ResNet-v2 (figure 3): 299 -> 149, 147, 73, 71, 35 with 384 maps."""
-    first, down = ("3x3 32", "3x3 64") if small else ("3x3/2V 32", "3x3/2V 96")
-    other = "3x3 64" if small else "max/2"
-    parts = [((f"{first}, 3x3V 32, 3x3 64",),)]
-    parts += [((other, down if not small else "3x3 96"),)]
-    parts += [(("1x1 64, 3x3V 96", "1x1 64, 7x1 64, 1x7 64, 3x3V 96"),)]
-    parts += [((("1x1 192", "3x3 192") if small else ("3x3/2V 192", "max/2")),)]
-    return chain(in_channels, [branches for (branches,) in parts], n, small)
+    middle = ("1x1 64, 3x3V 96", "1x1 64, 7x1 64, 1x7 64, 3x3V 96")
+    if small:
+        parts = [("3x3 32, 3x3 32, 3x3 64",), ("3x3 64", "3x3 96"), middle, ("1x1 192", "3x3 192")]
+    else:
+        parts = [("3x3/2V 32, 3x3V 32, 3x3 64",), ("max/2", "3x3/2V 96"), middle, ("3x3/2V 192", "max/2")]
+    return chain(in_channels, parts, n, small)
 
 
 def stem_v1(in_channels: int, n, small: bool) -> list[Branches]:
