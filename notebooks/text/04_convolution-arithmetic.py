@@ -15,7 +15,7 @@
 # **You will be able to**
 # - say what one number of a feature map means, and when a large one means nothing;
 # - tell the size, the parameters and the multiplications of a layer before running it;
-# - write a convolution in four ways (loops, columns, one big matrix, backwards) and pooling in two;
+# - write a convolution in three ways (loops, columns, one big matrix) and the two usual poolings, each with its backward pass;
 # - say how much of the picture one unit sees, and why that structure is worth having.
 #
 # **You need** arrays and their shapes, the dot product, and a linear classifier trained by gradient descent (lessons 01 to 03).
@@ -62,6 +62,7 @@ runtime.start(seed=seed, dtype=dtype)
 #
 # A filter is a small picture of what it looks for.
 # Laid over a window of the image, it multiplies pixel by pixel and adds everything up: a dot product of two pictures.
+# Each of its numbers is a *weight*, or a *tap*.
 # The lecture notes show a 7×7 filter for a curve, a window from the back of a drawn mouse that contains that curve, and another from its ear that does not.
 # Here they are, with the notes' own numbers.
 
@@ -99,7 +100,8 @@ MOUSE_EAR = np.array([
 ])
 
 # %% [markdown]
-# Multiply and add:
+# Multiply and add.
+# Each line of the output is a claim: the number measured, the number expected, and whether they agree; the lesson stops at one that fails.
 
 # %%
 claims.check("num-curve-filter-6600", int((MOUSE_BACK * CURVE_FILTER).sum()), "==", 4 * 50 * 30 + 20 * 30)
@@ -107,7 +109,7 @@ claims.check("num-curve-filter-0", int((MOUSE_EAR * CURVE_FILTER).sum()), "==", 
 
 # %% [markdown]
 # 6600 against 0: the filter has found its curve.
-# Five of its six taps meet ink, one meets nothing: the match is good and not perfect.
+# Six of its taps are not zero; five of them meet ink and one meets nothing: the match is good and not perfect.
 # Keep that in mind until section 3.
 #
 # **Predict.** What does the same filter answer to a window without any curve, one that is plain bright paper with the value 50 everywhere?
@@ -119,7 +121,7 @@ claims.check("num-curve-filter-6600.uniform", int((PAPER * CURVE_FILTER).sum()),
 
 # %% [markdown]
 # 9000: plain brightness beats the very pattern the filter was made for.
-# All taps of the printed filter are positive, so more light is always a larger answer.
+# No tap of the printed filter is negative, so more light never makes the answer smaller.
 # A filter that *detects* has to lose as much on light in the wrong places as it wins in the right ones: its taps must add up to zero.
 
 # %%
@@ -130,7 +132,7 @@ claims.check("num-curve-filter-6600.zero-mean-paper", paper_answer, "<", 1e-9, v
 claims.check("num-curve-filter-0.zero-mean", float((MOUSE_EAR * zero_mean).sum()), "~", -1395.92, tolerance=0.01)
 
 # %% [markdown]
-# Now paper says nothing and the ear speaks *against* the curve.
+# Now the filter says nothing about paper, and the ear speaks *against* the curve.
 # The picture shows the three windows, and what each of the 49 products contributes.
 
 # %%
@@ -156,16 +158,16 @@ for row, (name, window) in zip(axes, names.items(), strict=True):
     draw_numbers(row[2], against, f"× zero-mean: {round(against.sum())}", limit=2200)
 figures.save(fig, "fig-curve-filter",
              caption="Three windows with the taps of the filter outlined (left), their products with the notes' curve "
-                     "filter (middle) and with that filter minus its mean (right). No randomness.",
+                     "filter (middle) and with that filter minus its mean (right). Zeros are left blank. No randomness.",
              alt="The raw filter gives 6600 on the curve, 0 on the ear and 9000 on plain paper; the zero-mean filter "
                  "gives 4212, -1396 and 0.")
 
 # %% [markdown]
 # One word before we slide.
-# Mathematicians flip the filter before they multiply; that is *convolution*.
+# Mathematicians flip the filter, upside down and left to right, before they multiply; that is *convolution*.
 # Networks do not flip; what they compute is *cross-correlation*, and everybody calls it convolution all the same.
 # For a learned filter nothing changes, as the flipped filter is learned as easily.
-# For a drawn one it matters:
+# For a drawn one it matters: the curve scores less than 6600, and the ear no longer 0.
 
 # %%
 flipped = CURVE_FILTER[::-1, ::-1]
@@ -178,12 +180,13 @@ claims.check("num-curve-filter-0.flipped-ear", int((MOUSE_EAR * flipped).sum()),
 # Slide a window of $F$ pixels along a row of $N$.
 # The *stride* $S$ is how far it moves each time.
 # The *padding* $P$ is a border added on both sides.
-# The *dilation* $D$ spreads the taps apart, so that the window spans $D(F-1)+1$ pixels.
+# The *dilation* $D$ is the distance from one tap to the next, usually 1; the window then spans $D(F-1)+1$ pixels.
 # The first window starts at 0, the others follow at $S, 2S, 3S, \dots$ as long as they fit:
 #
 # $$O = \left\lfloor \frac{N + 2P - D(F-1) - 1}{S} \right\rfloor + 1$$
 #
-# The notes print the case without padding and dilation, $(N-F)/S + 1$.
+# The notes print the case $P = 0$, $D = 1$, which is $(N-F)/S + 1$.
+# A filter is also called a *kernel*, so in the code $F$ is `kernel_size`.
 
 # %% tags=["define"]
 def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
@@ -219,7 +222,7 @@ for stride, expected in [(1, 5), (2, 3), (3, 2)]:
 
 # %% [markdown]
 # At stride 3 the notes get $(7-3)/3+1 = 2.33$ and conclude that it "doesn't work".
-# The formula is right that the windows do not tile the picture.
+# They are right that the windows do not end at the border.
 # But no framework refuses: it rounds down, returns 2×2, and says nothing about the pixels that no window reaches.
 # They are easy to find: a pixel that is never read has no influence on the output, so its gradient is exactly zero.
 
@@ -235,7 +238,7 @@ claims.check("err-stride3-dont-work", int((gradient == 0).sum()), "==", 13,
              unit="of 49 pixels never read", note="the last row and the last column")
 
 # %% [markdown]
-# The figure shows every step of a window along the first row.
+# The figure shows every step of a window along the top rows.
 # Stride 1 and 2 end exactly at the border; stride 3 stops short of it, because a third window would stick out.
 
 # %%
@@ -267,7 +270,7 @@ figures.save(fig, "fig-conv-stride-padding",
                  "row and column are never read.")
 
 # %% [markdown]
-# The formula against torch, on every combination of a few hundred:
+# The formula against torch, on some two hundred combinations of size, kernel, stride, padding and dilation:
 
 # %% tags=["ledger:eq-conv-output-size"]
 cases = [(size, kernel, stride, padding, dilation)
@@ -282,9 +285,15 @@ claims.check("eq-conv-output-size", sum(a == b for a, b in zip(ours, real, stric
 # ### Explore it
 #
 # In JupyterLab there are sliders above the picture; on a printed or published page it stands still, at the stride that does not fit.
-# Move them: on the left each pixel says how many windows read it, the border being the padding; on the right stands the output.
-# Orange are the first window with its taps, and the last one (dashed).
-# Things to look for: a stride larger than the kernel; a kernel that is too large; the pixels of the corner, which are read once while those inside are read nine times; and dilation 2 with stride 2, a pair that has surprised people.
+# On the left each pixel says how many windows read it, and the padding is grey; on the right stands the output.
+# The first window and its taps are orange, and so is the last window, dashed.
+#
+# Things to look for:
+#
+# - a stride larger than the kernel;
+# - a kernel larger than the picture;
+# - at stride 1, a corner pixel, which one window reads, while nine read a pixel inside;
+# - dilation 2 together with stride 2, of which more below.
 
 # %%
 def times_read(size, kernel_size, stride, padding, dilation):
@@ -309,17 +318,22 @@ def draw_reading(axes, reads, padding):
     axes.axis("off")
 
 # %%
+def draw_ends(axes, kernel, dilation, last):
+    """The first window with its taps, and the last one, which starts at `last` (dashed)."""
+    rows, columns = np.divmod(np.arange(kernel**2), kernel)
+    axes.plot(dilation * columns + 0.82, dilation * rows + 0.2, "o", color="C1", markersize=5)
+    span = dilation * (kernel - 1) + 1
+    for start, line in ((0, "-"), (last, "--")):
+        axes.add_patch(Rectangle((start, start), span, span, fill=False, ec="C1", lw=2.5, ls=line))
+
+# %%
 def draw_convolution(size, kernel, stride, padding, dilation):
     """The picture of the explorer and the sentence below it."""
     side = output_size(size, kernel, stride, padding, dilation)
     reads = times_read(size, kernel, stride, padding, dilation)
     fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.6), width_ratios=(3, 2))
     draw_reading(left, reads, padding)
-    rows, columns = np.divmod(np.arange(kernel**2), kernel)
-    left.plot(dilation * columns + 0.82, dilation * rows + 0.2, "o", color="C1", markersize=5)
-    span, last = dilation * (kernel - 1) + 1, stride * (side - 1)
-    for start, line in ((0, "-"), (last, "--")):
-        left.add_patch(Rectangle((start, start), span, span, fill=False, ec="C1", lw=2.5, ls=line))
+    draw_ends(left, kernel, dilation, stride * (side - 1))
     for row, column in np.ndindex(side, side):
         right.add_patch(Rectangle((column, row), 1, 1, ec="white", lw=1, fc="C2"))
     right.set(xlim=(-0.1, max(side, 5) + 0.1), ylim=(max(side, 5) + 0.1, -0.1), aspect="equal")
@@ -334,7 +348,8 @@ widgets.explore(draw_convolution, size=widgets.Slider(7, 1, 14), kernel=widgets.
                 stride=widgets.Slider(3, 1, 5), padding=widgets.Slider(0, 0, 3), dilation=widgets.Slider(1, 1, 3))
 
 # %% [markdown]
-# Dilation spreads the taps to every second pixel, stride 2 moves them by two: every window lands on the same pixels, and with padding 1 a 7×7 picture loses 40 of its 49.
+# Dilation 2 puts the taps on every second pixel, and stride 2 moves them by two: no window ever touches the pixels in between.
+# With padding 1 a 7×7 picture loses 40 of its 49.
 # The output size gives no hint of it.
 
 # %%
@@ -345,7 +360,11 @@ claims.check("eq-conv-output-size.stride-and-dilation", int(read), "==", 9, unit
 # ## 3 · Slide it over the whole picture
 #
 # The whole layer in one sentence: for every image, every filter and every place, cut out the window, multiply it by the filter, add it up.
-# The window is as deep as the image has channels, and so is each filter; the result has one channel for each filter.
+# The window is as deep as the image has channels, and so is each filter; the result has one channel for each filter, called its *feature map*.
+# One number of a map is a *unit*.
+#
+# Shapes are written with letters: $N$ images of $C$ channels and $H \times W$ pixels, $K$ filters of $R \times S$, maps of $H' \times W'$.
+# (In a shape, $N$ counts images and $S$ is the width of a filter; in the formula above they were the input's size and the stride.)
 
 # %% tags=["define"]
 def pad(images, padding, value=0):
@@ -375,7 +394,7 @@ claims.check("eq-conv2d-naive-im2col", float(abs(ours - real.numpy()).max()), "<
 
 # %% [markdown]
 # Now the curve detector can search.
-# We hide the mouse's back on the left of a dark picture, cover the right half with bright paper, and slide both filters over it.
+# We hide the mouse's back on the left of a dark picture, cover the right half with bright paper, and slide the raw and the zero-mean filter over it.
 #
 # **Predict.** Where does each of them answer loudest?
 
@@ -394,27 +413,28 @@ axes[0].set_title("curve left, paper right")
 for panel, (name, answer) in zip(axes[1:], answers.items(), strict=True):
     panel.imshow(answer, cmap=figures.DIVERGING, vmin=-9000, vmax=9000)
     row, column = places[name]
-    panel.plot(column, row, "o", ms=13, mfc="none", mec="C1", mew=2.5)
-    panel.set_title(f"{name}: {answer.max():.0f}")
+    panel.plot(column, row, "o", ms=13, mfc="none", mec="C1", mew=2.5, clip_on=False)
+    panel.set_title(f"{name}: {answer.max():.0f}", pad=10)
 for panel in axes:
     panel.set(xticks=[], yticks=[])
 figures.save(fig, "fig-curve-filter.search",
              caption="A picture with the curve and bright paper, and the answers of the two filters; the circle marks "
-                     "the largest. Synthetic picture, no randomness.",
+                     "the largest (the first, where many are equal). Synthetic picture, no randomness.",
              alt="The raw filter answers loudest, 9000, all over the paper; the zero-mean filter on the curve.")
 
 # %%
 loudest = {name: tuple(int(number) for number in place) for name, place in places.items()}
 claims.check("emp-conv-detects-features.raw", loudest["raw filter"][1], ">=", 11,
              note="column: the window lies on the paper")
-claims.check("emp-conv-detects-features", loudest["zero-mean filter"], "==", (8, 4), note="the curve is at (7, 4)")
+claims.check("emp-conv-detects-features", loudest["zero-mean filter"], "==", (8, 4),
+             note="we put the notes' window at (7, 4)")
 
 # %% [markdown]
 # "A filter responds strongly where its pattern is" is true of filters that add up to zero.
-# With the filter as printed, every window of the paper is as loud as it gets.
+# With the filter as printed, every window on the paper is louder than the notes' window of the curve.
 #
 # But look at the row: the zero-mean filter is loudest at 8, and we put the notes' window at 7.
-# It is right and the notes' window is not: one pixel lower all *six* taps meet ink.
+# The filter is right, and the notes' window is cut one pixel too high: one pixel lower all *six* taps meet ink.
 # Nobody notices as long as the window is cut out by hand; sliding finds it.
 
 # %%
@@ -427,9 +447,11 @@ claims.check("num-curve-filter-6600.lower-zero-mean", float((lower * zero_mean).
 
 # %% [markdown]
 # Is zero mean enough?
-# The filter is quiet on paper, but not at its edges; a corner of a sheet gives 4592, more than the curve would if it were drawn with ink of 30 instead of 50.
-# The answer still grows with contrast.
-# Divide it by the length of the window, and what remains is the cosine of the angle between window and filter: then the shape alone counts.
+# The filter is quiet on paper, but not at its edges.
+# A corner of a sheet gives 4592; the curve, drawn with ink of 30 instead of 50, gives only 4033.
+# So the answer still grows with contrast.
+# The remedy: subtract from the window its mean too, and divide by the lengths of both, the roots of their sums of squares.
+# What remains is the cosine of the angle between window and filter, and the shape alone counts.
 
 # %%
 def cosine(window, filter_):
@@ -450,8 +472,9 @@ claims.check("emp-conv-detects-features.cosine", alike, "~", [0.650, 0.381], tol
 # %% [markdown]
 # ## 4 · The border
 #
-# Without padding every layer eats a rim of $F-1$ pixels.
-# **Predict** how many layers of 5×5 a picture of 32 pixels survives, and how many of 3×3.
+# Without padding every layer makes the picture smaller, by $F-1$ pixels a side at stride 1.
+#
+# **Predict** how many layers of 5×5 a picture of 32×32 survives, and how many of 3×3.
 
 # %%
 def sizes(size, kernel_size):
@@ -470,6 +493,7 @@ claims.check("emp-shrinking-without-padding", list(sizes(32, 5)), "==", [32, 28,
 claims.check("emp-shrinking-without-padding.3x3", list(sizes(32, 3))[15], "==", 2, unit="pixels after 15 layers of 3×3")
 
 # %% [markdown]
+# Seven layers of 5×5, fifteen of 3×3, and no window fits any more.
 # So one pads.
 # At stride 1, $P = (F-1)/2$ gives back what the filter takes: *same* padding.
 # It needs an odd filter; for an even one the formula asks for half a pixel.
@@ -486,7 +510,8 @@ padded = [(32 - 5) // 1 + 1, output_size(32, 5, padding=2), torch_output_size(32
 claims.check("err-conv-formula-no-pad", padded, "==", [28, 32, 32], note="the notes' formula, ours, torch")
 
 # %% [markdown]
-# The notes' volume with a border of two zeros:
+# The notes' example: 32×32 pixels with 3 channels get a border of two zeros on every side, and three filters of 5×5 give 32×32 again.
+# How their 228 parameters are counted is the subject of section 5.
 
 # %%
 volume = pad(np.ones((1, 3, 32, 32)), 2)
@@ -502,11 +527,11 @@ axes.add_patch(Rectangle((0, 0), 36, 36, fc="0.88", ec="0.5"))
 axes.add_patch(Rectangle((2, 2), 32, 32, fc="C0", alpha=0.35))
 for row, column in [(0, 0), (0, 31), (31, 0), (31, 31)]:
     axes.add_patch(Rectangle((column, row), 5, 5, fc="none", ec="C1", lw=2.5))
-    axes.plot(column + 2.5, row + 2.5, ".", color="C1")
+    axes.plot(column + 2.5, row + 2.5, "o", ms=4, color="C1")
 axes.text(18, 18, "32 × 32 × 3", ha="center", va="center", fontsize=14)
 words = "the first and the last window of a row\nare centred on its first and last pixel:\n32 windows"
 axes.text(37.5, 2.5, words, va="center")
-axes.text(37.5, 18, "two borders of zeros: 36 × 36 × 3", va="center")
+axes.text(37.5, 18, "with two zeros on every side:\n36 × 36 × 3", va="center")
 axes.set(xlim=(-0.5, 75), ylim=(36.5, -0.5), aspect="equal")
 axes.axis("off")
 figures.save(fig, "fig-conv-stride-padding.border",
@@ -529,7 +554,7 @@ claims.check("emp-padding-border-artefact", [answer[0, 0], answer[0, 3], answer[
 # The border looks darker, as if there were a frame around the picture: "adding zeros gives another features to the edges", say the notes, and so it does.
 # The alternatives repeat the last pixel, mirror the picture, or wrap it around like a globe.
 # None of them invents a frame on a constant picture.
-# Each invents something else on a picture that changes, so let us look at a ramp and ask how steep it is.
+# Each invents something on a picture that changes, so let us look at a ramp, brighter by 1 with every column, and ask how steep it is.
 
 # %%
 MODES = {"zeros": "constant", "replicate": "edge", "reflect": "reflect", "circular": "wrap"}  # torch's name: numpy's
@@ -570,15 +595,16 @@ claims.check("emp-padding-border-artefact.torch", agree, "==", [True] * 4, note=
 
 # %% [markdown]
 # No padding is free of invention.
-# Zeros are the default because they cost nothing, and because a network can learn to make use of the frame: it tells a unit how far it is from the border (Islam et al. 2020).
+# Zeros are what frameworks pad with unless told otherwise, and a network can even make use of the frame: it tells a unit how far it is from the border (Islam et al. 2020).
 
 # %% [markdown]
 # ## 5 · Channels, filters, parameters
 #
 # Six filters of 5×5 on a colour picture of 32×32.
 # A filter always runs through *all* channels of its input, so it has $5 \cdot 5 \cdot 3$ weights and one bias.
+# In general a layer of $K$ filters on $C$ channels has $K(F^2 C + 1)$ parameters.
 #
-# **Predict** the output shape and the number of parameters; then add ten filters of 5×5 on top.
+# **Predict** the output shape and the number of parameters; then do the same for ten filters of 5×5 on top of these six.
 
 # %%
 def parameters(module):
@@ -597,9 +623,9 @@ claims.check("num-conv-24x24x10.parameters", parameters(second), "==", 1510)
 
 # %% [markdown]
 # The second layer's filters are 5×5×6, because the first layer made six maps.
-# The notes do not say how many filters it has; the 10 of the output says it.
+# The notes give only the shape of its output, and that tells the number of its filters: ten.
 #
-# And what would a fully connected layer cost that turns the same picture into the same 28×28×6 numbers?
+# And what would a fully connected (*dense*) layer cost that turns the same picture into the same 28×28×6 numbers?
 
 # %%
 with torch.device("meta"):  # shapes without memory
@@ -631,6 +657,8 @@ claims.check("eq-conv-output-size.multiply-adds", multiply_adds, "==", 768_000)
 
 # %% [markdown]
 # ### Which layers have parameters at all?
+#
+# Some of these layers are the subject of later lessons; here we only count what they learn.
 
 # %% tags=["ledger:prac-layer-types-with-params"]
 kinds = [nn.Conv2d(8, 8, 3), nn.Linear(8, 8), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2),
@@ -684,13 +712,16 @@ claims.check("arch-flex-lazy-layers.parameters", parameters(flex), "==", 10_719_
 
 # %% [markdown]
 # 10.7 billion, for the sketch of a network that has 61 million.
-# The sketch left out the stride of 4 and two of the three poolings, so the maps stay 101 pixels wide and the first dense layer swallows 2,611,456 inputs.
+# The sketch left out the stride of 4, two of the three poolings and one convolution.
+# So the maps stay 101 pixels wide, and the first dense layer swallows 2,611,456 inputs.
 # That is what lazy layers are good at, and what is dangerous about them: nothing complained.
 #
 # ### Must the number of filters be a power of two?
 #
 # The notes say so, "to vectorise well".
-# Time per filter for 60 to 64 filters, relative to 64; timings differ from machine to machine, so these numbers are shown and not tested.
+# The numbers are the time per filter of a layer with 60 to 64 filters, divided by that with 64.
+# If 64 were special, the others would lie well above 1.
+# Timings differ from machine to machine, so they are shown and not tested.
 
 # %% tags=["ledger:prac-power-of-two-filters", "nbval-ignore-output"]
 def seconds_per_filter(counts, repeats=30):
@@ -711,8 +742,9 @@ print({filters: round(taken / best[64], 2) for filters, taken in best.items()})
 # ## 6 · The same thing without loops, and backwards
 #
 # Four nested loops in Python are slow.
-# All dot products with all windows of a picture are a single matrix product, if the windows are written side by side as the columns of a matrix.
-# This trick is called *im2col*; it copies each pixel up to $F^2$ times and is still worth it, because nothing on a computer is tuned better than a matrix product.
+# But write the windows of a picture side by side, as the columns of a matrix: then one matrix product does all the dot products.
+# This trick is called *im2col*.
+# It copies each pixel up to $F^2$ times and is still worth it, because few things on a computer are tuned as well as a matrix product.
 
 # %% tags=["define"]
 def windows(images, height, width, stride=1):
@@ -786,10 +818,11 @@ figures.save(fig, "eq-conv-as-matrix",
 # %% [markdown]
 # This is the dense layer that the convolution *is*.
 # White is what "looks at a window only" saves; the repeated diagonals are what "one filter for all windows" saves.
-# A matrix of small matrices with constant diagonals is called a doubly blocked Toeplitz matrix.
+# A matrix with constant diagonals is called a Toeplitz matrix.
+# Here the small matrices have them, and are repeated along the diagonals of the large one: it is *doubly block Toeplitz*.
 #
 # The other direction holds too: a dense layer is a convolution whose filter is as large as the picture.
-# Written that way it can slide over a larger picture, which is how classifiers become segmenters.
+# Written that way it can slide over a larger picture and answer at every place of it, not once for the whole.
 
 # %%
 dense = nn.Linear(3 * 4 * 4, 10)
@@ -807,7 +840,7 @@ print("on a 9×9 picture the same layer answers", tuple(F.conv2d(torch.randn(1, 
 
 # %% tags=["define"]
 def col2im(columns, shape, height, width, stride=1, padding=0):
-    """The reverse of `im2col`: columns are added to where they were copied from, images of `shape` (N, C, H, W)."""
+    """The transpose of `im2col`: columns are added to where they came from, images of `shape` (N, C, H, W)."""
     n, c, h, w = shape
     rows, places = output_size(h, height, stride, padding), output_size(w, width, stride, padding)
     columns = columns.reshape(n, c, height, width, rows, places)
@@ -848,7 +881,7 @@ claims.check("eq-conv-as-matrix.transpose", bool(same), "==", True, note="the ba
 # ## 7 · Pooling
 #
 # Pooling also slides a window, and asks each channel by itself for the largest or the mean value.
-# Usually the windows do not overlap: 2×2 at stride 2.
+# Usually the windows do not overlap: 2×2 at stride 2, written 2×2/2.
 
 # %% tags=["define"]
 def pool_windows(images, kernel_size, stride, padding, border):
@@ -929,8 +962,8 @@ claims.check("eq-max-avg-pooling", float(worst), "<", 1e-12, varies=True,
              note="largest difference from torch, ties too")
 
 # %% [markdown]
-# AlexNet pooled with windows of 3×3 at stride 2, so that neighbours overlap by one row.
-# We do not measure here whether that generalises better; the paper says by how much.
+# AlexNet pooled with windows of 3×3 at stride 2, so that neighbours overlap by one row or column.
+# Whether that generalises better is not measured here; the paper's own numbers are quoted below the figure.
 
 # %% tags=["ledger:fig-overlap-pooling"]
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4))
@@ -944,7 +977,8 @@ for panel, kernel in zip(axes, (2, 3), strict=True):
               xlim=(-0.1, 7.1), ylim=(7.1, -0.1), aspect="equal")
     panel.axis("off")
 figures.save(fig, "fig-overlap-pooling",
-             caption="Windows of 2×2 and of 3×3, both at stride 2, on a 7×7 map. Darker: read by two or four windows.",
+             caption="Windows of 2×2 and of 3×3, both at stride 2, on a 7×7 map. Two colours "
+                     "tell neighbours apart; darker: read by two or four windows.",
              alt="2×2 windows stand side by side and leave the last row and column out; 3×3 windows overlap by one "
                  "pixel and cover the map.")
 
@@ -957,7 +991,7 @@ claims.quoted("fig-overlap-pooling", "3×3/2 instead of 2×2/2 lowers the top-1 
 #
 # The notes say that average pooling "might be learnable".
 # Plain average pooling has no parameters.
-# LeNet-5's ancestor of it had two for each map, a gain and a bias, and squashed the result.
+# Its ancestor in LeNet-5, the layers S2 with 6 maps and S4 with 16, had two for each map, a gain and a bias, and squashed the result.
 
 # %% tags=["define"]
 def lenet_subsampling(images, gain, bias):
@@ -978,7 +1012,8 @@ claims.check("eq-max-avg-pooling.lenet-average", bool(same), "==", True)
 # ### What max pooling is called elsewhere
 #
 # "Somewhat similar to morphological operations", say the notes.
-# It is one: at stride 1, max pooling *is* the grey dilation of image processing, and at stride 2 it is every second pixel of it.
+# It is one: at stride 1, max pooling *is* the grey dilation of image processing, in which bright things grow, and at stride 2 it is every second pixel of it.
+# (The word has nothing to do with the dilation of a filter.)
 
 # %%
 photo = data.photos()["camera"][:1].numpy().astype(float)
@@ -990,6 +1025,7 @@ claims.check("emp-maxpool-morphology.strided", max_pool2d(photo[None], 3, 2, 1)[
 # ### Does pooling make a network blind to small shifts?
 #
 # Take one bright pixel and move it one step to the right.
+#
 # **Predict** for how many of its places the output of 2×2/2 pooling stays exactly the same.
 
 # %%
@@ -1005,7 +1041,8 @@ claims.check("emp-pooling-translation-invariance.half", sum(unchanged(column) fo
 
 # %% [markdown]
 # Half of the time it notices nothing, half of the time everything changes.
-# For real features the truth lies between: digits through eight edge filters, moved by one pixel.
+# For real features the truth lies between.
+# We move digits by one pixel, look at them through eight edge filters, and measure the change of the features, divided by their size: 0 if nothing changes.
 
 # %% tags=["define"]
 def edge_filters(count=8):
@@ -1040,7 +1077,8 @@ claims.check("emp-pooling-translation-invariance.memory", unpooled[1] / pooled[1
 
 # %% [markdown]
 # So "translation invariant" is too strong a word.
-# Pooling softens small shifts, by a fifth for 2×2 here, and a digit that moves by 4 pixels is a different picture to it.
+# Pooling softens small shifts, by a fifth for 2×2 here.
+# A digit that moves by 4 pixels is a different picture to it.
 #
 # ### Maximum or average?
 #
@@ -1048,7 +1086,7 @@ claims.check("emp-pooling-translation-invariance.memory", unpooled[1] / pooled[1
 # It depends on what one looks for, and two tasks show it.
 # In the first, half of the noisy pictures hide one bright pixel.
 # In the second, half of them are a shade brighter all over.
-# Both times a linear classifier sees 4 numbers, pooled from 8×8 pixels each.
+# Both times a linear classifier has to tell the halves apart, and all it sees is 4 numbers, pooled from 8×8 pixels each.
 
 # %%
 def noisy_pictures(task, count, generator):
@@ -1083,17 +1121,21 @@ claims.check("emp-maxpool-vs-avgpool.density", scores["density", "average"] - sc
 # %% [markdown]
 # A maximum finds the one thing that is there; an average measures how much of everything there is.
 # Hidden layers look for things, and there max pooling won.
-# The average came back at the end of the network, where the evidence of the whole picture is collected (NiN, GoogLeNet, ResNet).
+# The average came back at the end of the network, where the evidence of the whole picture is collected; NiN, GoogLeNet and ResNet, networks of later lessons, do so.
 
 # %% [markdown]
 # ## 8 · How much of the picture does one unit see?
 #
 # A unit of the first 3×3 layer sees 3×3 pixels.
 # One of the second layer sees a 3×3 window of those.
-# **Predict** how many pixels that makes in total, and how many for three layers.
 #
-# Each layer widens the view by its kernel minus one, measured in steps of its own input.
-# A step of the input is as many pixels as the strides before it, multiplied: the *jump*.
+# **Predict** how wide a patch of pixels that makes, and how wide it is for three layers.
+#
+# The width of the patch is the *receptive field*.
+# Layer $l$ widens it by its kernel minus one, $F_l - 1$, measured in steps of its own input.
+# Such a step is as many pixels as the strides before it, multiplied: the *jump* $j$.
+#
+# $$r_l = r_{l-1} + (F_l - 1)\, j_{l-1}, \qquad j_l = j_{l-1} S_l, \qquad r_0 = j_0 = 1$$
 
 # %% tags=["define"]
 def receptive_field(layers):
@@ -1149,7 +1191,7 @@ claims.check("eq-receptive-field", agree, "==", 100, unit="of 100 random stacks 
 # (The kernel is never smaller than its stride here: otherwise there are gaps, and the recurrence counts the span, not the pixels.)
 #
 # The notes call this the *effective* receptive field.
-# Today that word means something else: how much each of these pixels *matters*.
+# Today that name is used for something else: those pixels that really *matter*.
 # There are many more paths from the output to the middle of the patch than to its rim, so the middle weighs more (Luo et al. 2016).
 
 # %%
@@ -1185,6 +1227,9 @@ claims.check("num-erf-three-3x3.effective", middle, ">", 0.8, note="share of the
 claims.check("num-erf-two-3x3.effective", rim, "<", 0.01, note="share of the two outermost columns")
 
 # %% [markdown]
+# The middle half of the field holds more than four fifths of the gradient, the two columns at its rim less than a hundredth.
+
+# %% [markdown]
 # ## 9 · Is the structure worth having?
 #
 # "It's better to encode prior knowledge about the structure of images", say the notes, than to let a network learn everything.
@@ -1192,8 +1237,8 @@ claims.check("num-erf-two-3x3.effective", rim, "<", 0.01, note="share of the two
 #
 # Here is a test that can fail.
 # Handwritten digits move about on a dark square.
-# A small CNN and a fully connected network (MLP) with the *same number of parameters* learn to read them.
-# Then we shuffle the pixels of all pictures, each picture in the same way.
+# A small convolutional network (CNN) and a fully connected one (MLP) with the *same number of parameters* learn to read them.
+# Then we shuffle the pixels of all pictures, each picture in the same way, and train anew.
 # No information is lost; only the neighbourhood is gone.
 #
 # **Predict** which of the two suffers.
@@ -1265,7 +1310,9 @@ reached = {name: np.array([accuracy(make, parts, run) for run in range(runs)])
 # %%
 def edge_histograms(images):
     """HOG features (N, 128): how strong the edges of 8 directions are in each cell of a 4×4 grid."""
-    options = {"orientations": 8, "pixels_per_cell": (side // 4, side // 4), "cells_per_block": (1, 1)}
+    cell = -(-side // 4)  # rounded up, and the picture filled up, or the last pixels would never be read
+    images = F.pad(images, [0, 4 * cell - side] * 2)
+    options = {"orientations": 8, "pixels_per_cell": (cell, cell), "cells_per_block": (1, 1)}
     return torch.tensor(np.stack([hog(image, channel_axis=0, **options) for image in images.numpy()])).to(images)
 
 
@@ -1309,8 +1356,9 @@ claims.check("prac-end-to-end-pipeline.designed", reached["linear on edge histog
 # %% [markdown]
 # The CNN wins with the same number of parameters and still wins against ten times as many.
 # On shuffled pixels its advantage turns into a burden: it insists on neighbours that are none.
+# Designed features beat raw pixels, and the learned ones of the CNN beat the designed.
 #
-# The MLP has the same accuracy up to luck, and we can do better than "up to luck".
+# The MLP is as accurate on shuffled pixels, up to luck, and we can do better than "up to luck".
 # Shuffle the columns of its first weight matrix along with the pixels, and every number of its training stays the same:
 # to an MLP the order of pixels does not exist.
 
@@ -1330,7 +1378,7 @@ claims.check("emp-prior-knowledge-better.blind", float(abs(np.subtract(*losses))
 
 # %% [markdown]
 # What does not follow: that designed features are useless, or that structure always beats data.
-# With enough pictures an MLP or a transformer learns about neighbours by itself; here there are 1347.
+# With enough pictures a transformer can learn about neighbours by itself (Dosovitskiy et al. 2021, with 14 million and more); here there are 1347.
 #
 # ## Errata
 #
@@ -1339,7 +1387,7 @@ claims.check("emp-prior-knowledge-better.blind", float(abs(np.subtract(*losses))
 # | all parameters = 76 · 10 = 76 | 76 · 10 = **760** |
 # | a stride of 3 "doesn't work" on 7×7 with 3×3 | it does not tile; frameworks round down, return **2×2** and never read 13 of the 49 pixels |
 # | average pooling "might be learnable" | plain average pooling has **0** parameters; LeNet-5's subsampling had a gain and a bias for each map (12 in S2, 32 in S4) |
-# | 6600 is "a large number", so the curve is there | plain paper gives **9000**, and so does the curve one pixel below the notes' window; a large answer means "pattern present" only for a filter that adds up to zero |
+# | 6600 is "a large number", so the curve is there | plain paper gives **9000**, and so does the curve one pixel below the notes' window; for a large answer to mean "pattern present" the filter must add up to zero, and even then the answer grows with contrast |
 #
 # Small slips: the output formula is printed for no padding, and in general it is $\lfloor (N - F + 2P)/S \rfloor + 1$; "same" padding $(F-1)/2$ exists for odd $F$ only; what the layers compute is cross-correlation.
 #
@@ -1347,12 +1395,12 @@ claims.check("emp-prior-knowledge-better.blind", float(abs(np.subtract(*losses))
 #
 # Every number below is checked by a claim above, at the default parameters.
 #
-# - A filter is a dot product with every window: 6600 on the curve, 0 on the ear, but 9000 on plain paper; with zero mean 4212, −1396 and 0.
+# - A filter answers with its dot product with a window: 6600 on the curve, 0 on the ear, but 9000 on plain paper; with zero mean 4212, −1396 and 0.
 # - $\lfloor (N + 2P - D(F-1) - 1)/S \rfloor + 1$ windows fit: 5, 3 and 2 for 7×7 with 3×3 at strides 1, 2, 3, where the last leaves 13 pixels unread.
 # - Padding $(F-1)/2$ keeps the size; every kind of padding invents something at the border.
-# - $K(F^2 C + 1)$ parameters: 456, 1510, 228, 760; a dense layer in place of the 456 has 14,455,392.
+# - A layer has $K(F^2 C + 1)$ parameters: 456, 1510, 228 and 760 for those of the notes; a dense layer in place of the first has 14,455,392.
 # - A convolution is a sparse matrix (144 of 576 entries, nine different weights), im2col computes it as one product, and its transpose is the backward pass.
-# - Pooling has no parameters; its maximum is a dilation, beats the average by at least 10 points at finding one bright pixel, and loses by at least 10 on overall brightness.
+# - Pooling has no parameters; its maximum is a grey dilation, beats the average by at least 10 points at finding one bright pixel, and loses by at least 10 on overall brightness.
 # - Pooling softens a shift by one pixel, and overlooks the step of a single bright pixel at exactly half of its places.
 # - The receptive field grows by $(F-1)$ times the jump: 5, 7, 212 (VGG-16), 195 (AlexNet); its rim hardly counts.
 # - With equal parameters a CNN beats an MLP by at least 20 points on digits that move, and loses at least 30 when the pixels are shuffled; the MLP cannot notice.
@@ -1363,7 +1411,7 @@ claims.check("emp-prior-knowledge-better.blind", float(abs(np.subtract(*losses))
 # `exercises.hint("04.1")` gives a first step, `exercises.solution("04.1")` the reference solution.
 #
 # **04.1 (change)** Write `conv2d` by im2col for filters with a *dilation*: the taps stand `dilation` pixels apart.
-# Images (N, C, H, W), weight (K, C, R, S), bias (K,) or None.
+# All are NumPy arrays: images (N, C, H, W), weight (K, C, R, S), bias (K,) or None; the result is (N, K, H', W').
 
 # %%
 def my_conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1): ...
@@ -1373,6 +1421,7 @@ exercises.check("04.1", my_conv2d)
 
 # %% [markdown]
 # **04.2 (predict)** Before you build a layer, say what it will be: return the output side, the number of parameters and the multiplications for one picture.
+# Pictures and filters are square; multiplications with the zeros of the padding count, the biases do not multiply.
 # Ten filters of 5×5 with padding 2 on 32×32×3 must give `(32, 760, 768000)`.
 
 # %%
@@ -1382,8 +1431,10 @@ def my_layer(size, channels, filters, kernel_size, stride=1, padding=0): ...
 exercises.check("04.2", my_layer)
 
 # %% [markdown]
-# **04.3 (extend)** A calculator for real networks: go through an `nn.Sequential` of convolutions, poolings and other layers, and return the receptive field of the last unit.
-# Mind the dilation. VGG-16 up to its last pooling gives 212.
+# **04.3 (extend)** A calculator for real networks: go through an `nn.Sequential` of convolutions, poolings and other layers, and return how many pixels a unit of the last layer sees along a side.
+# Layers without a window leave it as it is; windows are square.
+# Mind the dilation.
+# VGG-16 up to its last pooling gives 212.
 
 # %%
 def my_receptive_field(network): ...
@@ -1393,14 +1444,14 @@ exercises.check("04.3", my_receptive_field)
 
 # %% [markdown]
 # **04.4 (open)** Eight filters and one picture in which each of their patterns is hidden once, some faint, beside bright paper that means nothing.
-# `image, filters = lesson_04.puzzle()` gives (1, 1, 64, 64) and (8, 1, 7, 7).
+# `image, filters = lesson_04.puzzle()` gives arrays (1, 1, 64, 64) and (8, 1, 7, 7).
 # Return the top left corner of the window in which each pattern stands: an array (8, 2) of row and column.
 
 # %% tags=["ledger:emp-conv-detects-features"]
 from cnncourse.exercises import lesson_04
 
 image, filters = lesson_04.puzzle()
-fig, axes = plt.subplots(1, 9, figsize=(figures.WIDTH, 1.9), width_ratios=[2.4] + [1] * 8)
+fig, axes = plt.subplots(1, 9, figsize=(figures.WIDTH, 2.3), width_ratios=[3.6] + [1] * 8)
 axes[0].imshow(image[0, 0], cmap="gray", vmax=70)
 for number, panel in enumerate(axes[1:]):
     panel.imshow(filters[number, 0], cmap="gray", vmax=1.2)
@@ -1427,3 +1478,4 @@ exercises.check("04.4", which_fires_where)
 # - Simonyan and Zisserman 2014, *Very deep convolutional networks for large-scale image recognition*: stacks of 3×3.
 # - Luo, Li, Urtasun and Zemel 2016, *Understanding the effective receptive field in deep convolutional neural networks*.
 # - Islam, Jia and Bruce 2020, *How much position information do convolutional neural networks encode?*: what zeros at the border are good for.
+# - Dosovitskiy and others 2021, *An image is worth 16×16 words: transformers for image recognition at scale*: structure against data.
