@@ -9,18 +9,19 @@
 # ---
 
 # %% [markdown]
-# # 14 Residual networks
-# **Why does a deeper network fit its own training set worse, and what does a shortcut change?**
+# # 14 · Residual networks
+# ### Why does a deeper network fit its own training set worse, and what does a shortcut change?
 #
-# Goals: after this lesson you can
+# **You will be able to**
 # - tell degradation from overfitting by looking at one number, and say at which budget it was measured;
 # - write a residual block and the 6n + 2 networks of the paper, and prove that a block can be the identity;
 # - say what BatchNorm does to the gradients of a deep plain network, and what the shortcut does;
 # - count layers, parameters and multiply-adds of ResNet-18 to ResNet-152 and compare them with VGG-19.
 #
-# Needs: convolution arithmetic (lesson 04), BatchNorm and He's initialisation (lessons 07 and 08), VGG (lesson 12).
+# **You need** convolution arithmetic (lesson 04), BatchNorm and He's initialisation (lessons 07 and 08), VGG (lesson 12).
 #
-# Cost: about 70 s on one core, without network. Preset `full`: CIFAR-10 at depths 20 and 56 on a GPU.
+# **It costs** about 65 seconds on one core, without a network connection.
+# Preset `full`: CIFAR-10 at depths 20 and 56 on a GPU.
 
 # %% tags=["parameters"]
 dataset: str = "digits"  # digits (8x8, ships with the course), mnist, fashion_mnist, cifar10, or a folder
@@ -56,7 +57,7 @@ figures.use_style()
 KINDS = ("plain", "residual")
 
 # %% [markdown]
-# ## 1 A network that cannot be worse
+# ## 1 · A network that cannot be worse
 #
 # Take a trained network and insert layers that copy their input.
 # The new network is deeper and computes the same function, so its training error is the same.
@@ -77,7 +78,7 @@ claims.check("emp-identity-construction", torch.allclose(deep_net(digits), shall
              note="ten copying layers inserted into a network leave its outputs equal to 1e-6")
 
 # %% [markdown]
-# ## 2 The residual block
+# ## 2 · The residual block
 #
 # A plain block maps its input $x$ to $F(x) = W_2\,\mathrm{relu}(W_1 x)$ and passes it through a ReLU.
 # A residual block adds the input before that ReLU:
@@ -150,7 +151,7 @@ claims.check("eq-residual-block.jacobian", of_sum - of_branch, "~", torch.eye(32
              note="32 x 32: two channels of 4 x 4 pixels")
 
 # %% [markdown]
-# ## 3 The networks: 6n + 2 layers, with and without shortcuts
+# ## 3 · The networks: 6n + 2 layers, with and without shortcuts
 #
 # The paper's networks for CIFAR-10 have one convolution, three stages of $n$ blocks with $w$, $2w$ and $4w$ channels,
 # an average over all pixels and one linear layer: $1 + 3 \cdot n \cdot 2 + 1 = 6n + 2$ layers with weights.
@@ -232,7 +233,7 @@ claims.check("arch-resnet-cifar", torch.allclose(ours(pictures), packaged(pictur
              note="same names, same outputs as models.resnet_cifar(20)")
 
 # %% [markdown]
-# ## 4 The experiment: same layers, same data, same budget
+# ## 4 · The experiment: same layers, same data, same budget
 #
 # Does the deeper network fit the training set better?
 # We train plain and residual networks from several seeds, every one with the same images, steps, learning rate and schedule.
@@ -360,7 +361,7 @@ figures.save(fig, "fig-resnet-plain-curves.by-depth",
 # A network that could in principle represent the better function has not found it in the time that was enough for the others.
 
 # %% [markdown]
-# ## 5 Is it the vanishing gradient?
+# ## 5 · Is it the vanishing gradient?
 #
 # One of the notes says that shortcuts help against vanishing gradients, the other that vanishing is unlikely to be the cause.
 # Both can be measured: the norm of the gradient in the first convolution of each block, before training.
@@ -460,7 +461,7 @@ figures.save(fig, "emp-residual-gradients.by-block",
 # gradients of neighbouring inputs are as unrelated as white noise, and that shortcuts keep them related.
 
 # %% [markdown]
-# ## 6 Are the residuals small?
+# ## 6 · Are the residuals small?
 #
 # If blocks mostly need to keep their input, $F(x)$ should be small against $x$.
 # The paper plots the standard deviation of each layer's response, after BatchNorm and before addition and ReLU.
@@ -516,7 +517,7 @@ claims.check("fig-resnet-residual-small.absolute", absolute["residual"] / absolu
 # The *learnt* difference of the paper's figure 7 needs its 64,000 steps; the preset `full` comes nearer to them.
 
 # %% [markdown]
-# ## 7 Is the identity hard to learn?
+# ## 7 · Is the identity hard to learn?
 #
 # The argument of section 1 needs layers that copy.
 # We ask for nothing else: stacks of $k$ dense layers learn to reproduce the 64 pixels of a digit.
@@ -618,7 +619,7 @@ claims.check("emp-identity-hard-for-plain.he-start", he["residual"] / he["plain"
              note="the notes' sentence for He's start in both stacks; it holds for branches that start small")
 
 # %% [markdown]
-# ## 8 Any depth?
+# ## 8 · Any depth?
 #
 # "We can now have a network of any depth": residual networks of 8 and of 200 layers, 50 steps each, on the digits.
 # The learning rate is 0.01: at 200 layers the start is rough (the paper warms up its 110 layers in the same way).
@@ -657,7 +658,7 @@ claims.check("emp-1202-overfits.parameters", round(sizes[-1] / 50_000), "==", 38
              note="parameters of the 1202-layer network for each training image of CIFAR-10")
 
 # %% [markdown]
-# ## 9 The ImageNet networks
+# ## 9 · The ImageNet networks
 #
 # Stem, four stages, average, one linear layer: the stem is a 7×7 convolution with stride 2 and a 3×3 max pooling with stride 2.
 # These two layers take 224 pixels to 56, and all blocks work at 56, 28, 14 and 7.
@@ -789,7 +790,7 @@ figures.save(fig, "fig-resnet-vs-vgg-architecture",
                  "around every two convolutions.")
 
 # %% [markdown]
-# ## 10 The recipe, and what the paper reports
+# ## 10 · The recipe, and what the paper reports
 #
 # | setting | He et al. 2016, ImageNet | here |
 # |---|---|---|
