@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import types
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from cnncourse.runtime import Runtime
+
+# Buffers need no sending: what changes them is equal everywhere. torch renamed the option after 2.11.
+_OPTIONS = inspect.signature(DistributedDataParallel).parameters
+_OWN_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False}
 
 
 @contextlib.contextmanager
@@ -31,7 +36,7 @@ def joined(model: nn.Module, machine: Runtime, copies: Callable[[], int]) -> Ite
         norm.forward = types.MethodType(lambda self, batch: _normalised(self, batch, copies()), norm)
     try:
         gpu = [machine.device] if machine.device.type == "cuda" else None
-        yield DistributedDataParallel(network, device_ids=gpu, broadcast_buffers=False)
+        yield DistributedDataParallel(network, device_ids=gpu, **_OWN_BUFFERS)
     finally:
         for norm in norms:
             del norm.forward

@@ -661,9 +661,10 @@ def test_a_loader_run_resumes_in_the_middle_of_an_epoch(tmp_path):
 # ---- several processes
 
 SHARED = """
-import sys, json, torch
+import sys, json, warnings, torch
 sys.path.insert(0, {tests!r})
 from test_training import a_network, a_set, as_loader, sgd, numbers, weights
+warnings.simplefilter("error")
 from torch import nn
 from cnncourse import augment, runtime, training
 from functools import partial
