@@ -141,7 +141,7 @@ def fetched(entry, progress: bool) -> dict[str, torch.Tensor]:
     """The state dict of torchvision's `entry`, from torch's cache or by torchvision's download and checksum."""
     file = cached(entry)
     try:
-        return entry.get_state_dict(progress=progress, check_hash=True)
+        return entry.get_state_dict(progress=progress, check_hash=True, weights_only=True)
     except (urllib.error.URLError, TimeoutError) as cause:
         raise DataError(f"the weights {entry} from {entry.url}", f"no answer ({cause})", where=str(file),
                         remedy="connect to the network, or copy the file there by hand from another machine") from cause
