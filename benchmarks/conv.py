@@ -1,8 +1,8 @@
 """Time of the lesson's im2col convolution over torch's, one thread, as a ratio: ``python benchmarks/conv.py``.
 
 Both run in turns on the same arrays in float32; the ratio is that of their shortest times, counted in seconds of the
-processor (there is one thread), so that other programs do not count. Lesson 04 claims at most 3 for layers of usual size. On LeNet's small pictures torch is further ahead:
-there, copying the windows takes as long as multiplying them.
+processor (there is one thread), so that other programs do not count. Lesson 04 claims at most 3 for layers of usual
+size. On LeNet's small pictures torch is further ahead: there, copying the windows takes as long as multiplying them.
 """
 
 from __future__ import annotations
