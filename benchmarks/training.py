@@ -219,16 +219,21 @@ def lightning(network: nn.Module, images: data.ImageSet, size: int) -> None:
 
 def fastai(network: nn.Module, images: data.ImageSet, size: int) -> None:
     import fastai.callback.progress  # noqa: F401, it gives Learner its no_bar
+    from fastai.callback.core import Callback, CancelValidException
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.metrics import accuracy
     from fastai.optimizer import SGD
 
+    class NoValidation(Callback):  # its steps would be forward passes only, and the others have none
+        def before_validate(self):
+            raise CancelValidException
+
     batches = loader(images, size)
     learner = Learner(DataLoaders(batches, batches, device=torch.device("cpu")), network, loss_func=F.cross_entropy,
                       opt_func=partial(SGD, mom=0.9), lr=0.01, metrics=accuracy)
     with learner.no_bar(), learner.no_logging():
-        learner.fit(FOREVER)
+        learner.fit(FOREVER, cbs=NoValidation())
 
 
 def ignite(network: nn.Module, images: data.ImageSet, size: int) -> None:

@@ -60,6 +60,9 @@ class Saver:
         """(rows of the epochs that are done, steps done of the next one, their sums, whether the run had ended)."""
         if self.path is None:
             return [], 0, None, False
+        if self.path.is_dir():
+            raise CheckpointError("the path of a file", "a folder", where=self.path,
+                                  remedy=f"name a file in it: {self.path / 'run.pt'}")
         previous = self.path.with_name(self.path.name + ".previous")
         if not self.path.exists() and not previous.exists():
             return [], 0, None, False

@@ -91,7 +91,8 @@ class TensorFeed:
                 if not isinstance(part, Tensor) or len(part) != len(targets):
                     got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
                     raise ShapeError(f"tensors with {len(targets)} rows, one a target", got,
-                                     where="a pair (inputs, targets)", remedy="give inputs and targets equal lengths")
+                                     where="a pair (inputs, targets)",
+                                     remedy="make tensors of equal lengths; torch.as_tensor takes arrays")
             self.inputs, self.targets = tuple(part.to(machine.device) for part in inputs), targets.to(machine.device)
             self.convert = self._converted
         self.images = len(self.targets)

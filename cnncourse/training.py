@@ -157,7 +157,7 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
     _check_optimizer(model, optimizer, epochs)
     loss, seeds = _Loss(loss, model), getattr(model, "seeds", None)
     feed = feeds.feed(train, batch_size, machine, shuffle=True, augment=augment, seeds=seeds)
-    each_step, each_epoch = _schedule(scheduler)
+    each_step, each_epoch = _schedule(scheduler, optimizer)
     with processes.joined(model, machine, lambda: feed.copies) as network:
         saver = Saver(checkpoint, model, optimizer, getattr(scheduler, "scheduler", scheduler), machine, {
             "batch_size": batch_size, "data": feed.checksum or feed.name, "loss": loss.name,
@@ -312,6 +312,11 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
     [0.96, 0.94, 0.95, 0.96, 0.95, 0.97, 0.96, 0.95]
     """
     numbers, machine = list(seeds), runtime.current()
+    if not numbers or isinstance(optimizer, Optimizer):
+        raise ParameterError("at least one seed, and a function that makes an optimizer",
+                             f"{numbers} and {type(optimizer).__name__}",
+                             where="arguments seeds and optimizer of training.repeat",
+                             remedy="optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)")
     for name in ("checkpoint", "on_epoch"):
         if options.get(name) is not None:
             raise ParameterError(f"no {name}= in repeat", "one", where="argument of training.repeat",
@@ -415,7 +420,14 @@ class _Loss:
         if not self.checked:
             self._check(outputs, targets)
         try:
-            return self.batched(outputs, targets)
+            value = self.batched(outputs, targets)
+            if value.ndim != int(self.stacked) or torch.is_grad_enabled() and not value.requires_grad:
+                raise ShapeError("a loss that is one number with a gradient", f"{_shape(value)}, "
+                                 f"requires_grad={value.requires_grad}", where=f"the loss {self.name}",
+                                 remedy="take the mean over the batch, and neither detach() nor item() it")
+            return value
+        except CourseError:
+            raise
         except (RuntimeError, IndexError, ValueError) as error:
             self._check(outputs, targets)
             raise ShapeError(f"outputs and targets that {self.name} can compare",
@@ -569,10 +581,13 @@ def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
             model.train(model.training)
 
 
-def _schedule(scheduler) -> tuple[Callable[[], object], Callable[[dict], object]]:
+def _schedule(scheduler, optimizer: Optimizer) -> tuple[Callable[[], object], Callable[[dict], object]]:
     """(what to do after each step, what to do after each epoch with its row)."""
     if scheduler is None:
         return lambda: None, lambda row: None
+    if getattr(getattr(scheduler, "scheduler", scheduler), "optimizer", None) is not optimizer:
+        raise ParameterError("a scheduler of this optimizer", f"{type(scheduler).__name__} of another one",
+                             where="argument scheduler of fit", remedy="make the scheduler after the optimizer")
     if isinstance(scheduler, EachStep | OneCycleLR | CyclicLR):
         return getattr(scheduler, "scheduler", scheduler).step, lambda row: None
     if isinstance(scheduler, ReduceLROnPlateau):
@@ -609,6 +624,11 @@ def _check_optimizer(model: nn.Module, optimizer: Optimizer, epochs: int) -> Non
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
         raise ParameterError("a number of epochs, at least 0", repr(epochs), where="argument epochs of fit",
                              remedy="pass a whole number")
+    for name, thing, kind in (("model", model, nn.Module), ("optimizer", optimizer, Optimizer)):
+        if not isinstance(thing, kind):
+            raise ParameterError(f"{name} as an instance of {kind.__module__}.{kind.__name__}", repr(thing)[:80],
+                                 where=f"argument {name} of fit",
+                                 remedy="build it first: torch.optim.SGD(model.parameters(), lr=0.1), for example")
     trained = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     if not trained & {id(weight) for weight in model.parameters()}:
         raise ParameterError("an optimizer of this network's parameters", "the parameters of another one",

@@ -413,6 +413,24 @@ def test_an_optimizer_of_another_network_is_refused():
     assert "make the optimizer after the network" in failing(optimizer=sgd(a_network()), error=ParameterError)
 
 
+def test_a_loss_without_a_gradient_or_with_many_numbers_is_refused():
+    for loss in (partial(F.cross_entropy, reduction="none"), lambda a, b: F.cross_entropy(a, b).detach()):
+        assert "neither detach() nor item()" in failing(loss=loss, error=ShapeError)
+
+
+def test_things_of_the_wrong_kind_are_refused_before_training():
+    model = a_network()
+    assert "instance of torch.optim" in failing(optimizer=torch.optim.SGD, error=ParameterError)
+    assert "make the scheduler after" in failing(scheduler=torch.optim.lr_scheduler.StepLR(sgd(model), 1),
+                                                 error=ParameterError)
+    with pytest.raises(ParameterError, match="at least one seed"):
+        repeat(mlp, a_set(), seeds=[], optimizer=sgd, epochs=1, batch_size=16)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    assert "name a file in it" in failing(checkpoint=tmp_path, error=CheckpointError)
+
+
 def test_memory_that_is_used_up_names_the_batch_size_that_fits():
     class Greedy(nn.Module):
         def __init__(self):
