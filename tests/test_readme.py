@@ -16,7 +16,7 @@ LESSONS = project.lessons()
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_link_leads_to_a_file_of_the_repository(name):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXTS[name]) if "://" not in link]
-    assert links
+    assert links or name != "README.md"
     assert [link for link in links if not (project.root() / link).exists()] == []
 
 
