@@ -199,6 +199,8 @@ def _lab(chosen: argparse.Namespace) -> None:
     from cnncourse import project
 
     command = [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1"]  # it asks for its token by default
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers; loopback and the token still guard it
+        command.append("--allow-root")
     os.execv(sys.executable, [*command, str(project.root() / "notebooks")])  # Ctrl-C is JupyterLab's own
 
 
