@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import logging
 import statistics
@@ -55,6 +56,9 @@ def fvcore(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 TOOLS = {"cost.table": ours, "torchinfo": torchinfo, "fvcore": fvcore}
+for missing in [name for name in ("torchinfo", "fvcore") if importlib.util.find_spec(name) is None]:
+    print(f"not compared: {missing} is not installed (pip install '.[bench]')")
+    del TOOLS[missing]
 
 
 def quietly(tool, model: nn.Module, shape: tuple[int, ...]):
