@@ -217,6 +217,7 @@ claims.check("eq-knn-l1-l2.no-loop-time", two / none, ">", 10, varies=True, give
 # %% [markdown]
 # ## 3 · The neighbours vote
 #
+# kNN with $k = 1$ is written 1-NN.
 # Training is: keep the pictures.
 # To name a new one, find the $k$ training pictures at the smallest distance and let their labels vote.
 
@@ -250,7 +251,7 @@ claims.check("emp-knn-poor-for-images.aligned", accuracy, ">=", 0.97, given=on_d
 # %% [markdown]
 # More than 98 of 100 digits are right, from a rule without any learning.
 # The notes say that kNN solves the problem "poorly", and here it does not.
-# Keep that in mind; section 6 comes back to it.
+# Keep that in mind; sections 6 and 7 come back to it.
 #
 # Whom does it ask? In each row a test picture, then its five nearest training pictures; the last two rows are mistakes.
 
@@ -414,7 +415,7 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncol
 figures.save(fig, "fig-knn-decision-regions.cross-validation",
              caption=f"Accuracy on the training pictures, and mean and deviation over {fold_count} folds: {dataset}, "
                      f"all pixels of {len(train)} pictures, and two numbers of {len(plane)}.",
-             alt="Training accuracy is 1 at k = 1 and falls; that of validation rises first, from two numbers a picture.")
+             alt="Training accuracy is 1 at k = 1 and falls; from two numbers a picture, validation is best at a much larger k.")
 
 # %% [markdown]
 # On all pixels the classes hardly touch: a small $k$ is best, and a large one blurs.
@@ -431,7 +432,8 @@ claims.check("emp-knn-train-accuracy.k100", pixel_mean[0] - pixel_mean[-1], ">="
              note="validation accuracy lost from k = 1 to k = 100, all pixels")
 
 # %% [markdown]
-# The choice is made, so now the test pictures, once.
+# The choice is made, so now the test pictures.
+# Section 3 asked them about $k = 1$ already, as a first look that chose nothing; in your own work ask them once, here.
 
 # %%
 k = best_k["all pixels"]
@@ -760,8 +762,8 @@ figures.save(fig, "emp-knn-poor-for-images",
              alt="kNN falls to chance when pictures move by two pixels; the network falls most at odd distances.")
 
 # %% [markdown]
-# Of the two that saw pictures in the middle only, kNN is lost after two pixels, while the network loses far less, and that in a zigzag.
-# Its pooling reads the picture in steps of two pixels, so that a move by two is invisible to it and a move by one is not, until at four the ink touches the edge of the frame and part of the answer falls outside.
+# Of the two that saw pictures in the middle only, kNN is lost at two pixels, while the network loses far less, and that in a zigzag.
+# Its pooling, which keeps the largest of every 2×2 answers, reads the picture in steps of two pixels, so that a move by two is invisible to it and a move by one is not, until at four the ink touches the edge of the frame and part of the answer falls outside.
 
 # %%
 lost_by_knn = results["kNN"][0] - knn_moved
@@ -878,7 +880,7 @@ claims.check("emp-good-representation-helps", by_pca[3] - by_chance[:, 3], ">=",
              given=on_digits, note="accuracy by PCA minus random projection, 20 numbers each")
 
 # %% [markdown]
-# A third of the numbers does the same work, with a third of the multiplications.
+# A third of the numbers does the same work, with a third of the multiplications in each comparison.
 # Better than the pixels it is not: PCA forgets what varies little, but it knows nothing of moving.
 #
 # The network does.
@@ -983,7 +985,7 @@ exercises.check("01.1", answer)
 # %% [markdown]
 # **2 · Change.** The cosine distance $1 - \frac{a \cdot b}{\|a\| \|b\|}$ compares directions and not lengths.
 # Write it for all pairs, without a loop.
-# Then ask 1-NN with it about pictures that are a quarter as bright.
+# Then ask `predict_knn` with it, at k = 1, about the test pictures that `changes["a quarter as bright"]` makes.
 
 # %%
 def cosine_distances(test, train):
