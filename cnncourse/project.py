@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,19 @@ def lesson(name: str | int) -> Path:
 def cores() -> int:
     """Processor cores that this process may use (a container or `taskset` may allow fewer than the machine has)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def commit() -> dict[str, object]:
+    """The commit of the working tree and whether files differ from it; None and None outside a repository."""
+
+    def git(*words: str) -> str:
+        asked = subprocess.run(["git", *words], cwd=root(), capture_output=True, text=True, check=True)
+        return asked.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "changed": None}
 
 
 @cache

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import importlib.util
 import json
 import os
 import platform
 import random
-import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,18 +165,6 @@ def device_name(device: torch.device | str = "cpu") -> str:
     return platform.processor() or platform.machine()
 
 
-@functools.cache
-def commit() -> str | None:
-    """The commit of the working tree, with "+" when files differ from it; None outside a repository."""
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=project.root(), capture_output=True, text=True,
-                              check=True).stdout.strip()
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def environment() -> dict:
     """What a number depends on besides the code: versions, processor, torch's build, threads, commit.
 
@@ -196,7 +182,7 @@ def environment() -> dict:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": project.cores(),
         "threads": torch.get_num_threads(), "device": str(machine.device) if machine else None,
-        "seed": machine.seed if machine else None, "commit": commit(),
+        "seed": machine.seed if machine else None, **project.commit(),
     }
 
 

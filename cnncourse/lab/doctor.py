@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 
 from cnncourse import project
-from cnncourse.lab import execute
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 INSTALL = "make figures installs what requirements.lock names"
@@ -136,7 +135,7 @@ def _browser() -> Iterator[tuple[str, str]]:
 
 
 def _git() -> Iterator[tuple[str, str]]:
-    state = execute.commit()
+    state = project.commit()
     if state["commit"] is None:
         yield "note", "not a repository: provenance records no commit; use git clone"
         return

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import tokenize
@@ -175,7 +174,8 @@ def run(
         environment |= {"CNNCOURSE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     facts = {"lesson": notebook.stem, "preset": preset, "parameters": effective, "seed": effective.get("seed"),
              "source": sources_digest(cells),
-             "started": datetime.now(UTC).isoformat(timespec="seconds"), "versions": versions()} | commit()  # fmt: skip
+             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+             "versions": versions()} | project.commit()  # fmt: skip
     executed = folder / f"{notebook.stem}.ipynb"
     watch = _Watch(notebook.stem, progress)
     limit = timeout if timeout is not None else CELL_TIMEOUT.get(preset)
@@ -231,19 +231,6 @@ def sources_digest(notebook: nbformat.NotebookNode) -> str:
     """SHA-256 of what a notebook says: kinds, sources and tags of its cells."""
     said = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
-def commit() -> dict[str, object]:
-    """The commit of the working tree and whether files differ from it; None and None outside a repository."""
-
-    def git(*words: str) -> str:
-        asked = subprocess.run(["git", *words], cwd=project.root(), capture_output=True, text=True, check=True)
-        return asked.stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "changed": None}
 
 
 def versions() -> dict[str, str]:
