@@ -8,7 +8,6 @@ import io
 import json
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import matplotlib
@@ -173,13 +172,7 @@ def _settle(fig: matplotlib.figure.Figure) -> None:
 
 def versions() -> dict[str, str]:
     """The versions that decide the bytes of a figure, ``{"torch": "2.14.1", ...}``, found without importing them."""
-    found = {}
-    for name in ("torch", "matplotlib", "numpy"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return project.versions("torch", "matplotlib", "numpy")
 
 
 def difference(one: Path | bytes, other: Path | bytes) -> float:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -65,6 +66,17 @@ def commit() -> dict[str, object]:
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "changed": None}
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Package to its installed version, found without importing it: ``versions("torch") == {"torch": "2.14.1"}``."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 @cache

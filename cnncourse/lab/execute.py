@@ -15,7 +15,6 @@ import time
 import tokenize
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from io import StringIO
 from pathlib import Path
 
@@ -235,13 +234,8 @@ def sources_digest(notebook: nbformat.NotebookNode) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers and pictures depend on."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in ("torch", "torchvision", "numpy", "scikit-learn", "scikit-image", "matplotlib"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "scikit-image", "matplotlib")
+    return {"python": ".".join(map(str, sys.version_info[:3]))} | project.versions(*packages)
 
 
 class _Watch:
