@@ -157,8 +157,9 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
     _check_optimizer(model, optimizer, epochs)
     loss, seeds = _Loss(loss, model), getattr(model, "seeds", None)
     feed = feeds.feed(train, batch_size, machine, shuffle=True, augment=augment, seeds=seeds)
+    checks = None if valid is None else feeds.feed(valid, batch_size, machine)
     each_step, each_epoch = _schedule(scheduler, optimizer)
-    with processes.joined(model, machine, lambda: feed.copies) as network:
+    with processes.joined(model, machine, feed) as network:
         saver = Saver(checkpoint, model, optimizer, getattr(scheduler, "scheduler", scheduler), machine, {
             "batch_size": batch_size, "data": feed.checksum or feed.name, "loss": loss.name,
             "clip_gradient": clip_gradient})
@@ -183,7 +184,7 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
                     saver.step(step, len(feed), history, tally)
                 score = watch.finite(tally.score(), tally)
                 speed = time.perf_counter() - started
-                checked = (None, None) if valid is None else evaluate(model, valid, batch_size=batch_size, loss=loss)
+                checked = (None, None) if checks is None else evaluate(model, checks, loss=loss)
                 history.append(_row(epoch, score, checked, optimizer, speed, tally.images / speed))
                 each_epoch(history[-1])
                 ended = bool(on_epoch is not None and on_epoch(history))
@@ -369,8 +370,9 @@ class Tally:
         count, right = self.loss.counted(outputs.detach(), targets)
         self.images += targets.shape[0] * (targets.shape[1] if self.loss.stacked else 1)
         self.losses.append(value)
-        self.counts.append(count if self.feed.copies == 1 else count / self.feed.copies)
-        self.right.append(right if self.feed.copies == 1 or right is None else right / self.feed.copies)
+        copies = self.feed.share.copies
+        self.counts.append(count if copies == 1 else count / copies)
+        self.right.append(right if copies == 1 or right is None else right / copies)
         if self.loss.stacked:
             self.share = torch.ones_like(value)  # the sum over seeds: each gets its own gradient
         elif self.machine.world > 1 and self.train:
@@ -538,6 +540,8 @@ class _Watch:
 
     def __exit__(self, kind, error, trace) -> bool:
         if self.bar is not None:
+            if error is None:  # a bar that is not full when it closes stays there in red, as after a failure
+                self.bar.n = self.bar.total = len(self.feed) * len(self.history)
             self.bar.close()
         if isinstance(error, KeyboardInterrupt):
             self.history.interrupted = True

@@ -1,8 +1,9 @@
-"""The explorer in a real JupyterLab in headless Chromium, and the still picture everywhere else."""
+"""Explorer and progress bar in a real JupyterLab in headless Chromium, and the still picture everywhere else."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -263,3 +264,51 @@ def test_the_sliders_of_lesson_04_change_the_drawn_windows_and_the_output_size(j
     for _ in range(3):
         _, large = move_slider(page, 1)
     assert "a window of at most 10 pixels" in large[1] and "smaller kernel or dilation, or more padding" in large[1]
+
+
+TRAINING = """
+import torch
+from cnncourse import data, runtime, training
+runtime.start()
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2000), torch.nn.ReLU(), torch.nn.Linear(2000, 10))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+history = training.fit(model, data.digits(), optimizer=optimizer, epochs=60, batch_size=64)
+history[-2:]
+"""
+FAILING = TRAINING.replace("optimizer, epochs", "optimizer, on_epoch=lambda rows: 0 // (rows[-1]['epoch'] - 50), epochs")
+START = """index => {
+    window.panel.content.activeCellIndex = index;
+    window.ended = window.jupyterapp.commands.execute('notebook:run-cell');
+    return null;
+}"""
+
+
+def watch_bar(page) -> None:
+    """Start the first cell, wait until its bar has moved twice, then until the cell has ended."""
+    page.evaluate(START, 0)
+    shown = set()
+    deadline = time.monotonic() + 60
+    while len(shown) < 3:
+        assert time.monotonic() < deadline, f"the bar did not move: {shown}"
+        text = page.locator(".jp-Notebook:visible .jp-OutputArea").first.inner_text()
+        shown |= set(re.findall(r"epoch \d+ of 60, loss \d", re.sub(r"\s", " ", text)))
+        page.wait_for_timeout(50)
+    page.evaluate("window.ended")
+
+
+@needs_browser
+def test_a_bar_in_jupyterlab_moves_and_goes_when_training_ends(jupyter, page):
+    nbformat.write(notebook_of(TRAINING), jupyter[2] / "training.ipynb")
+    open_notebook(page, "training.ipynb")
+    watch_bar(page)
+    page.locator(".jp-Notebook:visible td", has_text="60").wait_for()  # the history's last row
+    assert not page.locator(".jp-Notebook:visible .progress-bar").count()
+
+
+@needs_browser
+def test_a_bar_in_jupyterlab_stays_in_red_where_training_failed(jupyter, page):
+    nbformat.write(notebook_of(FAILING), jupyter[2] / "failing.ipynb")
+    open_notebook(page, "failing.ipynb")
+    watch_bar(page)
+    page.locator(".jp-Notebook:visible .progress-bar-danger").wait_for()
+    assert "ZeroDivisionError" in page.locator(".jp-Notebook:visible .jp-OutputArea").first.inner_text()
