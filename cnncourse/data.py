@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import http.client
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -103,12 +104,18 @@ class ImageSet:
         (ImageSet('digits', 100 images of 1 x 8 x 8, 10 classes, cpu, 7,200 bytes), tensor([3, 1]))
         """
         if isinstance(index, slice):
-            return replace(self, images=self.images[index], labels=self.labels[index])
+            return self._with(images=self.images[index], labels=self.labels[index])
         if isinstance(index, int):
-            return self._to_float(self.images[index][None], *self._scale(None))[0], self.labels[index]
+            return self.scaling()(self.images[index][None])[0], self.labels[index]
         index = torch.as_tensor(index, device=self.device)
         index = index.nonzero()[:, 0] if index.dtype == torch.bool else index.long()
-        return replace(self, images=self.images.index_select(0, index), labels=self.labels.index_select(0, index))
+        return self._with(images=self.images.index_select(0, index), labels=self.labels.index_select(0, index))
+
+    def _with(self, **changes: Tensor) -> ImageSet:
+        """This set with other tensors, which are not checked again: on a GPU a look at the labels waits for it."""
+        other = copy.copy(self)
+        vars(other).update(changes)
+        return other
 
     def to(self, device: str | torch.device) -> ImageSet:
         """The same set on another device; itself when it is there already."""
@@ -116,7 +123,7 @@ class ImageSet:
             return self
         moved = {name: value.to(device) for name in ("images", "labels", "mean", "std")
                  if (value := getattr(self, name)) is not None}
-        return replace(self, **moved)
+        return self._with(**moved)
 
     def split(self, sizes: Sequence[int] | Sequence[float], *, generator: torch.Generator | None = None,
               seed: int | None = None, stratified: bool = False) -> tuple[ImageSet, ...]:
@@ -160,7 +167,7 @@ class ImageSet:
         if augment is not None and generator is None:
             raise ParameterError("a generator to draw the augmentation from", None, where="ImageSet.batches",
                                  remedy="pass generator=torch.Generator().manual_seed(0)")
-        scale = self._scale(dtype)
+        scaled = self.scaling(dtype)
         order = None if generator is None else _permutation(len(self), generator, self.device)
         stop = len(self) - len(self) % batch_size if drop_last else len(self)
         for start in range(0, stop, batch_size):
@@ -171,7 +178,20 @@ class ImageSet:
                 images, labels = self.images.index_select(0, rows), self.labels.index_select(0, rows)
             if augment is not None:
                 images = augment(images, generator=generator)
-            yield self._to_float(images, *scale), labels
+            yield scaled(images), labels
+
+    def scaling(self, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
+        """The function from uint8 images to a network's input, as `batches` applies it: new, floating point, of dtype.
+
+        >>> train = data.load("digits", True).normalised()
+        >>> images = train.scaling(torch.float64)(train.images[:100])
+        """
+        dtype = dtype or torch.get_default_dtype()
+        if self.mean is None:
+            return lambda images: images.to(dtype).div_(255)
+        factor, offset = 1 / (255 * self.std), -self.mean / self.std  # (x / 255 - mean) / std == x * factor + offset
+        factor, offset = (part.to(dtype).view(-1, 1, 1) for part in (factor, offset))
+        return lambda images: images.to(dtype).mul_(factor).add_(offset)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel, float64 (C,), of the images scaled to 0..1.
@@ -202,19 +222,7 @@ class ImageSet:
         if not (std > 0).all():
             raise ParameterError("a standard deviation above 0", std.tolist(), where="ImageSet.normalised",
                                  remedy="leave the constant channel out, or pass std=1")
-        return replace(self, mean=mean, std=std)
-
-    def _scale(self, dtype: torch.dtype | None) -> tuple[Tensor | None, Tensor | None, torch.dtype]:
-        dtype = dtype or torch.get_default_dtype()
-        if self.mean is None:
-            return None, None, dtype
-        factor = 1 / (255 * self.std)  # (x / 255 - mean) / std == x * factor + offset
-        return factor.to(dtype).view(-1, 1, 1), (-self.mean / self.std).to(dtype).view(-1, 1, 1), dtype
-
-    @staticmethod
-    def _to_float(images: Tensor, factor: Tensor | None, offset: Tensor | None, dtype: torch.dtype) -> Tensor:
-        images = images.to(dtype)
-        return images.div_(255) if factor is None else images.mul_(factor).add_(offset)
+        return self._with(mean=mean, std=std)
 
     def _sizes(self, sizes: Sequence[int] | Sequence[float]) -> list[int]:
         where, total = "ImageSet.split", len(self)

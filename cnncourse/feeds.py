@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +31,11 @@ def feed(images, batch_size: int, machine: Runtime, *, shuffle: bool = False, au
     >>> for inputs, targets in feed(digits, 100, runtime.current()).epoch(1):
     ...     logits = model(*inputs)
 
+    Batches that this function made are given back as they are.
     Raises `ParameterError` for an empty set and for a batch size below 1, `ShapeError` for what is no set.
     """
+    if isinstance(images, TensorFeed | LoaderFeed):
+        return images
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ParameterError("a batch size of at least 1", repr(batch_size), where="argument batch_size",
                              remedy="try 128")
@@ -66,9 +70,22 @@ def mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
-def share(size: int, rank: int, world: int) -> slice:
-    """The rows of a batch that this process takes: every row belongs to one process, sizes differ by at most one."""
-    return slice(size * rank // world, size * (rank + 1) // world)
+class Share(NamedTuple):
+    """The rows that a process takes of a batch of `size`; as many as `copies` processes take the same ones."""
+
+    rows: slice
+    size: int
+    copies: int = 1
+
+
+def share(size: int, rank: int, world: int, shuffle: bool) -> Share:
+    """Every row belongs to one process, numbers of rows differ by at most one.
+
+    While training (shuffle), all take the whole of a batch that has fewer rows than there are processes.
+    """
+    if shuffle and size < world:
+        return Share(slice(0, size), size, world)
+    return Share(slice(size * rank // world, size * (rank + 1) // world), size)
 
 
 class TensorFeed:
@@ -77,13 +94,12 @@ class TensorFeed:
     def __init__(self, images, batch_size: int, machine: Runtime, shuffle: bool, augment: Callable | None,
                  seeds: Sequence[int] | None, world: int):
         self.batch_size, self.machine, self.augment, self.world = batch_size, machine, augment, world
-        self.shuffle, self.seeds, self.copies = shuffle, seeds, 1
+        self.shuffle, self.seeds = shuffle, seeds
         self.name, self.checksum = getattr(images, "name", None), getattr(images, "checksum", None)
         if hasattr(images, "images"):
             images = images.to(machine.device)
             self.inputs, self.targets = (images.images,), images.labels
-            scale = images._scale(machine.dtype)
-            self.convert = lambda batch: images._to_float(batch, *scale)
+            self.convert = images.scaling(machine.dtype)
         else:
             inputs, targets = images
             inputs = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
@@ -106,17 +122,15 @@ class TensorFeed:
         orders = self._orders(number) if self.shuffle else None
         for step in range(start, len(self)):
             first, last = step * self.batch_size, min((step + 1) * self.batch_size, self.images)
-            part = share(last - first, self.machine.rank, self.world)
-            small = last - first < self.world  # fewer images than processes: while training all take the whole batch
-            self.copies = self.world if small and self.shuffle else 1
-            if part.start == part.stop and not self.shuffle:
+            self.share = share(last - first, self.machine.rank, self.world, self.shuffle)
+            rows = self.share.rows
+            if rows.start == rows.stop:
                 continue
             if orders is None:
-                rows = slice(first + part.start, first + part.stop)
+                rows = slice(first + rows.start, first + rows.stop)
                 inputs, targets = tuple(self.convert(tensor[rows]) for tensor in self.inputs), self.targets[rows]
             else:
-                keep = slice(None) if small else part
-                inputs, targets = self._gathered(orders[..., first:last], keep, number, step)
+                inputs, targets = self._gathered(orders[..., first:last], rows, number, step)
             self.latest = step + 1, inputs
             yield inputs, self._target(targets)
 
@@ -159,7 +173,8 @@ class LoaderFeed:
     """
 
     def __init__(self, loader: DataLoader, machine: Runtime, shuffle: bool, world: int):
-        self.machine, self.world, self.copies, self.name, self.checksum = machine, world, 1, None, None
+        self.machine, self.world, self.name, self.checksum = machine, world, None, None
+        self.share = Share(slice(0), 0)
         self.latest: tuple[int, tuple[Tensor, ...]] = (0, ())
         self.loader, self.rows, self.generator = loader, None, torch.Generator()
         self.sampler = getattr(loader.batch_sampler, "sampler", None)
@@ -200,7 +215,7 @@ class LoaderFeed:
                 inputs, targets = batch
                 inputs = tuple(self._moved(part) for part in (inputs if isinstance(inputs, tuple | list) else [inputs]))
                 if self.rows is not None:
-                    self.copies = self.rows.copies[step]
+                    self.share = self.rows.shares[step]
                 self.latest = step, inputs
                 yield inputs, self._moved(targets)
         finally:
@@ -215,17 +230,16 @@ class LoaderFeed:
 class _Rows:
     """A batch sampler that gives this process its share of each batch, and starts in the middle of an epoch."""
 
-    def __init__(self, batches, rank: int, world: int, everywhere: bool):
-        self.batches, self.rank, self.world, self.everywhere = batches, rank, world, everywhere
-        self.start, self.copies = 0, {}
+    def __init__(self, batches, rank: int, world: int, shuffle: bool):
+        self.batches, self.rank, self.world, self.shuffle = batches, rank, world, shuffle
+        self.start, self.shares = 0, {}
 
     def __len__(self) -> int:
         return len(self.batches) - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
         for step, rows in enumerate(self.batches, 1):
-            small = len(rows) < self.world and self.everywhere  # see TensorFeed.epoch
-            part = rows if small else rows[share(len(rows), self.rank, self.world)]
-            if step > self.start and part:
-                self.copies[step] = self.world if small else 1
-                yield part
+            own = share(len(rows), self.rank, self.world, self.shuffle)
+            if step > self.start and rows[own.rows]:
+                self.shares[step] = own
+                yield rows[own.rows]

@@ -13,33 +13,36 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from cnncourse.feeds import LoaderFeed, Share, TensorFeed
 from cnncourse.runtime import Runtime
 
 # Buffers need no sending: what changes them is equal everywhere. torch renamed the option after 2.11.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
+_DROPOUTS = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
 _OWN_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False}
 
 
 @contextlib.contextmanager
-def joined(model: nn.Module, machine: Runtime, copies: Callable[[], int]) -> Iterator[Callable]:
+def joined(model: nn.Module, machine: Runtime, feed: TensorFeed | LoaderFeed) -> Iterator[Callable]:
     """The network to call while training: moved, compiled where asked, and with gradients averaged over processes.
 
     The parameters stay the same objects, so an optimizer made before holds them. Batch normalisation sees the whole
-    batch, not a process's share. copies: how many processes hold the same rows of the present batch.
+    batch, not a process's share, and dropout draws for the whole. feed: says which rows this process holds.
     """
     network = placed(model, machine)
     if machine.world == 1:
         yield network
         return
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    for norm in norms:
-        norm.forward = types.MethodType(lambda self, batch: _normalised(self, batch, copies()), norm)
+    shared = {module: _normalised if isinstance(module, _BatchNorm) else _dropped for module in model.modules()
+              if isinstance(module, (_BatchNorm, *_DROPOUTS))}
+    for module, forward in shared.items():
+        module.forward = types.MethodType(lambda self, batch, forward=forward: forward(self, batch, feed.share), module)
     try:
         gpu = [machine.device] if machine.device.type == "cuda" else None
         yield DistributedDataParallel(network, device_ids=gpu, **_OWN_BUFFERS)
     finally:
-        for norm in norms:
-            del norm.forward
+        for module in shared:
+            del module.forward
 
 
 def placed(model: nn.Module, machine: Runtime) -> nn.Module:
@@ -99,7 +102,7 @@ class _Sum(torch.autograd.Function):
         return gradient
 
 
-def _normalised(self: _BatchNorm, batch: Tensor, copies: int) -> Tensor:
+def _normalised(self: _BatchNorm, batch: Tensor, share: Share) -> Tensor:
     """Batch normalisation with mean and variance of all processes' rows (torch's SyncBatchNorm needs GPUs)."""
     if not (self.training or self.running_mean is None):
         return type(self).forward(self, batch)
@@ -115,8 +118,19 @@ def _normalised(self: _BatchNorm, batch: Tensor, copies: int) -> Tensor:
         with torch.no_grad():
             self.num_batches_tracked += 1
             rate = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
-            distinct = count / copies
+            distinct = count / share.copies
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), float(rate))
             self.running_var.lerp_((variance * distinct / (distinct - 1)).to(self.running_var.dtype), float(rate))
     result = centred * (variance + self.eps).rsqrt().view(shape)
     return result if self.weight is None else result * self.weight.view(shape) + self.bias.view(shape)
+
+
+def _dropped(self: nn.Module, batch: Tensor, share: Share) -> Tensor:
+    """Dropout with this process's rows of the mask that a single process draws for the whole batch.
+
+    Where the first axis does not count the batch's rows, each process draws for what it has.
+    """
+    if not self.training or len(batch) != share.rows.stop - share.rows.start:
+        return type(self).forward(self, batch)
+    mask = type(self).forward(self, batch.new_ones(share.size, *batch.shape[1:]))
+    return batch * mask[share.rows]

@@ -15,6 +15,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 
 from cnncourse import augment, data, feeds, runtime, training
@@ -684,12 +686,14 @@ sys.path.insert(0, {tests!r})
 from test_training import a_network, a_set, as_loader, sgd, numbers, weights
 warnings.simplefilter("error")
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from cnncourse import augment, runtime, training
 from functools import partial
 machine = runtime.start(seed=1, dtype="float64")
 results = []
 for kind in ("set", "loader"):
-    model = a_network()
+    model = a_network(nn.Dropout2d(0.3), nn.Dropout(0.2))
     images = a_set(49)  # batches of 16: the last holds one image, fewer than processes
     valid = a_set(33, seed=1)
     if kind == "loader":
@@ -767,6 +771,66 @@ def test_nothing_is_written_when_nobody_watches(capsys):
 
 
 # ---- GPU
+
+class Copies(TorchDispatchMode):
+    """Refuses what makes a program wait for its GPU without asking for a value: blocking copies, mixed operands."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor) and leaf.ndim]
+        if len({tensor.device for tensor in tensors}) > 1 and not (kwargs or {}).get("non_blocking"):
+            raise AssertionError(f"{function} between processor and device")
+        return result
+
+
+@pytest.fixture
+def without_values(monkeypatch):
+    """Training on torch's meta device: tensors have shapes and no values, so whoever asks for a value is refused."""
+    runtime.start(device="meta")
+    monkeypatch.setattr(training._Loss, "_check", lambda *_: None)  # looks at the labels of the first batch, once
+    images = a_set(100).to("meta")
+
+    def run(change, **options):
+        steps = []
+
+        def counted(images, *, generator):
+            steps.append(1)
+            return change(images, generator=generator)
+
+        model = a_network(nn.Dropout(0.1)).to("meta")
+        optimizer = torch.optim.AdamW(model.parameters())
+        with Copies(), pytest.raises((NotImplementedError, RuntimeError, AssertionError)) as refused:
+            fit(model, images, optimizer=optimizer, epochs=1, batch_size=16, augment=counted, clip_gradient=1.0,
+                scheduler=EachStep(torch.optim.lr_scheduler.LinearLR(optimizer)), progress=False)
+        return len(steps), refused.traceback
+
+    return run
+
+
+def test_no_step_asks_the_device_for_a_value(without_values):
+    change = augment.compose(partial(augment.crop, padding=1), augment.flip, augment.jitter,
+                             partial(augment.cutout, size=2), partial(augment.noise, std=0.1))
+    steps, trace = without_values(change)
+    assert steps == 7 and "score" in [entry.name for entry in trace]  # the mean over the epoch is the first value
+
+
+@pytest.mark.parametrize("waiting", [
+    lambda images: images * images.max().item(), lambda images: images[images.flatten(1).sum(1) > 0],
+    lambda images: images.cpu().to("meta"), lambda images: images[torch.arange(len(images))],
+    lambda images: images + torch.ones(images.shape, dtype=torch.uint8).to("meta")],
+    ids=["item", "mask", "cpu", "index on the processor", "blocking copy"])
+def test_a_step_that_waits_for_the_device_is_caught(without_values, waiting):
+    steps, trace = without_values(lambda images, *, generator: waiting(images))
+    assert steps == 1 and "counted" in [entry.name for entry in trace]
+
+
+def test_predict_asks_the_device_for_nothing():
+    runtime.start(device="meta")
+    model, images = a_network().to("meta"), a_set(100).to("meta")
+    with Copies():
+        outputs = predict(model, images, 16)
+    assert outputs.shape == (100, 3) and outputs.device.type == "meta"
+
 
 @pytest.mark.skipif(not torch.cuda.is_available(),
                     reason="no GPU: hidden synchronisation in the loop was not looked for")
