@@ -46,11 +46,15 @@ def joined(model: nn.Module, machine: Runtime, feed: TensorFeed | LoaderFeed) ->
 
 
 def placed(model: nn.Module, machine: Runtime) -> nn.Module:
-    """The model on the device in the dtype and memory format of the runtime, compiled where asked."""
+    """The model on the device in the dtype and memory format of the runtime, compiled where asked.
+
+    Training meets one batch size and that of the last batch, for which the fastest code is compiled; evaluation meets
+    any, and gets code for all.
+    """
     model.to(machine.device, machine.dtype)
     if machine.memory_format is not None:
         model.to(memory_format=machine.memory_format)
-    return torch.compile(model) if machine.compile else model
+    return torch.compile(model, dynamic=not torch.is_grad_enabled()) if machine.compile else model
 
 
 def gathered(tensor: Tensor, machine: Runtime) -> Tensor:

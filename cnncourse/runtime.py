@@ -118,6 +118,12 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
     _set_threads(_threads(threads, world))
     torch.set_default_dtype(DTYPES[dtype])
     _set_deterministic(deterministic, chosen)
+    if compile:
+        from torch._dynamo import config as dynamo
+
+        # Of all networks of one class together; 8 without this, and beyond them a network would run uncompiled, silently
+        switch(dynamo, "recompile_limit", 64)
+        switch(dynamo, "fail_on_recompile_limit_hit", True)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # every device

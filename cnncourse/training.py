@@ -195,7 +195,7 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
     return history
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(model: nn.Module, images, *, batch_size: int = 1024,
              loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> Score:
     """Mean loss and accuracy over all images, each counted once, with the network in evaluation mode.

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -768,6 +769,28 @@ def test_nothing_is_written_when_nobody_watches(capsys):
     model = a_network()
     fit(model, a_set(), optimizer=sgd(model), epochs=2, batch_size=10)
     assert capsys.readouterr() == ("", "")
+
+
+# ---- compiled
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++: torch.compile was not tried")
+def test_compiled_networks_give_the_numbers_of_plain_ones_and_none_goes_back_to_plain_silently():
+    graphs = torch._dynamo.utils.counters["stats"]
+
+    def run(compiled, width):
+        runtime.start(seed=0, compile=compiled)
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(36, width), nn.ReLU(), nn.Linear(width, 3))
+        return model, fit(model, a_set(), a_set(34, seed=1), optimizer=sgd(model), epochs=2, batch_size=16)
+
+    for number, width in enumerate((4, 5, 6), 1):  # nine graphs, one more than torch compiles by default
+        (plain, expected), (model, history) = run(False, width), run(True, width)
+        assert graphs["unique_graphs"] == 3 * number  # a batch of 16, the last batch of 2, and evaluation
+        assert history["valid_loss"] == pytest.approx(expected["valid_loss"], rel=1e-5)
+        assert list(model.state_dict()) == list(plain.state_dict())
+    fit(model, a_set(), optimizer=sgd(model), epochs=1, batch_size=16)
+    evaluate(model, a_set(30), batch_size=7)
+    assert graphs["unique_graphs"] == 9
 
 
 # ---- GPU
