@@ -6,6 +6,7 @@ or is shared among processes, sees what an uninterrupted single process sees.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from cnncourse.errors import ParameterError, ShapeError
 from cnncourse.runtime import Runtime
 
 
-def feed(images, batch_size: int, machine: Runtime, *, shuffle: bool = False, augment: Callable | None = None,
+def feed(images, batch_size: int | None, machine: Runtime, *, shuffle: bool = False, augment: Callable | None = None,
          seeds: Sequence[int] | None = None, split: bool = True) -> TensorFeed | LoaderFeed:
     """The batches of an `ImageSet`, of a pair (inputs, targets) of tensors, or of a `DataLoader`.
 
@@ -36,13 +37,7 @@ def feed(images, batch_size: int, machine: Runtime, *, shuffle: bool = False, au
     """
     if isinstance(images, TensorFeed | LoaderFeed):
         return images
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ParameterError("a batch size of at least 1", repr(batch_size), where="argument batch_size",
-                             remedy="try 128")
     world = machine.world if split else 1
-    if shuffle and batch_size < world:
-        raise ParameterError(f"a batch size of at least {world}, one image a process", batch_size,
-                             where="argument batch_size", remedy="raise batch_size or start fewer processes")
     if isinstance(images, DataLoader):
         if augment is not None:
             raise ParameterError("no augment= beside a DataLoader", "both", where="argument augment",
@@ -50,6 +45,14 @@ def feed(images, batch_size: int, machine: Runtime, *, shuffle: bool = False, au
         made = LoaderFeed(images, machine, shuffle, world)
     elif (hasattr(images, "images") and hasattr(images, "labels")
           or isinstance(images, tuple | list) and len(images) == 2):
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ParameterError("a batch size of at least 1", repr(batch_size), where="argument batch_size",
+                                 remedy="try 128")
+        if shuffle and batch_size < world:
+            raise ParameterError(f"a batch size of at least {world}, one image a process", batch_size,
+                                 where="argument batch_size", remedy="raise batch_size or start fewer processes")
+        if augment is not None:
+            _check_augment(augment)
         made = TensorFeed(images, batch_size, machine, shuffle, augment, seeds, world)
     else:
         raise ShapeError("an ImageSet, a pair (inputs, targets) of tensors, or a DataLoader", type(images).__name__,
@@ -63,6 +66,16 @@ def feed(images, batch_size: int, machine: Runtime, *, shuffle: bool = False, au
         raise ParameterError("at least one image", "an empty set", where="argument train, valid or images",
                              remedy="check how the set was split or filtered")
     return made
+
+
+def _check_augment(augment: Callable) -> None:
+    try:
+        inspect.signature(getattr(augment, "forward", augment)).bind(None, generator=None)
+    except TypeError:
+        raise ParameterError("a function that is called as augment(images, generator=...)",
+                             getattr(augment, "__name__", type(augment).__name__), where="argument augment",
+                             remedy="choose from cnncourse.augment, or give your function an argument generator; "
+                                    "a transform of torchvision changes all images of a batch alike") from None
 
 
 def mixed(*numbers: int) -> int:
@@ -109,7 +122,8 @@ class TensorFeed:
                     raise ShapeError(f"tensors with {len(targets)} rows, one a target", got,
                                      where="a pair (inputs, targets)",
                                      remedy="make tensors of equal lengths; torch.as_tensor takes arrays")
-            self.inputs, self.targets = tuple(part.to(machine.device) for part in inputs), targets.to(machine.device)
+            self.inputs = tuple(part.detach().to(machine.device) for part in inputs)
+            self.targets = targets.detach().to(machine.device)
             self.convert = self._converted
         self.images = len(self.targets)
         self.latest: tuple[int, tuple[Tensor, ...]] = (0, ())  # step and inputs of the last batch, for error texts

@@ -121,7 +121,7 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
     if compile:
         from torch._dynamo import config as dynamo
 
-        # Of all networks of one class together; 8 without this, and beyond them a network would run uncompiled, silently
+        # Of all networks of one class together; 8 without this, and a network beyond them runs uncompiled, silently.
         switch(dynamo, "recompile_limit", 64)
         switch(dynamo, "fail_on_recompile_limit_hit", True)
     random.seed(seed)

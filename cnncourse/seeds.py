@@ -28,16 +28,18 @@ class Stacked(nn.Module):
         self.seeds = list(seeds)
         parameters, buffers = torch.func.stack_module_state(list(models))
         self.names, self.buffer_names = list(parameters), list(buffers)
-        self.stacked = nn.ParameterList(parameters.values())
+        trained = [weight.requires_grad for weight in models[0].parameters()]
+        self.stacked = nn.ParameterList(nn.Parameter(stack, requires_grad=learns)
+                                        for stack, learns in zip(parameters.values(), trained, strict=True))
         for index, buffer in enumerate(buffers.values()):
             self.register_buffer(f"buffer{index}", buffer)
-        skeleton = copy.deepcopy(models[0]).to("meta")
+        skeleton = copy.deepcopy(models[0])
         self.__dict__["skeleton"] = skeleton  # beside the parameters, not among them
-        self.places = [[(module.__dict__[kind], name) for module in skeleton.modules()
+        self.places = [[(module.__dict__[kind], name) for module in skeleton.modules()  # a tied weight has several
                         for name, tensor in module.__dict__[kind].items() if tensor is wanted]
                        for kind, tensors in (("_parameters", skeleton.parameters()), ("_buffers", skeleton.buffers()))
                        for wanted in tensors]
-
+        skeleton.to("meta")
         self.layers = _layers(skeleton)
 
     def train(self, mode: bool = True) -> Stacked:
@@ -95,11 +97,10 @@ def _layers(model: nn.Module) -> list[nn.Module] | None:
     return layers if flat and dense and known and not twice else None
 
 
-def why_apart(models: Sequence[nn.Module], optimizer_name: str, device: torch.device) -> str | None:
+def why_apart(models: Sequence[nn.Module], optimizer_name: str) -> str | None:
     """Why these networks must be trained one after another, or None if they can be stacked.
 
-    Dropout would draw other masks than a single network does; an optimizer that looks at whole tensors would mix the
-    seeds; and on a processor grouped convolutions were measured slower than one network after another.
+    Dropout would draw other masks than a single network does, an optimizer that looks at whole tensors would mix seeds.
     """
     if optimizer_name not in _ELEMENTWISE:
         return f"{optimizer_name} does not treat every weight by itself"

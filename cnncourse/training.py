@@ -18,7 +18,7 @@ import math
 import re
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from cnncourse import feeds, processes, project, runtime
 from cnncourse import seeds as stacking
@@ -128,18 +128,19 @@ class History(list):
         return cls(stored["rows"], interrupted=stored["interrupted"])
 
 
-def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: int, batch_size: int, scheduler=None,
-        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, augment: Callable | None = None,
+def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: int, batch_size: int | None = None,
+        scheduler=None, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, augment: Callable | None = None,
         clip_gradient: float | None = None, checkpoint: Checkpoint | str | Path | None = None,
         on_epoch: Callable[[History], object] | None = None, progress: bool = True) -> History:
     """Train `model` in place and return the `History`: one row an epoch, `valid` measured after each.
 
-    train, valid: an `ImageSet`, a pair (inputs, targets) of tensors, or a `DataLoader` (which has its own batch_size).
+    train, valid: an `ImageSet`, a pair (inputs, targets) of tensors, or a `DataLoader`, which needs no batch_size.
     optimizer, scheduler: torch's own; a scheduler is stepped once an epoch, `OneCycleLR`, `CyclicLR` and what is
         wrapped in `EachStep` once a step, `ReduceLROnPlateau` with the validation loss.
     loss: (outputs, targets) to the batch's mean, of torch or your own. Targets of class indices, (N,) or (N, H, W) or
         (N, T) with outputs (N, C, ...), give an accuracy, without the positions of the loss's ``ignore_index``; so do
-        yes-or-no targets with `BCEWithLogitsLoss`. Other targets give none.
+        yes-or-no targets with `BCEWithLogitsLoss`. Other targets give none. A network with several outputs needs a
+        loss of your own, which gets them all; the accuracy is that of the first.
     augment: a function of `cnncourse.augment`, called as ``augment(images, generator=...)`` on the uint8 batch.
     clip_gradient: the largest norm of the gradient.
     checkpoint: a path (saved at each epoch) or `Checkpoint` (also every so many steps). If it exists, training goes on
@@ -158,10 +159,10 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
     loss, seeds = _Loss(loss, model), getattr(model, "seeds", None)
     feed = feeds.feed(train, batch_size, machine, shuffle=True, augment=augment, seeds=seeds)
     checks = None if valid is None else feeds.feed(valid, batch_size, machine)
-    each_step, each_epoch = _schedule(scheduler, optimizer)
+    each_step, each_epoch = _schedule(scheduler, optimizer, epochs, len(feed))
     with processes.joined(model, machine, feed) as network:
         saver = Saver(checkpoint, model, optimizer, getattr(scheduler, "scheduler", scheduler), machine, {
-            "batch_size": batch_size, "data": feed.checksum or feed.name, "loss": loss.name,
+            "batch_size": batch_size, "data": feed.checksum or feed.name, "loss": loss.description,
             "clip_gradient": clip_gradient})
         rows, start, sums, ended = saver.resume()
         history = History(rows)
@@ -224,6 +225,7 @@ def predict(model: nn.Module, images, batch_size: int = 1024) -> Tensor:
     """The outputs (N, ...) for all images in their order, on the device, with the network in evaluation mode.
 
     images: an `ImageSet`, a tensor of inputs, a pair (inputs, targets) or a `DataLoader` that keeps its order.
+    Outputs have the dtype of the runtime; of a network with several, the first.
 
     >>> predict(model, images).argmax(1)
     tensor([7, 2, 1, 0])
@@ -231,22 +233,26 @@ def predict(model: nn.Module, images, batch_size: int = 1024) -> Tensor:
     machine = runtime.current()
     if isinstance(images, Tensor):
         images = images, torch.empty(len(images), 0)
+    if isinstance(getattr(images, "sampler", None), RandomSampler):
+        raise ParameterError("a DataLoader that keeps its order", "one that shuffles",
+                             where="argument images of predict", remedy="make it with shuffle=False")
     feed = feeds.feed(images, batch_size, machine, split=False)
     outputs = []
     with _evaluating(model, machine, feed) as network:
         for inputs, _ in feed.epoch():
             with machine.autocast():
-                outputs.append(network(*inputs))
+                output = _first(network(*inputs))
+            outputs.append(output.to(machine.dtype) if output.is_floating_point() else output)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1 if hasattr(model, "seeds") else 0)
 
 
-def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: int, low: float = 1e-6,
-                  high: float = 10.0, steps: int = 100,
+def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: int | None = None,
+                  low: float = 1e-6, high: float = 10.0, steps: int = 100,
                   loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> tuple[list[float], list[float]]:
     """(learning rates, losses) while the rate grows from low to high, a constant factor a step.
 
     The loss falls fastest at a good rate and climbs where training would diverge; the list ends there, once the loss is
-    four times its lowest value or not finite. Model and optimizer are put back as they were.
+    four times its lowest value or not finite. Model, optimizer and random streams are put back as they were.
     (Smith 2017, arXiv:1506.01186, section 3.3.)
 
     >>> rates, losses = lr_range_test(model, train, optimizer=optimizer, batch_size=128)
@@ -263,7 +269,12 @@ def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: 
     rates = torch.logspace(math.log10(low), math.log10(high), steps, dtype=torch.float64).tolist()
     losses: list[float] = []
     model.train()
-    try:
+    devices = [machine.device] if machine.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), contextlib.ExitStack() as afterwards:
+        afterwards.callback(model.train, mode)
+        afterwards.callback(optimizer.zero_grad)
+        afterwards.callback(optimizer.load_state_dict, before[1])
+        afterwards.callback(model.load_state_dict, before[0])
         for rate, (inputs, targets) in zip(rates, batches, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -275,11 +286,6 @@ def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: 
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-    finally:
-        model.load_state_dict(before[0])
-        optimizer.load_state_dict(before[1])
-        optimizer.zero_grad()
-        model.train(mode)
     return rates[:len(losses)], losses
 
 
@@ -329,7 +335,9 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
     reason = "together=False" if together is False else None
     if reason is None:
         kind = type(optimizer(models[0].parameters())).__name__
-        reason = stacking.why_apart(models, kind, torch.device("cuda") if together else machine.device)
+        reason = stacking.why_apart(models, kind)
+        if scheduler and isinstance(scheduler(optimizer(models[0].parameters())), ReduceLROnPlateau):
+            reason = "ReduceLROnPlateau gives each seed a learning rate of its own"
         if machine.world > 1 or machine.compile or isinstance(train, DataLoader) or isinstance(valid, DataLoader):
             reason = reason or "several processes, torch.compile and DataLoader are not stacked"
     if reason is None:
@@ -362,45 +370,59 @@ class Tally:
                  train: bool = True):
         self.loss, self.machine, self.feed, self.train = loss, machine, feed, train
         self.before = None if before is None else before[machine.rank]  # of a run that goes on inside an epoch
-        self.images, self.share, self.losses, self.counts, self.right = 0, None, [], [], []
+        self.images, self.share = 0, None
+        self.losses, self.weights, self.counts, self.right = [], [], [], []
 
     def add(self, value: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """Note a step, and set `share`: what to weight its gradient with."""
         value = value.detach()
-        count, right = self.loss.counted(outputs.detach(), targets)
+        weight, count, right = self.loss.counted(_first(outputs).detach(), targets)
         self.images += targets.shape[0] * (targets.shape[1] if self.loss.stacked else 1)
-        self.losses.append(value)
         copies = self.feed.share.copies
-        self.counts.append(count if copies == 1 else count / copies)
-        self.right.append(right if copies == 1 or right is None else right / copies)
+        self.losses.append(value)
+        for column, number in ((self.weights, weight), (self.counts, count), (self.right, right)):
+            column.append(number if copies == 1 or number is None else number / copies)
         if self.loss.stacked:
             self.share = torch.ones_like(value)  # the sum over seeds: each gets its own gradient
         elif self.machine.world > 1 and self.train:
-            own = torch.as_tensor(count, dtype=value.dtype, device=value.device).clone()
+            own = torch.as_tensor(weight, dtype=value.dtype, device=value.device).clone()
             self.share = own * self.machine.world / processes.summed(own.clone(), self.machine)
 
     def steps(self) -> Tensor:
-        """(steps, 3), or (steps, 3, S) for S seeds, float64: mean loss, what it is the mean of, right answers."""
+        """(steps, 4), or (steps, 4, S) for S seeds, float64: mean loss, what it is the mean of, positions that count,
+        right answers among them."""
         if not self.losses:
-            done = torch.zeros(0, 3, dtype=torch.float64)
+            done = torch.zeros(0, 4, dtype=torch.float64)
         else:
             losses = torch.stack(self.losses).cpu().double()
-            many = isinstance(self.counts[0], Tensor)
-            counts = torch.stack(self.counts).cpu().double() if many else torch.tensor(self.counts, dtype=torch.float64)
-            counts = counts.view(len(losses), *[-1] * (losses.ndim - 1)).expand_as(losses)
-            scored = self.right[0] is not None
-            right = torch.stack(self.right).cpu().double() if scored else torch.full_like(losses, math.nan)
-            done = torch.stack([losses, counts, right], 1)
+            done = torch.stack([losses, *(_column(numbers, losses)
+                                          for numbers in (self.weights, self.counts, self.right))], 1)
         return done if self.before is None else torch.cat([self.before, done])
 
     def score(self) -> Score:
         """Mean loss and accuracy over all steps and processes."""
-        losses, counts, right = self.steps().unbind(1)
-        losses = torch.where(counts > 0, losses * counts, 0)  # a batch without counted positions has no mean
-        sums = torch.stack([losses.sum(0), counts.sum(0), right.sum(0)])
+        losses, weights, counts, right = self.steps().unbind(1)
+        losses = torch.where(weights > 0, losses * weights, 0)  # a batch without counted positions has no mean
+        sums = torch.stack([losses.sum(0), weights.sum(0), counts.sum(0), right.sum(0)])
         sums = processes.summed(sums, self.machine).cpu()
-        loss, accuracy = sums[0] / sums[1], sums[2] / sums[1]
+        loss, accuracy = sums[0] / sums[1], sums[3] / sums[2]
         return Score(loss.tolist(), None if accuracy.isnan().all() and self.right[-1:] == [None] else accuracy.tolist())
+
+
+def _column(numbers: list, losses: Tensor) -> Tensor:
+    """Numbers of the steps, on the device or not, in the shape of the losses; nan where there are none."""
+    if numbers[0] is None:
+        return torch.full_like(losses, math.nan)
+    many = isinstance(numbers[0], Tensor)
+    column = torch.stack(numbers).cpu().double() if many else torch.tensor(numbers, dtype=torch.float64)
+    return column.view(len(losses), *[-1] * (losses.ndim - 1)).expand_as(losses)
+
+
+def _first(outputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+    """The output itself; of several, as of a network with auxiliary heads, the first."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    return next(iter(outputs.values() if isinstance(outputs, Mapping) else outputs))
 
 
 class _Loss:
@@ -413,8 +435,20 @@ class _Loss:
             self.batched = _cross_entropies if loss is F.cross_entropy else torch.vmap(loss)
         named = loss.func if isinstance(loss, partial) else loss
         self.name = getattr(named, "__name__", type(named).__name__)
-        options = loss.keywords if isinstance(loss, partial) else vars(loss) if isinstance(loss, nn.Module) else {}
-        self.ignore = options.get("ignore_index")
+        options = {}
+        if isinstance(loss, partial):
+            options = loss.keywords
+        elif isinstance(loss, nn.Module):
+            options = {name: value for name, value in vars(loss).items() if name[0] != "_" and name != "training"}
+            options |= dict(loss.named_buffers())
+        self.description = f"{self.name}({', '.join(f'{name}={_plain(value)}' for name, value in options.items())})"
+        if options.get("reduction", "mean") != "mean":
+            raise ParameterError("a loss that is the mean over the batch", f"reduction={options['reduction']!r}",
+                                 where=f"the loss {self.name}",
+                                 remedy="leave reduction out; histories are made of means")
+        self.of_classes = self.name in ("cross_entropy", "CrossEntropyLoss", "nll_loss", "NLLLoss")
+        self.ignore = options.get("ignore_index", -100 if self.of_classes else None)  # torch's default
+        self.weight = options.get("weight") if self.of_classes else None
         self.yes_or_no = self.name in ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits")
         self.checked = False
 
@@ -436,54 +470,75 @@ class _Loss:
                              f"{_shape(outputs)} and {_shape(targets)} ({str(error).splitlines()[0]})",
                              where="the loss",
                              remedy="class indices are int64 (N,) beside outputs (N, C); "
-                                    "other targets have the shape and dtype of the outputs") from error
+                                    "other targets, and weights of the loss, have the dtype of the outputs") from error
 
-    def counted(self, outputs: Tensor, targets: Tensor) -> tuple[int | Tensor, Tensor | None]:
-        """How much the mean is a mean of, and how many of it are right: (S,) each when stacked."""
+    def counted(self, outputs: Tensor, targets: Tensor) -> tuple[int | Tensor, int | Tensor, Tensor | None]:
+        """(What the loss is a mean of, how many positions count, how many of them are right), (S,) each when stacked.
+
+        Class weights make the first two differ.
+        """
         axis = int(self.stacked)
         size = targets.shape[axis]
         if targets.is_floating_point():
             if not self.yes_or_no:
-                return size, None
+                return size, size, None
             right = ((outputs > 0) == (targets > 0.5)).flatten(axis)
-            return size, right.sum(-1) * (size / right.shape[-1])
+            return size, size, right.sum(-1) * (size / right.shape[-1])
         if outputs.ndim != targets.ndim + 1:
-            return size, None
+            return size, size, None
         right = outputs.argmax(1 + axis) == targets
-        if self.ignore is None or (self.ignore < 0 and targets.ndim == 1 + axis):
-            return targets[0].numel() if self.stacked else targets.numel(), right.flatten(axis).sum(-1)
+        if self.ignore is None:
+            count = targets[0].numel() if self.stacked else targets.numel()
+            return count, count, right.flatten(axis).sum(-1)
         counted = targets != self.ignore
-        return counted.flatten(axis).sum(-1), (right & counted).flatten(axis).sum(-1)
+        count, right = counted.flatten(axis).sum(-1), (right & counted).flatten(axis).sum(-1)
+        if self.weight is None:
+            return count, count, right
+        weights = self.weight[targets.where(counted, 0)] * counted
+        return weights.flatten(axis).sum(-1), count, right
 
     def _check(self, outputs: Tensor, targets: Tensor) -> None:
         self.checked = True
-        axis = int(self.stacked)
+        axis, where = int(self.stacked), f"the loss {self.name}"
         elementwise = self.name.lower().replace("_", "") in ("mseloss", "l1loss", "smoothl1loss", "huberloss")
+        if not isinstance(outputs, Tensor):
+            if self.of_classes or elementwise or self.yes_or_no:
+                raise ShapeError("one output", f"{type(outputs).__name__} of {len(outputs)}", where=where,
+                                 remedy="write the loss for them: lambda outputs, targets: "
+                                 "F.cross_entropy(outputs[0], targets) + 0.3 * F.cross_entropy(outputs[1], targets)")
+            return
         if elementwise and outputs.shape != targets.shape:
             raise ShapeError(f"targets with the shape of the outputs, {_shape(outputs)}", _shape(targets),
-                             where=f"the loss {self.name}", remedy="targets[:, None] adds an axis, "
+                             where=where, remedy="targets[:, None] adds an axis, "
                              "outputs.squeeze(1) takes one away; unequal shapes are paired all with all")
-        if "cross_entropy" in self.name or self.name == "CrossEntropyLoss":
+        if self.of_classes:
             probabilities = targets.is_floating_point() and targets.shape == outputs.shape
-            if not probabilities and targets.dtype != torch.int64:
+            classes = outputs.shape[1 + axis]
+            if not probabilities and (targets.dtype != torch.int64 or outputs.ndim != targets.ndim + 1):
+                remedy = "convert with labels.long(), or use F.mse_loss for regression"
+                if targets.shape == outputs.shape:
+                    remedy = "convert the probabilities or ones and zeros with targets.float()"
+                elif targets.ndim == outputs.ndim and targets.shape[1 + axis] == 1:
+                    remedy = "take the extra axis away: labels.squeeze(1)"
                 raise ShapeError("class indices as int64, or probabilities with the shape of the outputs",
-                                 f"{_shape(targets)} beside outputs {_shape(outputs)}", where=f"the loss {self.name}",
-                                 remedy="convert with labels.long(), or use F.mse_loss for regression")
-            if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1:
-                classes = outputs.shape[1 + axis]
-                wrong = (targets < 0) | (targets >= classes)
-                wrong &= targets != (-100 if self.ignore is None else self.ignore)
+                                 f"{_shape(targets)} beside outputs {_shape(outputs)}", where=where, remedy=remedy)
+            if not targets.is_floating_point():
+                wrong = ((targets < 0) | (targets >= classes)) & (targets != self.ignore)
                 if wrong.any():
+                    label = int(targets[wrong][0])
+                    larger = f"give the last layer {int(targets.max()) + 1} outputs, " if label >= classes else ""
                     raise TrainingError(f"labels from 0 to {classes - 1}, for the network has {classes} outputs",
-                                        f"label {int(targets[wrong][0])}", where=f"the loss {self.name}",
-                                        remedy=f"give the last layer {int(targets.max()) + 1} outputs, count the "
-                                               "labels from 0, or pass the label to leave out as ignore_index")
+                                        f"label {label}", where=where,
+                                        remedy=f"{larger}count the labels from 0, or pass the label to leave out as "
+                                               "ignore_index")
 
 
 def _cross_entropies(outputs: Tensor, targets: Tensor) -> Tensor:
     """The cross-entropy of each seed, (S,): what vmap of `F.cross_entropy` gives, from one kernel."""
     each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(0, 1), reduction="none")
-    return each.view(len(outputs), -1).mean(1)
+    if targets.is_floating_point():
+        return each.view(len(outputs), -1).mean(1)
+    return each.view(len(outputs), -1).sum(1) / (targets != -100).flatten(1).sum(1)  # torch's index to leave out
 
 
 class _Watch:
@@ -526,12 +581,18 @@ class _Watch:
         if torch.as_tensor(score.loss).isfinite().all():
             return score
         steps = tally.steps()
+        if not (steps[:, 1] > 0).any():
+            raise TrainingError("targets that count", f"none in {len(steps)} steps", where=f"epoch {self.epoch}",
+                                remedy="all are the loss's ignore_index: check how the targets were made")
         bad = (~steps[:, 0].isfinite() & (steps[:, 1] > 0)).flatten(1).any(1) if steps.ndim == 3 else \
             ~steps[:, 0].isfinite() & (steps[:, 1] > 0)
-        step = f", step {int(bad.nonzero()[0]) + 1}" if bad.any() else ""
+        first = int(bad.nonzero()[0]) if bad.any() else None
         rate = self.optimizer.param_groups[0]["lr"]
         inputs = self.feed.latest[1]
+        if first is not None and isinstance(self.feed, feeds.TensorFeed):
+            inputs = next(self.feed.epoch(self.epoch, first))[0]
         unclean = any(part.is_floating_point() and not part.isfinite().all() for part in inputs)
+        step = "" if first is None else f", step {first + 1}"
         raise TrainingError("a finite loss", f"{score.loss} at learning rate {float(rate):g}",
                             where=f"epoch {self.epoch}{step} of {len(self.feed)}",
                             remedy="the inputs hold nan or inf: clean the data" if unclean else
@@ -546,7 +607,7 @@ class _Watch:
         if isinstance(error, KeyboardInterrupt):
             self.history.interrupted = True
             return True
-        if isinstance(error, RuntimeError) and not isinstance(error, CourseError):
+        if isinstance(error, RuntimeError | ValueError) and not isinstance(error, CourseError):
             if _out_of_memory(error):
                 raise self._smaller(error) from error
             _raise_shape(error, self.model, self.feed)
@@ -570,7 +631,7 @@ def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
     model.eval()
     try:
         yield network
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         if isinstance(error, CourseError):
             raise
         if _out_of_memory(error):
@@ -585,15 +646,24 @@ def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
             model.train(model.training)
 
 
-def _schedule(scheduler, optimizer: Optimizer) -> tuple[Callable[[], object], Callable[[dict], object]]:
+def _schedule(scheduler, optimizer: Optimizer, epochs: int, steps: int
+              ) -> tuple[Callable[[], object], Callable[[dict], object]]:
     """(what to do after each step, what to do after each epoch with its row)."""
     if scheduler is None:
         return lambda: None, lambda row: None
-    if getattr(getattr(scheduler, "scheduler", scheduler), "optimizer", None) is not optimizer:
-        raise ParameterError("a scheduler of this optimizer", f"{type(scheduler).__name__} of another one",
-                             where="argument scheduler of fit", remedy="make the scheduler after the optimizer")
+    inner, where = getattr(scheduler, "scheduler", scheduler), "argument scheduler of fit"
+    if not isinstance(inner, LRScheduler):
+        raise ParameterError("a scheduler of torch.optim.lr_scheduler, or EachStep of one", type(scheduler).__name__,
+                             where=where, remedy="ChainedScheduler and SequentialLR make one of several")
+    if inner.optimizer is not optimizer:
+        raise ParameterError("a scheduler of this optimizer", f"{type(inner).__name__} of another one",
+                             where=where, remedy="make the scheduler after the optimizer")
+    if isinstance(inner, OneCycleLR) and inner.total_steps < epochs * steps:
+        raise ParameterError(f"total_steps={epochs * steps} or more, for {epochs} epochs of {steps} steps",
+                             inner.total_steps, where=where,
+                             remedy=f"OneCycleLR(..., epochs={epochs}, steps_per_epoch={steps})")
     if isinstance(scheduler, EachStep | OneCycleLR | CyclicLR):
-        return getattr(scheduler, "scheduler", scheduler).step, lambda row: None
+        return inner.step, lambda row: None
     if isinstance(scheduler, ReduceLROnPlateau):
         def after(row: dict) -> None:
             scheduler.step(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
@@ -633,7 +703,15 @@ def _check_optimizer(model: nn.Module, optimizer: Optimizer, epochs: int) -> Non
             raise ParameterError(f"{name} as an instance of {kind.__module__}.{kind.__name__}", repr(thing)[:80],
                                  where=f"argument {name} of fit",
                                  remedy="build it first: torch.optim.SGD(model.parameters(), lr=0.1), for example")
-    trained = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ParameterError("an optimizer whose step needs no closure", "LBFGS", where="argument optimizer of fit",
+                             remedy="use SGD or Adam; LBFGS evaluates the loss several times a step")
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    if not any(weight.requires_grad for weight in weights):
+        raise ParameterError("a network with weights that learn", "requires_grad=False everywhere",
+                             where="argument optimizer of fit",
+                             remedy="switch the layers to be trained on: layer.requires_grad_(True)")
+    trained = {id(weight) for weight in weights}
     if not trained & {id(weight) for weight in model.parameters()}:
         raise ParameterError("an optimizer of this network's parameters", "the parameters of another one",
                              where="argument optimizer of fit",
@@ -664,10 +742,15 @@ def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runt
     return None
 
 
-def _raise_shape(error: RuntimeError, model: nn.Module, feed) -> None:
+def _raise_shape(error: Exception, model: nn.Module, feed) -> None:
     """Raise a `ShapeError` that names the layer, if the error is about shapes or dtypes inside the network."""
     text = str(error).splitlines()[0] if str(error) else ""
-    if not re.search(r"shape|size|dimension|channels|dtype|same type|[Ee]xpected.*(input|\dD)", text):
+    if "more than 1 value per channel" in text:
+        raise ParameterError("at least two images in a batch that is normalised", f"one ({text})",
+                             where=f"step {feed.latest[0]} of {len(feed)}",
+                             remedy="choose another batch_size, so that no single image is left for the last batch"
+                             ) from error
+    if not re.search(r"shape|size|dimension|channels|dtype|same type|be the same|[Ee]xpected.*(input|\dD)", text):
         return
     names = {id(module): name for name, module in model.named_modules()}
     layer, came = None, None
@@ -680,9 +763,18 @@ def _raise_shape(error: RuntimeError, model: nn.Module, feed) -> None:
         return
     got = _shape(came) if isinstance(came, Tensor) else ", ".join(_shape(part) for part in feed.latest[1])
     where = f"layer {names[id(layer)]!r}: {str(layer).splitlines()[0]}" if names[id(layer)] else type(layer).__name__
-    raise ShapeError("an input that this layer can take", f"{got} ({text[:160]})", where=where,
-                     remedy="compare its in_channels or in_features with the input; cost.table lists all shapes"
+    remedy = "compare its in_channels or in_features with the input; cost.table lists all shapes"
+    if isinstance(came, Tensor) and came.dtype == torch.uint8:
+        remedy = "uint8 images are scaled by an ImageSet; in a pair of tensors do it yourself: images.float() / 255"
+    raise ShapeError("an input that this layer can take", f"{got} ({text[:160]})", where=where, remedy=remedy
                      ) from error
+
+
+def _plain(value: object) -> str:
+    """An option of a loss in words that are equal in every process."""
+    if isinstance(value, Tensor):
+        return str(value.tolist())
+    return repr(value) if isinstance(value, bool | int | float | str | None) else type(value).__name__
 
 
 def _shape(tensor: Tensor) -> str:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
 
 from cnncourse import augment, data, feeds, runtime, training
 from cnncourse.errors import CheckpointError, CourseError, ParameterError, ShapeError, TrainingError
@@ -192,6 +193,52 @@ def test_ignored_positions_of_dense_and_sequence_targets_count_neither_in_loss_n
     assert score.accuracy == 0 and score.loss == pytest.approx(math.log(4))
 
 
+def test_torch_s_own_index_to_leave_out_needs_no_word():
+    inputs, targets = torch.randn(40, 4, 5), torch.randint(3, (40, 5))
+    targets[torch.rand(targets.shape) < 0.5] = -100
+    model = nn.Conv1d(4, 3, 1)
+    score = evaluate(model, (inputs, targets), batch_size=7)
+    assert score.loss == pytest.approx(F.cross_entropy(model(inputs), targets).item(), abs=1e-12)
+    assert score.accuracy == pytest.approx((model(inputs).argmax(1) == targets)[targets != -100].double().mean())
+
+
+def test_class_weights_give_the_loss_of_one_pass_whatever_the_batches():
+    images, model = a_set(), a_network().eval()
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2]), ignore_index=1)
+    outputs = predict(model, images)
+    score = evaluate(model, images, batch_size=7, loss=loss)
+    assert score.loss == pytest.approx(loss(outputs, images.labels).item(), abs=1e-12)
+    counted = images.labels != 1
+    assert score.accuracy == pytest.approx((outputs.argmax(1) == images.labels)[counted].double().mean().item())
+
+
+class TwoHeads(nn.Module):
+    """Like GoogLeNet: while it trains, an auxiliary head speaks too."""
+
+    def __init__(self):
+        super().__init__()
+        self.main, self.auxiliary = nn.Linear(36, 3), nn.Linear(36, 3)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
+
+
+def test_a_network_with_several_outputs_learns_by_a_loss_of_its_own_and_is_scored_by_the_first():
+    def both(outputs, targets):
+        if isinstance(outputs, torch.Tensor):
+            return F.cross_entropy(outputs, targets)
+        return F.cross_entropy(outputs[0], targets) + 0.3 * F.cross_entropy(outputs[1], targets)
+
+    model, images = TwoHeads(), a_set()
+    before = weights(model.auxiliary)
+    history = fit(model, images, images, optimizer=sgd(model), epochs=1, batch_size=16, loss=both)
+    assert not same(weights(model.auxiliary), before) and history[-1]["train_accuracy"] > 0
+    model.train()
+    assert torch.equal(predict(model, images), model.eval()(next(images.batches(50))[0]))
+    assert "0.3 * F.cross_entropy(outputs[1]" in failing(TwoHeads(), error=ShapeError)
+
+
 def test_a_network_with_two_inputs_gets_both():
     class Both(nn.Module):
         def __init__(self):
@@ -245,6 +292,11 @@ def test_a_loader_with_workers_gives_the_numbers_of_one_without():
             batch_size=8)
         results.append(weights(model))
     assert same(*results)
+
+
+def test_predict_refuses_a_loader_that_shuffles():
+    with pytest.raises(ParameterError, match="shuffle=False"):
+        predict(a_network(), as_loader(a_set(), batch_size=8, shuffle=True))
 
 
 def test_a_stream_without_a_length_is_refused():
@@ -320,6 +372,33 @@ def test_one_of_several_seeds_is_what_fit_gives_alone():
     assert repeats.together and repeats[1]["train_loss"] == pytest.approx(history["train_loss"], abs=1e-10)
 
 
+def test_what_does_not_learn_stays_as_it_was_and_tied_weights_stay_tied():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(36, 36), nn.Linear(36, 36), nn.Linear(36, 3)
+            self.second.weight = self.first.weight
+            self.last.weight.requires_grad_(False)
+
+        def forward(self, x):
+            return self.last(self.second(self.first(x.flatten(1)).relu()))
+
+    options = {"optimizer": partial(torch.optim.SGD, lr=0.05), "seeds": [0, 1], "epochs": 2, "batch_size": 16}
+    together, apart = (repeat(Tied, a_set(), together=mode, **options) for mode in (None, False))
+    assert together.together
+    for one, other in zip(together.models, apart.models, strict=True):
+        torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=1e-12)
+        assert one.second.weight is one.first.weight
+    with runtime.seeded(1):
+        assert torch.equal(together.models[1].last.weight, Tied().last.weight)
+
+
+def test_a_rate_that_follows_each_seed_s_loss_trains_one_after_another():
+    repeats = repeat(mlp, a_set(), optimizer=partial(torch.optim.SGD, lr=0.05), seeds=[0, 1], epochs=1, batch_size=16,
+                     scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)
+    assert not repeats.together and "ReduceLROnPlateau" in repeats.reason
+
+
 def test_networks_that_draw_at_random_are_trained_one_after_another_with_the_reason():
     repeats = repeat(lambda: nn.Sequential(mlp(), nn.Dropout(0.5)), a_set(), seeds=[0, 1], epochs=1, batch_size=16,
                      optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
@@ -345,12 +424,13 @@ def test_repeat_leaves_the_seed_and_the_random_streams_as_they_were():
 # ---- learning-rate range
 
 def test_the_range_test_ends_where_the_loss_climbs_and_puts_everything_back():
-    model = a_network(seed=1)
+    model = a_network(nn.Dropout(0.1), seed=1)
     optimizer = sgd(model, 0.123)
-    before = weights(model)
+    before, stream = weights(model), torch.get_rng_state()
     rates, losses = training.lr_range_test(model, a_set(), optimizer=optimizer, batch_size=16, high=1e4, steps=60)
     assert len(rates) == len(losses) < 60 and min(losses) < losses[0] < losses[-1]
     assert same(weights(model), before) and optimizer.param_groups[0]["lr"] == 0.123 and not optimizer.state
+    assert torch.equal(torch.get_rng_state(), stream)
 
 
 # ---- failures
@@ -372,9 +452,11 @@ def test_a_loss_that_is_not_finite_names_epoch_step_rate_and_what_to_try():
 
 
 def test_inputs_with_nan_are_named_as_the_cause():
-    model = nn.Linear(2, 1)
-    assert "inputs hold nan" in failing(model, (torch.full((8, 2), math.nan), torch.ones(8, 1)),
-                                        TrainingError, F.mse_loss)
+    inputs = torch.ones(50, 2)
+    inputs[30, 1] = math.nan
+    for size in (16, 50):  # in one batch of several, not the last, and in the only one
+        assert "inputs hold nan" in failing(nn.Linear(2, 1), (inputs, torch.ones(50, 1)), TrainingError, F.mse_loss,
+                                            batch_size=size)
 
 
 def test_labels_outside_the_classes_name_label_and_outputs():
@@ -402,6 +484,9 @@ def test_labels_of_a_wrong_dtype_are_refused():
     model = nn.Linear(2, 3)
     assert "labels.long()" in failing(model, (torch.ones(8, 2), torch.ones(8)), ShapeError)
     assert "labels.long()" in failing(model, (torch.ones(8, 2), torch.ones(8, dtype=torch.int32)), ShapeError)
+    assert "targets.float()" in failing(model, (torch.ones(8, 2), torch.eye(8)[:, :3].long()), ShapeError)
+    assert "labels.squeeze(1)" in failing(model, (torch.ones(8, 2), torch.ones(8, 1).long()), ShapeError)
+    assert "to do: count the labels" in failing(model, (torch.ones(8, 2), -torch.ones(8).long()), TrainingError)
 
 
 def test_an_empty_set_a_batch_of_none_and_negative_epochs_are_refused():
@@ -416,18 +501,60 @@ def test_an_optimizer_of_another_network_is_refused():
     assert "make the optimizer after the network" in failing(optimizer=sgd(a_network()), error=ParameterError)
 
 
-def test_a_loss_without_a_gradient_or_with_many_numbers_is_refused():
-    for loss in (partial(F.cross_entropy, reduction="none"), lambda a, b: F.cross_entropy(a, b).detach()):
+def test_a_loss_without_a_gradient_or_that_is_no_mean_is_refused():
+    for loss in (lambda a, b: F.cross_entropy(a, b, reduction="none"), lambda a, b: F.cross_entropy(a, b).detach()):
         assert "neither detach() nor item()" in failing(loss=loss, error=ShapeError)
+    for reduction in ("sum", "none"):
+        assert "mean over the batch" in failing(loss=nn.CrossEntropyLoss(reduction=reduction), error=ParameterError)
 
 
 def test_things_of_the_wrong_kind_are_refused_before_training():
     model = a_network()
+    assert "needs no closure" in failing(model, optimizer=torch.optim.LBFGS(model.parameters()), error=ParameterError)
+    assert "requires_grad_(True)" in failing(a_network().requires_grad_(False), error=ParameterError)
+    assert "ChainedScheduler" in failing(scheduler=[torch.optim.lr_scheduler.StepLR(sgd(model), 1)],
+                                         error=ParameterError)
+    assert "all images of a batch alike" in failing(augment=v2.RandomHorizontalFlip(), error=ParameterError)
+    optimizer = sgd(model)
+    short = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=5)
+    text = failing(model, optimizer=optimizer, scheduler=short, batch_size=16, epochs=2, error=ParameterError)
+    assert "total_steps=8" in text and "OneCycleLR(..., epochs=2, steps_per_epoch=4)" in text
     assert "instance of torch.optim" in failing(optimizer=torch.optim.SGD, error=ParameterError)
     assert "make the scheduler after" in failing(scheduler=torch.optim.lr_scheduler.StepLR(sgd(model), 1),
                                                  error=ParameterError)
     with pytest.raises(ParameterError, match="at least one seed"):
         repeat(mlp, a_set(), seeds=[], optimizer=sgd, epochs=1, batch_size=16)
+
+
+def test_a_mistake_in_the_validation_set_is_found_before_training():
+    calls = []
+    with pytest.raises(ParameterError, match="at least one image"):
+        model = a_network(_Calls(calls))
+        fit(model, a_set(), a_set()[:0], optimizer=sgd(model), epochs=1, batch_size=16)
+    assert not calls
+
+
+class _Calls(nn.Module):
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, x):
+        self.calls.append(1)
+        return x
+
+
+def test_a_last_batch_of_one_image_and_bytes_for_floats_are_explained():
+    normalised = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    assert "another batch_size" in failing(normalised, a_set(33), batch_size=16, error=ParameterError)
+    images = a_set()
+    assert "images.float() / 255" in failing(images=(images.images, images.labels), error=ShapeError)
+
+
+def test_targets_none_of_which_counts_are_named():
+    nothing = torch.zeros(8, 1, 4, 4), torch.full((8, 4, 4), 255)
+    assert "all are the loss's ignore_index" in failing(nn.Conv2d(1, 3, 1), nothing, TrainingError,
+                                                        partial(F.cross_entropy, ignore_index=255))
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
@@ -541,9 +668,9 @@ def test_two_processes_give_one_hash_and_another_thread_count_the_same_numbers_w
 
 
 def trained(path, *, epochs: int = 2, model: nn.Module | None = None, lr: float = 0.05, batch_size: int = 16,
-            images=None):
+            images=None, loss=F.cross_entropy):
     model = model or a_network()
-    return model, fit(model, images or a_set(), optimizer=sgd(model, lr), epochs=epochs,
+    return model, fit(model, images or a_set(), optimizer=sgd(model, lr), epochs=epochs, loss=loss,
                       batch_size=batch_size, checkpoint=path)
 
 
@@ -616,6 +743,7 @@ def test_a_checkpoint_of_other_settings_or_another_network_is_refused_by_name(tm
     trained(path)
     for change, text in (({"lr": 0.1}, "optimizer lr 0.05"), ({"batch_size": 8}, "batch_size 16"),
                          ({"images": a_set(seed=3)}, "data 'toy 0'"),
+                         ({"loss": partial(F.cross_entropy, label_smoothing=0.1)}, "expected loss 'cross_entropy"),
                          ({"model": nn.Sequential(nn.Flatten(), nn.Linear(36, 3))}, "a checkpoint of this model")):
         with pytest.raises(CheckpointError, match=text):
             trained(path, **change)
@@ -699,7 +827,9 @@ for kind in ("set", "loader"):
     valid = a_set(33, seed=1)
     if kind == "loader":
         images, valid = as_loader(images, batch_size=16, shuffle=True), as_loader(valid, batch_size=16)
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2])) if kind == "set" else nn.functional.cross_entropy
     history = training.fit(model, images, valid, optimizer=sgd(model), epochs=2, batch_size=16, clip_gradient=1.0,
+                           loss=loss,
                            augment=partial(augment.crop, padding=1) if kind == "set" else None,
                            checkpoint=f"{{sys.argv[1]}}/{{kind}}-{{machine.world}}.pt")
     results.append([numbers(history), [tensor.tolist() for tensor in weights(model)]])
