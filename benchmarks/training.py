@@ -7,7 +7,9 @@ Every contender trains in a thread of its own through its library's own loop. A 
 hands the turn to the next contender, in an order drawn anew each round, so that all see the same machine. What counts
 is the processor time of the thread between two turns (one thread each: other programs do not count), from one forward
 pass to the next: forward, backward, optimizer, metrics, and fetching the next batch. The ratio is the median over the
-rounds; the floor raced against itself must read 1.00 before any other figure counts. Peers: pip install .[bench].
+rounds of a race. Where a thread's buffers happen to lie makes it faster or slower for a whole race, so several races
+are run, each with new threads: the middle one counts, lowest and highest stand beside it. The floor raced against
+itself must read 1.00 before any other figure counts. Peers: pip install .[bench].
 """
 
 from __future__ import annotations
@@ -322,6 +324,17 @@ def race(make, images: data.ImageSet, size: int, rounds: int, peers: bool
     return ratios(seconds), 1e3 * statistics.median(seconds["floor"]), missing | field.failed
 
 
+def races(make, images: data.ImageSet, size: int, rounds: int, peers: bool, count: int
+          ) -> tuple[dict[str, list[float]], float, dict[str, str]]:
+    """(middle, lowest and highest ratio of `count` races by contender, the floor's milliseconds, why some miss)."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+        ran = [race(make, images, size, rounds // count, peers) for _ in range(count)]
+    found = {name: [ratios[name] for ratios, *_ in ran if name in ratios] for name in ran[0][0]}
+    missing = {name: reason for *_, reasons in ran for name, reason in reasons.items()}
+    return ({name: [statistics.median(values), min(values), max(values)] for name, values in found.items()},
+            statistics.median(milliseconds for _, milliseconds, _ in ran), missing)
+
+
 def alternating(*calls, rounds: int) -> list[float]:
     """Median processor time of each call as a ratio to the first, taken in turns."""
     times = np.empty((rounds + 1, len(calls)))
@@ -421,14 +434,18 @@ def gpu(rounds: int) -> dict[str, float] | str:
     return {f"wall over kernels on {torch.cuda.get_device_name()}": wall / kernels, "seconds an epoch of 50,000": wall}
 
 
-def table(title: str, found: dict[str, float]) -> str:
-    lines = [f"\n### {title}\n", "| | ratio |", "|---|---:|"]
-    return "\n".join(lines + [f"| {name} | {value:.3f} |" for name, value in found.items()])
+def table(title: str, found: dict[str, float | list[float]]) -> str:
+    rows = {name: value if isinstance(value, list) else [value] for name, value in found.items()}
+    many = any(len(row) > 1 for row in rows.values())
+    lines = [f"\n### {title}\n", "| | ratio |" + " lowest | highest |" * many, "|---|---:|" + "---:|---:|" * many]
+    return "\n".join(lines + [f"| {name} | {' | '.join(format(value, '.3f') for value in row)} |"
+                              for name, row in rows.items()])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=350, help="of all races together")
+    parser.add_argument("--races", type=int, default=7)
     parser.add_argument("--store", action="store_true", help="write benchmarks/RESULTS-training.md")
     parser.add_argument("--no-peers", action="store_true")
     options = parser.parse_args()
@@ -436,18 +453,16 @@ def main() -> None:
     runtime.start()
     runtime.interactive = lambda: True  # the progress bar is part of what is measured
     images, text = pictures(), []
-    for name, make, size, rounds in (("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 5 * options.rounds),
+    for name, make, size, rounds in (("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 3 * options.rounds),
                                      ("ResNet-8, 32 images of 3 x 32 x 32 a step", resnet, 32, options.rounds)):
         for peers in ([False] if options.no_peers else [False, True]):
-            with (open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere),
-                  contextlib.redirect_stdout(nowhere)):
-                found, milliseconds, missing = race(make, images, size, rounds * (1 if peers else 2), peers)
+            found, milliseconds, missing = races(make, images, size, rounds, peers, options.races)
             kind = "all contenders" if peers else "floor, floor again and ours alone"
             text.append(table(f"{name}: {kind} (floor {milliseconds:.1f} ms)", found))
             text += [f"\nnot measured: {peer} ({reason})" for peer, reason in missing.items()]
             print("\n".join(text[-1 - len(missing):]), flush=True)
     runtime.start()
-    rounds = max(5, options.rounds // 10)
+    rounds = max(5, options.rounds // 30)
     text.append(table("evaluate and predict over a bare pass (ResNet-8, 512 images)", whole_sets(images, 2 * rounds)))
     text.append(table("making the batches of an epoch", assembly(images, rounds)))
     text.append(table("eight seeds one after another over `repeat`, all at once", many_seeds(rounds)))
