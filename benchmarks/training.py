@@ -407,33 +407,6 @@ def many_seeds(rounds: int) -> dict[str, float]:
     return found
 
 
-def gpu(rounds: int) -> dict[str, float] | str:
-    """Wall time of a ResNet epoch in bf16, channels_last, compiled, fused optimizer, over the sum of kernel times."""
-    if not torch.cuda.is_available():
-        return "skipped: this machine has no GPU; bf16 steps, kernel share and data path there were not measured"
-    from torch.profiler import ProfilerActivity, profile
-
-    images = pictures(50_000)
-    runtime.start(precision="bf16", memory_format="channels_last", compile=True, deterministic=False)
-    network = models.build("resnet20").cuda()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
-    images = images.to("cuda")
-    change = augment.compose(partial(augment.crop, padding=4), augment.flip)
-    run = partial(training.fit, network, images, optimizer=optimizer, epochs=1, batch_size=512,
-                  augment=change, progress=False)
-    run()
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    torch.cuda.synchronize()
-    wall = time.perf_counter() - start
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        run()
-    kernels = sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
-    runtime.start()
-    return {f"wall over kernels on {torch.cuda.get_device_name()}": wall / kernels, "seconds an epoch of 50,000": wall}
-
-
 def table(title: str, found: dict[str, float | list[float]]) -> str:
     rows = {name: value if isinstance(value, list) else [value] for name, value in found.items()}
     many = any(len(row) > 1 for row in rows.values())
@@ -466,8 +439,6 @@ def main() -> None:
     text.append(table("evaluate and predict over a bare pass (ResNet-8, 512 images)", whole_sets(images, 2 * rounds)))
     text.append(table("making the batches of an epoch", assembly(images, rounds)))
     text.append(table("eight seeds one after another over `repeat`, all at once", many_seeds(rounds)))
-    found = gpu(rounds)
-    text.append(f"\n### GPU\n\n{found}" if isinstance(found, str) else table("GPU", found))
     print("\n".join(text))
     if options.store:
         facts = runtime.environment()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from cnncourse import runtime
 from cnncourse.errors import ParameterError, ShapeError
 
 
@@ -108,7 +109,7 @@ def _check(images: Tensor, function: str) -> torch.Size:
 
 def _draw(images: Tensor, generator: Generator, sample: Callable[..., Tensor]) -> Tensor:
     """Drawn where the generator lives and moved to the images: a CPU generator gives the same batch on every device."""
-    return sample(generator=generator, device=generator.device).to(images.device, non_blocking=True)
+    return runtime.moved(sample(generator=generator, device=generator.device), images.device)
 
 
 def _uniform(images: Tensor, generator: Generator) -> Tensor:

@@ -257,7 +257,7 @@ def _generator(generator: torch.Generator | None, seed: int | None, *, where: st
 
 
 def _permutation(size: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.randperm(size, generator=generator, device=generator.device).to(device, non_blocking=True)
+    return runtime.moved(torch.randperm(size, generator=generator, device=generator.device), device)
 
 
 def root() -> Path:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from cnncourse.errors import ParameterError, ShapeError
-from cnncourse.runtime import Runtime
+from cnncourse.runtime import Runtime, moved
 
 
 def feed(images, batch_size: int | None, machine: Runtime, *, shuffle: bool = False, augment: Callable | None = None,
@@ -153,7 +153,7 @@ class TensorFeed:
         drawn = [torch.randperm(self.images, generator=torch.Generator().manual_seed(mixed(seed, number)))
                  for seed in (self.seeds or [self.machine.seed])]
         order = torch.stack(drawn) if self.seeds else drawn[0]
-        return order.to(self.machine.device, non_blocking=True)
+        return moved(order, self.machine.device)
 
     def _gathered(self, rows: Tensor, keep: slice, number: int, step: int) -> tuple[tuple[Tensor, ...], Tensor]:
         if self.augment is None:
@@ -237,7 +237,7 @@ class LoaderFeed:
                 self.sampler.generator = drawn
 
     def _moved(self, part: Tensor) -> Tensor:
-        part = part.to(self.machine.device, non_blocking=True)
+        part = moved(part, self.machine.device)
         return part.to(self.machine.dtype) if part.is_floating_point() else part
 
 

@@ -160,6 +160,14 @@ def seeded(seed: int):
             _current = before or machine
 
 
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device, without waiting for the device: to a GPU through pinned memory, as a copy from other
+    memory may wait for what the GPU has still to do."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def device_name(device: torch.device | str = "cpu") -> str:
     """The name of the processor or GPU as its maker gives it."""
     if torch.device(device).type == "cuda":

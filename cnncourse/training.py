@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from cnncourse import feeds, processes, project, runtime
 from cnncourse import seeds as stacking
 from cnncourse.checkpoints import Checkpoint, Saver
-from cnncourse.errors import CourseError, ParameterError, ShapeError, TrainingError, nearest
+from cnncourse.errors import CourseError, MachineError, ParameterError, ShapeError, TrainingError, nearest
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "learning_rate",
            "seconds", "images_per_second")
@@ -456,6 +456,8 @@ class _Loss:
         if not self.checked:
             self._check(outputs, targets)
         try:
+            if self.of_classes and outputs.is_cuda and torch.are_deterministic_algorithms_enabled():
+                outputs, targets = _rows(outputs, targets, 1 + int(self.stacked))
             value = self.batched(outputs, targets)
             if value.ndim != int(self.stacked) or torch.is_grad_enabled() and not value.requires_grad:
                 raise ShapeError("a loss that is one number with a gradient", f"{_shape(value)}, "
@@ -531,6 +533,15 @@ class _Loss:
                                         f"label {label}", where=where,
                                         remedy=f"{larger}count the labels from 0, or pass the label to leave out as "
                                                "ignore_index")
+
+
+def _rows(outputs: Tensor, targets: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """(N, C, H, W) and (N, H, W) as rows (N * H * W, C) and (N * H * W,), C being at `axis`; of rows, themselves.
+
+    torch has a deterministic negative log likelihood on CUDA for rows only.
+    """
+    outputs = outputs.movedim(axis, -1)
+    return outputs.flatten(axis - 1, -2), targets.flatten(axis - 1)
 
 
 def _cross_entropies(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -610,6 +621,13 @@ class _Watch:
         if isinstance(error, RuntimeError | ValueError) and not isinstance(error, CourseError):
             if _out_of_memory(error):
                 raise self._smaller(error) from error
+            if "does not have a deterministic implementation" in str(error):
+                raise MachineError(f"a deterministic form of every operation on {self.machine.device}",
+                                   str(error).partition(".")[0],
+                                   where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
+                                   remedy="runtime.start(deterministic=False): the same seed then gives numbers that "
+                                   "differ in their last digits from run to run; docs/training.md lists such operations"
+                                   ) from error
             _raise_shape(error, self.model, self.feed)
         return False
 

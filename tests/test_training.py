@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
 from cnncourse import augment, data, feeds, runtime, training
-from cnncourse.errors import CheckpointError, CourseError, ParameterError, ShapeError, TrainingError
+from cnncourse.errors import CheckpointError, CourseError, MachineError, ParameterError, ShapeError, TrainingError
 from cnncourse.training import Checkpoint, EachStep, History, evaluate, fit, predict, repeat
 
 
@@ -555,6 +555,36 @@ def test_targets_none_of_which_counts_are_named():
     nothing = torch.zeros(8, 1, 4, 4), torch.full((8, 4, 4), 255)
     assert "all are the loss's ignore_index" in failing(nn.Conv2d(1, 3, 1), nothing, TrainingError,
                                                         partial(F.cross_entropy, ignore_index=255))
+
+
+def test_an_operation_without_a_deterministic_form_says_how_to_go_on():
+    class Puts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(36, 3)
+
+        def forward(self, x):
+            return self.last(x.flatten(1)).put_(torch.tensor([0]), torch.zeros(1, dtype=x.dtype))
+
+    runtime.start(dtype="float64", threads=2)  # only then sums could change their order, and torch is asked
+    assert "runtime.start(deterministic=False)" in failing(Puts(), error=MachineError)
+    runtime.start(dtype="float64", threads=2, deterministic=False)
+    model = Puts()
+    assert len(fit(model, a_set(), optimizer=sgd(model), epochs=1, batch_size=16)) == 1
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 5), (6, 3, 4, 5)])
+def test_the_form_of_the_loss_that_is_deterministic_on_a_gpu_gives_the_same_mean(shape):
+    outputs, targets = torch.randn(2, *shape), torch.randint(3, (2, shape[0], *shape[2:]))
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    for axis, one, expected in ((1, (outputs[0], targets[0]), F.cross_entropy(outputs[0], targets[0], weight)),
+                                (2, (outputs, targets), None)):
+        rows, indices = training._rows(*one, axis)
+        assert rows.ndim == axis + 1 and indices.ndim == axis
+        if expected is None:
+            torch.testing.assert_close(training._cross_entropies(rows, indices), training._cross_entropies(*one))
+        else:
+            torch.testing.assert_close(F.cross_entropy(rows, indices, weight), expected)
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):

@@ -1,0 +1,195 @@
+"""What of a training step on a GPU its kernels take, what the data take, and what the settings of the runtime bring.
+
+    python benchmarks/gpu.py            a minute or two on a GPU; without one it says what was not measured
+    python benchmarks/gpu.py --store    write benchmarks/RESULTS-gpu.md
+
+A ResNet-20 on random pictures of the size of CIFAR-10 and of Fashion-MNIST, 512 a step, with crops and flips, metrics
+and history. Wall time is the median of several runs of three epochs between two synchronisations, after one run that
+compiles and chooses algorithms. Kernel time is the sum of what the profiler's trace holds of kernels and copies in one
+more run; the trace of a run that only makes the batches gives the share of the data. Runs for accuracy are those of
+full_run.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cnncourse import augment, data, feeds, models, project, runtime, training
+
+EPOCHS, BATCH = 3, 512
+FAST = {"precision": "bf16", "memory_format": "channels_last", "compile": True, "deterministic": False}
+CHANGE = augment.compose(partial(augment.crop, padding=4), augment.flip)
+ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of the profiler's trace
+
+
+def pictures(count: int, channels: int, side: int) -> data.ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    return data.ImageSet(torch.randint(256, (count, channels, side, side), generator=generator, dtype=torch.uint8),
+                         torch.randint(10, (count,), generator=generator), tuple("0123456789"), "random pictures")
+
+
+def network(images: data.ImageSet) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = models.resnet.resnet_cifar(20, in_channels=images.images.shape[1]).to(images.device)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=images.device.type == "cuda")
+
+
+def wall(call, runs: int) -> float:
+    """Median seconds of a call, the device's queue included, after one call that does not count."""
+    times = []
+    for _ in range(runs + 1):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def kernels(call) -> float:
+    """Seconds of kernels and copies on the device in one call, from the profiler's trace."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        call()
+        torch.cuda.synchronize()
+    with tempfile.TemporaryDirectory() as folder:
+        seen.export_chrome_trace(f"{folder}/trace.json")
+        events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
+    return sum(event["dur"] for event in events if event.get("cat") in ON_DEVICE) / 1e6
+
+
+def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, images: data.ImageSet) -> None:
+    """The loop of an engineer with the same settings, without metrics and history."""
+    model = torch.compile(model, dynamic=False).train()
+    for _ in range(EPOCHS):
+        order = torch.randperm(len(images), device=images.device)
+        for rows in order.split(BATCH):
+            generator = torch.Generator().manual_seed(0)
+            batch = CHANGE(images.images.index_select(0, rows), generator=generator).float().div_(255)
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                loss = F.cross_entropy(model(batch), images.labels.index_select(0, rows))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def step(images: data.ImageSet, runs: int) -> dict[str, float]:
+    """Shares and ratios of a step, and images a second."""
+    machine = runtime.start(**FAST)
+    images = images.to(machine.device)
+    model, optimizer = network(images)
+    fit = partial(training.fit, model, images, optimizer=optimizer, epochs=EPOCHS, batch_size=BATCH, augment=CHANGE,
+                  progress=False)
+    feed = feeds.feed(images, BATCH, machine, shuffle=True, augment=CHANGE)
+    ours = wall(fit, runs)
+    busy, fed = kernels(fit), kernels(lambda: [None for epoch in range(EPOCHS) for _ in feed.epoch(epoch)])
+    model, optimizer = network(images)
+    model.to(memory_format=torch.channels_last)
+    floor = wall(partial(by_hand, model, optimizer, images), runs)
+    return {"wall time over kernel time (at most 1.05)": ours / busy,
+            "kernels of the data path over all (at most 0.03)": fed / busy,
+            "wall time over a hand-written loop": ours / floor, "images a second": EPOCHS * len(images) / ours}
+
+
+def settings(images: data.ImageSet, runs: int) -> dict[str, float]:
+    """Wall time of each setting over that of float32 as torch has it."""
+    seconds = {}
+    for name, chosen in {"float32": {}, "float32, deterministic": {"deterministic": True},
+                         "bf16": {"precision": "bf16"},
+                         "bf16, channels_last": {"precision": "bf16", "memory_format": "channels_last"},
+                         "bf16, channels_last, compiled": FAST}.items():
+        machine = runtime.start(**{"deterministic": False} | chosen)
+        moved = images.to(machine.device)
+        model, optimizer = network(moved)
+        seconds[name] = wall(partial(training.fit, model, moved, optimizer=optimizer, epochs=EPOCHS, batch_size=BATCH,
+                                     augment=CHANGE, progress=False), runs)
+    return {name: value / seconds["float32"] for name, value in seconds.items()}
+
+
+def seeds(runs: int) -> float:
+    """Eight seeds of a small CNN one after another, over all at once (at least 3)."""
+    machine = runtime.start(deterministic=False)
+    digits = data.load("digits", True).to(machine.device)
+
+    def cnn() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 10))
+
+    def run(together: bool) -> None:
+        training.repeat(cnn, digits, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), epochs=5, batch_size=64,
+                        together=together, progress=False)
+
+    return wall(partial(run, False), runs) / wall(partial(run, None), runs)
+
+
+def refused() -> list[str]:
+    """Operations of the lessons whose backward pass torch refuses in deterministic mode on this device."""
+    machine = runtime.start(deterministic=True)
+    images = torch.rand(2, 3, 8, 8, device=machine.device)
+    grid = F.affine_grid(torch.eye(2, 3, device=machine.device).repeat(2, 1, 1), (2, 3, 8, 8), align_corners=False)
+    operations = {
+        "adaptive_avg_pool2d to 1 x 1": lambda x: F.adaptive_avg_pool2d(x, 1),
+        "adaptive_avg_pool2d to 3 x 3": lambda x: F.adaptive_avg_pool2d(x, 3),
+        "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, 3),
+        "max_pool2d": lambda x: F.max_pool2d(x, 2), "avg_pool2d": lambda x: F.avg_pool2d(x, 2),
+        "max_unpool2d": lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
+        "interpolate nearest": lambda x: F.interpolate(x, scale_factor=2),
+        "interpolate bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+        "grid_sample": lambda x: F.grid_sample(x, grid, align_corners=False),
+        "conv_transpose2d": lambda x: F.conv_transpose2d(x, torch.ones(3, 2, 2, 2, device=x.device), stride=2),
+        "cross_entropy, (N, C)": lambda x: F.cross_entropy(x.mean((2, 3)), torch.zeros_like(x[:, 0, 0, 0]).long()),
+        "cross_entropy, (N, C, H, W)": lambda x: F.cross_entropy(x, torch.zeros_like(x[:, 0]).long()),
+        "reflection padding": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+        "embedding": lambda x: F.embedding((x[:, 0, 0] > 0.5).long(), x[0, 0, :2])}
+    found = []
+    for name, operation in operations.items():
+        try:
+            operation(images.clone().requires_grad_()).sum().backward()
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            found.append(name)
+    return found
+
+
+def table(found: dict[str, float]) -> str:
+    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value:,.3f} |" for name, value in found.items())])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--store", action="store_true", help="write benchmarks/RESULTS-gpu.md")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("skipped: this machine has no GPU; kernel share, data path, settings, seeds and deterministic mode there "
+              "were not measured")
+        return
+    like_cifar, like_fashion = pictures(50_000, 3, 32), pictures(60_000, 1, 28)
+    refusing = refused()
+    parts = {"A step, 50,000 pictures of 3 x 32 x 32": table(step(like_cifar, options.runs)),
+             "A step, 60,000 pictures of 1 x 28 x 28": table(step(like_fashion, options.runs)),
+             "Settings, wall time over float32": table(settings(like_cifar, options.runs)),
+             "Eight seeds of a small CNN, one after another over all at once (at least 3)":
+                 f"{seeds(options.runs):.2f}",
+             "Refused in deterministic mode": ", ".join(refusing) or "none of those tried"}
+    facts = runtime.environment()
+    text = "\n\n".join(f"## {title}\n\n{found}" for title, found in parts.items())
+    print(text)
+    if options.store:
+        how = __doc__[__doc__.index("A ResNet-20"):].strip()
+        project.write(Path(__file__).parent / "RESULTS-gpu.md",
+                      f"# Training on a GPU\n\n`python benchmarks/gpu.py --store` on {facts['gpu']}, torch "
+                      f"{facts['torch']}, {facts['build']}\n\n{how}\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()
