@@ -125,11 +125,17 @@ class TensorFeed:
             self.inputs = tuple(part.detach().to(machine.device) for part in inputs)
             self.targets = targets.detach().to(machine.device)
             self.convert = self._converted
-        self.images = len(self.targets)
+        self.images, self.held = len(self.targets), {}
         self.latest: tuple[int, tuple[Tensor, ...]] = (0, ())  # step and inputs of the last batch, for error texts
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
+
+    def holds(self, index: int) -> bool:
+        """Whether any class index among the targets is this one; looked up once."""
+        if index not in self.held:
+            self.held[index] = not self.targets.is_floating_point() and bool((self.targets == index).any())
+        return self.held[index]
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         """The batches of epoch `number`, from step `start` on (counted from 0)."""
@@ -210,6 +216,10 @@ class LoaderFeed:
 
     def __len__(self) -> int:
         return len(self.loader) if self.rows is None else len(self.rows.batches)
+
+    def holds(self, index: int) -> bool:
+        """Whether any class index among the targets may be this one: nobody has read them all."""
+        return True
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         """The batches of epoch `number`, from step `start` on (counted from 0)."""

@@ -15,11 +15,8 @@ import copy
 import itertools
 import json
 import math
-import re
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,18 +30,13 @@ from torch.utils.data import DataLoader, RandomSampler
 from cnncourse import feeds, processes, project, runtime
 from cnncourse import seeds as stacking
 from cnncourse.checkpoints import Checkpoint, Saver
-from cnncourse.errors import CourseError, MachineError, ParameterError, ShapeError, TrainingError, nearest
+from cnncourse.errors import CourseError, ParameterError, TrainingError, nearest
+from cnncourse.scores import Loss, Score, Tally, first
+from cnncourse.watch import Watch, out_of_memory, raise_shape
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "learning_rate",
            "seconds", "images_per_second")
 _SHOWN = COLUMNS[:-2]  # what a notebook stores: the clock differs from run to run
-
-
-class Score(NamedTuple):
-    """Mean loss and accuracy over the images of a set; accuracy is None where it has no meaning (regression)."""
-
-    loss: float
-    accuracy: float | None
 
 
 class EachStep(NamedTuple):
@@ -156,7 +148,7 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
     """
     machine = runtime.current()
     _check_optimizer(model, optimizer, epochs)
-    loss, seeds = _Loss(loss, model), getattr(model, "seeds", None)
+    loss, seeds = Loss(loss, model), getattr(model, "seeds", None)
     feed = feeds.feed(train, batch_size, machine, shuffle=True, augment=augment, seeds=seeds)
     checks = None if valid is None else feeds.feed(valid, batch_size, machine)
     each_step, each_epoch = _schedule(scheduler, optimizer, epochs, len(feed))
@@ -166,7 +158,7 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
             "clip_gradient": clip_gradient})
         rows, start, sums, ended = saver.resume()
         history = History(rows)
-        with _Watch(model, feed, optimizer, history, epochs, progress) as watch:
+        with Watch(model, feed, optimizer, history, epochs, progress) as watch:
             for epoch in range(len(history) + 1, 0 if ended else epochs + 1):
                 tally, started = Tally(loss, machine, feed, sums), time.perf_counter()
                 model.train()
@@ -206,7 +198,7 @@ def evaluate(model: nn.Module, images, *, batch_size: int = 1024,
     Several processes share the images; all get the same score.
     """
     machine = runtime.current()
-    loss = loss if isinstance(loss, _Loss) else _Loss(loss, model)
+    loss = loss if isinstance(loss, Loss) else Loss(loss, model)
     feed = feeds.feed(images, batch_size, machine)
     tally = Tally(loss, machine, feed, train=False)
     with _evaluating(model, machine, feed) as network:
@@ -241,7 +233,7 @@ def predict(model: nn.Module, images, batch_size: int = 1024) -> Tensor:
     with _evaluating(model, machine, feed) as network:
         for inputs, _ in feed.epoch():
             with machine.autocast():
-                output = _first(network(*inputs))
+                output = first(network(*inputs))
             outputs.append(output.to(machine.dtype) if output.is_floating_point() else output)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1 if hasattr(model, "seeds") else 0)
 
@@ -363,285 +355,6 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
     return Repeats(histories, models, numbers, reason)
 
 
-class Tally:
-    """Loss, count and right answers of each step, kept on the device: nothing waits for it until `score` asks."""
-
-    def __init__(self, loss: _Loss, machine: runtime.Runtime, feed, before: Tensor | None = None, *,
-                 train: bool = True):
-        self.loss, self.machine, self.feed, self.train = loss, machine, feed, train
-        self.before = None if before is None else before[machine.rank]  # of a run that goes on inside an epoch
-        self.images, self.share = 0, None
-        self.losses, self.weights, self.counts, self.right = [], [], [], []
-
-    def add(self, value: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        """Note a step, and set `share`: what to weight its gradient with."""
-        value = value.detach()
-        weight, count, right = self.loss.counted(_first(outputs).detach(), targets)
-        self.images += targets.shape[0] * (targets.shape[1] if self.loss.stacked else 1)
-        copies = self.feed.share.copies
-        self.losses.append(value)
-        for column, number in ((self.weights, weight), (self.counts, count), (self.right, right)):
-            column.append(number if copies == 1 or number is None else number / copies)
-        if self.loss.stacked:
-            self.share = torch.ones_like(value)  # the sum over seeds: each gets its own gradient
-        elif self.machine.world > 1 and self.train:
-            own = torch.as_tensor(weight, dtype=value.dtype, device=value.device).clone()
-            self.share = own * self.machine.world / processes.summed(own.clone(), self.machine)
-
-    def steps(self) -> Tensor:
-        """(steps, 4), or (steps, 4, S) for S seeds, float64: mean loss, what it is the mean of, positions that count,
-        right answers among them."""
-        if not self.losses:
-            done = torch.zeros(0, 4, dtype=torch.float64)
-        else:
-            losses = torch.stack(self.losses).cpu().double()
-            done = torch.stack([losses, *(_column(numbers, losses)
-                                          for numbers in (self.weights, self.counts, self.right))], 1)
-        return done if self.before is None else torch.cat([self.before, done])
-
-    def score(self) -> Score:
-        """Mean loss and accuracy over all steps and processes."""
-        losses, weights, counts, right = self.steps().unbind(1)
-        losses = torch.where(weights > 0, losses * weights, 0)  # a batch without counted positions has no mean
-        sums = torch.stack([losses.sum(0), weights.sum(0), counts.sum(0), right.sum(0)])
-        sums = processes.summed(sums, self.machine).cpu()
-        loss, accuracy = sums[0] / sums[1], sums[3] / sums[2]
-        return Score(loss.tolist(), None if accuracy.isnan().all() and self.right[-1:] == [None] else accuracy.tolist())
-
-
-def _column(numbers: list, losses: Tensor) -> Tensor:
-    """Numbers of the steps, on the device or not, in the shape of the losses; nan where there are none."""
-    if numbers[0] is None:
-        return torch.full_like(losses, math.nan)
-    many = isinstance(numbers[0], Tensor)
-    column = torch.stack(numbers).cpu().double() if many else torch.tensor(numbers, dtype=torch.float64)
-    return column.view(len(losses), *[-1] * (losses.ndim - 1)).expand_as(losses)
-
-
-def _first(outputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
-    """The output itself; of several, as of a network with auxiliary heads, the first."""
-    if isinstance(outputs, Tensor):
-        return outputs
-    return next(iter(outputs.values() if isinstance(outputs, Mapping) else outputs))
-
-
-class _Loss:
-    """The loss of fit and evaluate, with what it leaves out and errors that name the mistake."""
-
-    def __init__(self, loss: Callable, model: nn.Module):
-        self.function, self.stacked = loss, hasattr(model, "seeds")
-        self.batched = loss
-        if self.stacked:
-            self.batched = _cross_entropies if loss is F.cross_entropy else torch.vmap(loss)
-        named = loss.func if isinstance(loss, partial) else loss
-        self.name = getattr(named, "__name__", type(named).__name__)
-        options = {}
-        if isinstance(loss, partial):
-            options = loss.keywords
-        elif isinstance(loss, nn.Module):
-            options = {name: value for name, value in vars(loss).items() if name[0] != "_" and name != "training"}
-            options |= dict(loss.named_buffers())
-        self.description = f"{self.name}({', '.join(f'{name}={_plain(value)}' for name, value in options.items())})"
-        if options.get("reduction", "mean") != "mean":
-            raise ParameterError("a loss that is the mean over the batch", f"reduction={options['reduction']!r}",
-                                 where=f"the loss {self.name}",
-                                 remedy="leave reduction out; histories are made of means")
-        self.of_classes = self.name in ("cross_entropy", "CrossEntropyLoss", "nll_loss", "NLLLoss")
-        self.ignore = options.get("ignore_index", -100 if self.of_classes else None)  # torch's default
-        self.weight = options.get("weight") if self.of_classes else None
-        self.yes_or_no = self.name in ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits")
-        self.checked = False
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if not self.checked:
-            self._check(outputs, targets)
-        try:
-            if self.of_classes and outputs.is_cuda and torch.are_deterministic_algorithms_enabled():
-                outputs, targets = _rows(outputs, targets, 1 + int(self.stacked))
-            value = self.batched(outputs, targets)
-            if value.ndim != int(self.stacked) or torch.is_grad_enabled() and not value.requires_grad:
-                raise ShapeError("a loss that is one number with a gradient", f"{_shape(value)}, "
-                                 f"requires_grad={value.requires_grad}", where=f"the loss {self.name}",
-                                 remedy="take the mean over the batch, and neither detach() nor item() it")
-            return value
-        except CourseError:
-            raise
-        except (RuntimeError, IndexError, ValueError) as error:
-            self._check(outputs, targets)
-            raise ShapeError(f"outputs and targets that {self.name} can compare",
-                             f"{_shape(outputs)} and {_shape(targets)} ({str(error).splitlines()[0]})",
-                             where="the loss",
-                             remedy="class indices are int64 (N,) beside outputs (N, C); "
-                                    "other targets, and weights of the loss, have the dtype of the outputs") from error
-
-    def counted(self, outputs: Tensor, targets: Tensor) -> tuple[int | Tensor, int | Tensor, Tensor | None]:
-        """(What the loss is a mean of, how many positions count, how many of them are right), (S,) each when stacked.
-
-        Class weights make the first two differ.
-        """
-        axis = int(self.stacked)
-        size = targets.shape[axis]
-        if targets.is_floating_point():
-            if not self.yes_or_no:
-                return size, size, None
-            right = ((outputs > 0) == (targets > 0.5)).flatten(axis)
-            return size, size, right.sum(-1) * (size / right.shape[-1])
-        if outputs.ndim != targets.ndim + 1:
-            return size, size, None
-        right = outputs.argmax(1 + axis) == targets
-        if self.ignore is None:
-            count = targets[0].numel() if self.stacked else targets.numel()
-            return count, count, right.flatten(axis).sum(-1)
-        counted = targets != self.ignore
-        count, right = counted.flatten(axis).sum(-1), (right & counted).flatten(axis).sum(-1)
-        if self.weight is None:
-            return count, count, right
-        weights = self.weight[targets.where(counted, 0)] * counted
-        return weights.flatten(axis).sum(-1), count, right
-
-    def _check(self, outputs: Tensor, targets: Tensor) -> None:
-        self.checked = True
-        axis, where = int(self.stacked), f"the loss {self.name}"
-        elementwise = self.name.lower().replace("_", "") in ("mseloss", "l1loss", "smoothl1loss", "huberloss")
-        if not isinstance(outputs, Tensor):
-            if self.of_classes or elementwise or self.yes_or_no:
-                raise ShapeError("one output", f"{type(outputs).__name__} of {len(outputs)}", where=where,
-                                 remedy="write the loss for them: lambda outputs, targets: "
-                                 "F.cross_entropy(outputs[0], targets) + 0.3 * F.cross_entropy(outputs[1], targets)")
-            return
-        if elementwise and outputs.shape != targets.shape:
-            raise ShapeError(f"targets with the shape of the outputs, {_shape(outputs)}", _shape(targets),
-                             where=where, remedy="targets[:, None] adds an axis, "
-                             "outputs.squeeze(1) takes one away; unequal shapes are paired all with all")
-        if self.of_classes:
-            probabilities = targets.is_floating_point() and targets.shape == outputs.shape
-            classes = outputs.shape[1 + axis]
-            if not probabilities and (targets.dtype != torch.int64 or outputs.ndim != targets.ndim + 1):
-                remedy = "convert with labels.long(), or use F.mse_loss for regression"
-                if targets.shape == outputs.shape:
-                    remedy = "convert the probabilities or ones and zeros with targets.float()"
-                elif targets.ndim == outputs.ndim and targets.shape[1 + axis] == 1:
-                    remedy = "take the extra axis away: labels.squeeze(1)"
-                raise ShapeError("class indices as int64, or probabilities with the shape of the outputs",
-                                 f"{_shape(targets)} beside outputs {_shape(outputs)}", where=where, remedy=remedy)
-            if not targets.is_floating_point():
-                wrong = ((targets < 0) | (targets >= classes)) & (targets != self.ignore)
-                if wrong.any():
-                    label = int(targets[wrong][0])
-                    larger = f"give the last layer {int(targets.max()) + 1} outputs, " if label >= classes else ""
-                    raise TrainingError(f"labels from 0 to {classes - 1}, for the network has {classes} outputs",
-                                        f"label {label}", where=where,
-                                        remedy=f"{larger}count the labels from 0, or pass the label to leave out as "
-                                               "ignore_index")
-
-
-def _rows(outputs: Tensor, targets: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """(N, C, H, W) and (N, H, W) as rows (N * H * W, C) and (N * H * W,), C being at `axis`; of rows, themselves.
-
-    torch has a deterministic negative log likelihood on CUDA for rows only.
-    """
-    outputs = outputs.movedim(axis, -1)
-    return outputs.flatten(axis - 1, -2), targets.flatten(axis - 1)
-
-
-def _cross_entropies(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy of each seed, (S,): what vmap of `F.cross_entropy` gives, from one kernel."""
-    each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(0, 1), reduction="none")
-    if targets.is_floating_point():
-        return each.view(len(outputs), -1).mean(1)
-    return each.view(len(outputs), -1).sum(1) / (targets != -100).flatten(1).sum(1)  # torch's index to leave out
-
-
-class _Watch:
-    """What stands around the loop: the progress bar, Ctrl-C, and failures with their remedy."""
-
-    pause = 0.25  # seconds between two looks at the loss, each of which waits for the device
-
-    def __init__(self, model: nn.Module, feed, optimizer: Optimizer, history: History, epochs: int, progress: bool):
-        machine = runtime.current()
-        self.model, self.feed, self.optimizer, self.history, self.machine = model, feed, optimizer, history, machine
-        self.shown = progress and machine.rank == 0 and runtime.interactive()
-        self.epochs, self.epoch, self.seen, self.bar = epochs, len(history) + 1, 0, None
-        self.next = time.perf_counter() + self.pause
-
-    def __enter__(self) -> _Watch:
-        if self.shown:
-            from tqdm.auto import tqdm
-
-            steps = len(self.feed)
-            self.bar = tqdm(total=steps * self.epochs, initial=steps * len(self.history), unit="step", leave=False,
-                            dynamic_ncols=True)
-        return self
-
-    def step(self, epoch: int, step: int, tally: Tally) -> None:
-        """After each step; now and then, look at the loss and move the bar."""
-        self.epoch = epoch
-        now = time.perf_counter()
-        if now < self.next:
-            return
-        self.next = now + (self.pause if self.bar is not None else 4 * self.pause)
-        loss = tally.losses[-1].mean().item()  # waits for the device, so not at every step
-        if not math.isfinite(loss):
-            self.finite(tally.score(), tally)
-        if self.bar is not None:
-            self.bar.n = (epoch - 1) * len(self.feed) + step
-            self.bar.set_postfix_str(f"epoch {epoch} of {self.epochs}, loss {loss:.3g}")
-
-    def finite(self, score: Score, tally: Tally) -> Score:
-        """The score, if its loss is a number; `TrainingError` with the step at which it stopped being one."""
-        if torch.as_tensor(score.loss).isfinite().all():
-            return score
-        steps = tally.steps()
-        if not (steps[:, 1] > 0).any():
-            raise TrainingError("targets that count", f"none in {len(steps)} steps", where=f"epoch {self.epoch}",
-                                remedy="all are the loss's ignore_index: check how the targets were made")
-        bad = (~steps[:, 0].isfinite() & (steps[:, 1] > 0)).flatten(1).any(1) if steps.ndim == 3 else \
-            ~steps[:, 0].isfinite() & (steps[:, 1] > 0)
-        first = int(bad.nonzero()[0]) if bad.any() else None
-        rate = self.optimizer.param_groups[0]["lr"]
-        inputs = self.feed.latest[1]
-        if first is not None and isinstance(self.feed, feeds.TensorFeed):
-            inputs = next(self.feed.epoch(self.epoch, first))[0]
-        unclean = any(part.is_floating_point() and not part.isfinite().all() for part in inputs)
-        step = "" if first is None else f", step {first + 1}"
-        raise TrainingError("a finite loss", f"{score.loss} at learning rate {float(rate):g}",
-                            where=f"epoch {self.epoch}{step} of {len(self.feed)}",
-                            remedy="the inputs hold nan or inf: clean the data" if unclean else
-                            f"try learning rate {float(rate) / 10:g}, or clip_gradient=1.0; "
-                            "lr_range_test shows where the loss climbs")
-
-    def __exit__(self, kind, error, trace) -> bool:
-        if self.bar is not None:
-            if error is None:  # a bar that is not full when it closes stays there in red, as after a failure
-                self.bar.n = self.bar.total = len(self.feed) * len(self.history)
-            self.bar.close()
-        if isinstance(error, KeyboardInterrupt):
-            self.history.interrupted = True
-            return True
-        if isinstance(error, RuntimeError | ValueError) and not isinstance(error, CourseError):
-            if _out_of_memory(error):
-                raise self._smaller(error) from error
-            if "does not have a deterministic implementation" in str(error):
-                raise MachineError(f"a deterministic form of every operation on {self.machine.device}",
-                                   str(error).partition(".")[0],
-                                   where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
-                                   remedy="runtime.start(deterministic=False): the same seed then gives numbers that "
-                                   "differ in their last digits from run to run; docs/training.md lists such operations"
-                                   ) from error
-            _raise_shape(error, self.model, self.feed)
-        return False
-
-    def _smaller(self, error: RuntimeError) -> TrainingError:
-        traceback.clear_frames(error.__traceback__)  # they hold the activations of the failed pass
-        inputs = self.feed.latest[1]
-        size = inputs[0].shape[int(hasattr(self.model, "seeds"))]
-        fits = None if hasattr(self.model, "seeds") else _fitting(self.model, inputs, self.machine)
-        advice = f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size"
-        return TrainingError(f"memory for a batch of {size} on {runtime.device_name(self.machine.device)}",
-                             str(error).splitlines()[0][:200], where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
-                             remedy=advice)
-
-
 @contextlib.contextmanager
 def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
     """The network in evaluation mode, put back into the mode it had."""
@@ -652,10 +365,10 @@ def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
     except (RuntimeError, ValueError) as error:
         if isinstance(error, CourseError):
             raise
-        if _out_of_memory(error):
+        if out_of_memory(error):
             raise TrainingError(f"memory for a batch of {len(feed.latest[1][0])}", str(error).splitlines()[0][:200],
                                 where="evaluate or predict", remedy="lower its batch_size") from error
-        _raise_shape(error, model, feed)
+        raise_shape(error, model, feed)
         raise
     finally:
         for module, mode in modes:
@@ -735,66 +448,3 @@ def _check_optimizer(model: nn.Module, optimizer: Optimizer, epochs: int) -> Non
                              where="argument optimizer of fit",
                              remedy="make the optimizer after the network: torch.optim.SGD(model.parameters(), lr=0.1)")
 
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runtime) -> int | None:
-    """The largest of half, a quarter, ... of the batch whose forward and backward pass fit into memory."""
-    model.zero_grad()
-    trial, size = None, len(inputs[0]) // 2
-    while size:
-        if machine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        try:
-            trial = trial or copy.deepcopy(model)
-            with machine.autocast():
-                outputs = trial(*(part[:size] for part in inputs))
-            outputs.float().sum().backward()
-            return size
-        except RuntimeError as error:
-            if not _out_of_memory(error):
-                return None
-        size //= 2
-    return None
-
-
-def _raise_shape(error: Exception, model: nn.Module, feed) -> None:
-    """Raise a `ShapeError` that names the layer, if the error is about shapes or dtypes inside the network."""
-    text = str(error).splitlines()[0] if str(error) else ""
-    if "more than 1 value per channel" in text:
-        raise ParameterError("at least two images in a batch that is normalised", f"one ({text})",
-                             where=f"step {feed.latest[0]} of {len(feed)}",
-                             remedy="choose another batch_size, so that no single image is left for the last batch"
-                             ) from error
-    if not re.search(r"shape|size|dimension|channels|dtype|same type|be the same|[Ee]xpected.*(input|\dD)", text):
-        return
-    names = {id(module): name for name, module in model.named_modules()}
-    layer, came = None, None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        module = frame.f_locals.get("self")
-        inside = frame.f_code.co_name in ("forward", "_conv_forward")
-        if inside and isinstance(module, nn.Module) and id(module) in names:
-            layer, came = module, frame.f_locals.get("input", frame.f_locals.get("x"))
-    if layer is None:
-        return
-    got = _shape(came) if isinstance(came, Tensor) else ", ".join(_shape(part) for part in feed.latest[1])
-    where = f"layer {names[id(layer)]!r}: {str(layer).splitlines()[0]}" if names[id(layer)] else type(layer).__name__
-    remedy = "compare its in_channels or in_features with the input; cost.table lists all shapes"
-    if isinstance(came, Tensor) and came.dtype == torch.uint8:
-        remedy = "uint8 images are scaled by an ImageSet; in a pair of tensors do it yourself: images.float() / 255"
-    raise ShapeError("an input that this layer can take", f"{got} ({text[:160]})", where=where, remedy=remedy
-                     ) from error
-
-
-def _plain(value: object) -> str:
-    """An option of a loss in words that are equal in every process."""
-    if isinstance(value, Tensor):
-        return str(value.tolist())
-    return repr(value) if isinstance(value, bool | int | float | str | None) else type(value).__name__
-
-
-def _shape(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(
-        tensor).__name__

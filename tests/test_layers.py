@@ -10,7 +10,7 @@ LEVELS = [
     {"errors", "project"},
     {"runtime"},
     {"data", "scenes", "augment", "metrics", "cost", "inspection", "models", "feeds", "processes",
-     "checkpoints"},
+     "checkpoints", "scores", "watch"},
     {"training", "seeds"},
     {"plots", "diagrams", "figures", "claims", "widgets", "exercises"},
     {"lab", "__main__"},

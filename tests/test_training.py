@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
-from cnncourse import augment, data, feeds, runtime, training
+from cnncourse import augment, data, feeds, runtime, scores, training, watch
 from cnncourse.errors import CheckpointError, CourseError, MachineError, ParameterError, ShapeError, TrainingError
 from cnncourse.training import Checkpoint, EachStep, History, evaluate, fit, predict, repeat
 
@@ -579,10 +579,10 @@ def test_the_form_of_the_loss_that_is_deterministic_on_a_gpu_gives_the_same_mean
     weight = torch.tensor([1.0, 2.0, 3.0])
     for axis, one, expected in ((1, (outputs[0], targets[0]), F.cross_entropy(outputs[0], targets[0], weight)),
                                 (2, (outputs, targets), None)):
-        rows, indices = training._rows(*one, axis)
+        rows, indices = scores._rows(*one, axis)
         assert rows.ndim == axis + 1 and indices.ndim == axis
         if expected is None:
-            torch.testing.assert_close(training._cross_entropies(rows, indices), training._cross_entropies(*one))
+            torch.testing.assert_close(scores._cross_entropies(rows, indices), scores._cross_entropies(*one))
         else:
             torch.testing.assert_close(F.cross_entropy(rows, indices, weight), expected)
 
@@ -918,7 +918,7 @@ def test_a_bar_is_shown_in_a_notebook_that_somebody_watches_and_nothing_when_it_
 
 def test_a_bar_in_a_terminal_names_epoch_and_loss_and_leaves_no_line(monkeypatch, capsys):
     monkeypatch.setattr(runtime, "interactive", lambda: True)
-    monkeypatch.setattr(training._Watch, "pause", 0.0)
+    monkeypatch.setattr(watch.Watch, "pause", 0.0)
     model = a_network()
     fit(model, a_set(), optimizer=sgd(model), epochs=2, batch_size=10)
     shown = capsys.readouterr().err
@@ -970,7 +970,8 @@ class Copies(TorchDispatchMode):
 def without_values(monkeypatch):
     """Training on torch's meta device: tensors have shapes and no values, so whoever asks for a value is refused."""
     runtime.start(device="meta")
-    monkeypatch.setattr(training._Loss, "_check", lambda *_: None)  # looks at the labels of the first batch, once
+    monkeypatch.setattr(scores.Loss, "_check", lambda *_: None)  # looks at the labels of the first batch, once
+    monkeypatch.setattr(feeds.TensorFeed, "holds", lambda *_: False)  # looks at all labels, once
     images = a_set(100).to("meta")
 
     def run(change, **options):

@@ -1,0 +1,163 @@
+"""What stands around the training loop: the progress bar, Ctrl-C, and failures with their remedy."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+import time
+import traceback
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cnncourse import feeds, runtime
+from cnncourse.errors import CourseError, MachineError, ParameterError, ShapeError, TrainingError
+from cnncourse.scores import Score, Tally, described
+
+
+class Watch:
+    """What stands around the loop: the progress bar, Ctrl-C, and failures with their remedy."""
+
+    pause = 0.25  # seconds between two looks at the loss, each of which waits for the device
+
+    def __init__(self, model: nn.Module, feed, optimizer: Optimizer, history: list, epochs: int, progress: bool):
+        machine = runtime.current()
+        self.model, self.feed, self.optimizer, self.history, self.machine = model, feed, optimizer, history, machine
+        self.shown = progress and machine.rank == 0 and runtime.interactive()
+        self.epochs, self.epoch, self.seen, self.bar = epochs, len(history) + 1, 0, None
+        self.next = time.perf_counter() + self.pause
+
+    def __enter__(self) -> Watch:
+        if self.shown:
+            from tqdm.auto import tqdm
+
+            steps = len(self.feed)
+            self.bar = tqdm(total=steps * self.epochs, initial=steps * len(self.history), unit="step", leave=False,
+                            dynamic_ncols=True)
+        return self
+
+    def step(self, epoch: int, step: int, tally: Tally) -> None:
+        """After each step; now and then, look at the loss and move the bar."""
+        self.epoch = epoch
+        now = time.perf_counter()
+        if now < self.next:
+            return
+        self.next = now + (self.pause if self.bar is not None else 4 * self.pause)
+        loss = tally.losses[-1].mean().item()  # waits for the device, so not at every step
+        if not math.isfinite(loss) and _bad(tally.steps()).any():  # this process's own: the others are elsewhere
+            self.finite(Score(loss, None), tally)
+        if self.bar is not None:
+            self.bar.n = (epoch - 1) * len(self.feed) + step
+            self.bar.set_postfix_str(f"epoch {epoch} of {self.epochs}, loss {loss:.3g}")
+
+    def finite(self, score: Score, tally: Tally) -> Score:
+        """The score, if its loss is a number; `TrainingError` with the step at which it stopped being one."""
+        if torch.as_tensor(score.loss).isfinite().all():
+            return score
+        steps = tally.steps()
+        if not (steps[:, 1] > 0).any():
+            raise TrainingError("targets that count", f"none in {len(steps)} steps", where=f"epoch {self.epoch}",
+                                remedy="all are the loss's ignore_index: check how the targets were made")
+        bad = _bad(steps)
+        first = int(bad.nonzero()[0]) if bad.any() else None
+        rate = self.optimizer.param_groups[0]["lr"]
+        inputs = self.feed.latest[1]
+        if first is not None and isinstance(self.feed, feeds.TensorFeed):
+            inputs = next(self.feed.epoch(self.epoch, first))[0]
+        unclean = any(part.is_floating_point() and not part.isfinite().all() for part in inputs)
+        step = "" if first is None else f", step {first + 1}"
+        raise TrainingError("a finite loss", f"{score.loss} at learning rate {float(rate):g}",
+                            where=f"epoch {self.epoch}{step} of {len(self.feed)}",
+                            remedy="the inputs hold nan or inf: clean the data" if unclean else
+                            f"try learning rate {float(rate) / 10:g}, or clip_gradient=1.0; "
+                            "lr_range_test shows where the loss climbs")
+
+    def __exit__(self, kind, error, trace) -> bool:
+        if self.bar is not None:
+            if error is None:  # a bar that is not full when it closes stays there in red, as after a failure
+                self.bar.n = self.bar.total = len(self.feed) * len(self.history)
+            self.bar.close()
+        if isinstance(error, KeyboardInterrupt):
+            self.history.interrupted = True
+            return True
+        if isinstance(error, RuntimeError | ValueError) and not isinstance(error, CourseError):
+            if out_of_memory(error):
+                raise self._smaller(error) from error
+            if "does not have a deterministic implementation" in str(error):
+                raise MachineError(f"a deterministic form of every operation on {self.machine.device}",
+                                   str(error).partition(".")[0],
+                                   where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
+                                   remedy="runtime.start(deterministic=False): the same seed then gives numbers that "
+                                   "differ in their last digits from run to run; docs/training.md lists such operations"
+                                   ) from error
+            raise_shape(error, self.model, self.feed)
+        return False
+
+    def _smaller(self, error: RuntimeError) -> TrainingError:
+        traceback.clear_frames(error.__traceback__)  # they hold the activations of the failed pass
+        inputs = self.feed.latest[1]
+        size = inputs[0].shape[int(hasattr(self.model, "seeds"))]
+        fits = None if hasattr(self.model, "seeds") else _fitting(self.model, inputs, self.machine)
+        advice = f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size"
+        return TrainingError(f"memory for a batch of {size} on {runtime.device_name(self.machine.device)}",
+                             str(error).splitlines()[0][:200], where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
+                             remedy=advice)
+
+
+def _bad(steps: Tensor) -> Tensor:
+    """(steps,): which losses, of those that have a target that counts, are no number."""
+    return (~steps[:, 0].isfinite() & (steps[:, 1] > 0)).reshape(len(steps), -1).any(1)
+
+
+def out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runtime) -> int | None:
+    """The largest of half, a quarter, ... of the batch whose forward and backward pass fit into memory."""
+    model.zero_grad()
+    trial, size = None, len(inputs[0]) // 2
+    while size:
+        if machine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            trial = trial or copy.deepcopy(model)
+            with machine.autocast():
+                outputs = trial(*(part[:size] for part in inputs))
+            outputs.float().sum().backward()
+            return size
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                return None
+        size //= 2
+    return None
+
+
+def raise_shape(error: Exception, model: nn.Module, feed) -> None:
+    """Raise a `ShapeError` that names the layer, if the error is about shapes or dtypes inside the network."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    if "more than 1 value per channel" in text:
+        raise ParameterError("at least two images in a batch that is normalised", f"one ({text})",
+                             where=f"step {feed.latest[0]} of {len(feed)}",
+                             remedy="choose another batch_size, so that no single image is left for the last batch"
+                             ) from error
+    if not re.search(r"shape|size|dimension|channels|dtype|same type|be the same|[Ee]xpected.*(input|\dD)", text):
+        return
+    names = {id(module): name for name, module in model.named_modules()}
+    layer, came = None, None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_locals.get("self")
+        inside = frame.f_code.co_name in ("forward", "_conv_forward")
+        if inside and isinstance(module, nn.Module) and id(module) in names:
+            layer, came = module, frame.f_locals.get("input", frame.f_locals.get("x"))
+    if layer is None:
+        return
+    got = described(came) if isinstance(came, Tensor) else ", ".join(described(part) for part in feed.latest[1])
+    where = f"layer {names[id(layer)]!r}: {str(layer).splitlines()[0]}" if names[id(layer)] else type(layer).__name__
+    remedy = "compare its in_channels or in_features with the input; cost.table lists all shapes"
+    if isinstance(came, Tensor) and came.dtype == torch.uint8:
+        remedy = "uint8 images are scaled by an ImageSet; in a pair of tensors do it yourself: images.float() / 255"
+    raise ShapeError("an input that this layer can take", f"{got} ({text[:160]})", where=where, remedy=remedy
+                     ) from error
