@@ -26,6 +26,7 @@ READINGS = ("interval", "mean", "every")
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
        2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
 
+COLUMNS = 100  # of the longest line of a row
 _collected: dict[str, Claim] = {}
 
 
@@ -47,12 +48,14 @@ class Claim:
     varies: bool = False
 
     def row(self) -> str:
-        """The line a reader sees: ``num-conv-params-760: 760 parameters == 760 | holds``."""
-        if self.verdict == "quoted":
-            return f"{self.id}: {self.measured} | quoted from {self.note}, not measured"
+        """What a reader sees: ``num-conv-params-760: 760 parameters == 760 | holds``; a long row has several lines."""
         parts = [f"{self.id}: {self.found()} {self.requirement()}", self.verdict]
         parts += ["the measured number varies with the machine"] * self.varies + [self.note] * bool(self.note)
-        return " | ".join(parts)
+        if self.verdict == "quoted":
+            parts = [f"{self.id}: {self.measured}", f"quoted from {self.note}, not measured"]
+        lines = textwrap.wrap(" | ".join(parts), COLUMNS, subsequent_indent="    ", break_long_words=False,
+                              break_on_hyphens=False)  # JupyterLab breaks a line that does not fit within a word
+        return "\n".join(lines)
 
     def found(self) -> str:
         """The measured value with its unit, and the spread where several seeds were run."""

@@ -68,7 +68,7 @@ def test_a_true_sentence_holds(capsys, measured, relation, bound, options):
 def test_a_false_sentence_is_printed_and_raises(capsys, measured, relation, bound, options):
     with pytest.raises(ClaimError) as caught:
         claims.check(ID, measured, relation, bound, **options)
-    assert capsys.readouterr().out.rstrip().endswith("| false")
+    assert " ".join(capsys.readouterr().out.split()).endswith("| false")
     assert project.ledger()[ID]["statement"] in str(caught.value)
     assert "to do:" in str(caught.value)
 
@@ -146,6 +146,15 @@ def test_the_interval_covers_the_true_mean_of_small_samples_in_95_of_100_cases()
     source = random.Random(0)
     intervals = [claims._interval([source.gauss(3, 2) for _ in range(4)]) for _ in range(4000)]
     assert statistics.mean(low <= 3 <= high for low, high in intervals) == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_long_row_is_broken_between_words_and_says_the_same(capsys):
+    note = "what a reader has to know before the number means anything, in a good many words, one after another"
+    row = printed(capsys, 0.8, "<", 0.9, note=note)
+    assert " ".join(row.split()) == f"{ID}: 0.8 < 0.9 | holds | {note}"
+    first, *others = row.split("\n")
+    assert others and all(len(line) <= 100 for line in (first, *others))
+    assert all(line.startswith("    ") for line in others)
 
 
 def test_a_sentence_that_is_not_claimed_here_is_shown_and_does_not_raise(capsys):

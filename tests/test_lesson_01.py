@@ -209,6 +209,10 @@ def leave_one_out_dropping_the_first_column_late(distances, labels, k):
     return np.mean(found == labels)
 
 
+def leave_one_out_without_the_first_picture(distances, labels, k):
+    return (lesson_01._votes(distances[:, 1:], labels[1:], k) == labels).mean()
+
+
 def leave_one_out_in_place(distances, labels, k):
     np.fill_diagonal(distances, np.inf)
     return lesson_01.solve_leave_one_out(distances, labels, k)
@@ -230,6 +234,7 @@ MISTAKES = {
     "differences instead of bytes": ("01.1", 10_000 * 60_000 * 784, "8 bytes"),
     "the table after the sum": ("01.1", 10_000 * 60_000 * 8, "each of 784 pixels"),
     "a power of ten": ("01.1", 10**12, "multiply the lengths"),
+    "rounded": ("01.1", 3.8e12, "the exact product"),
     "similarity": ("01.2", lambda test, train: unit(test) @ unit(train).T, "1 minus it"),
     "no lengths": ("01.2", lambda test, train: 1 - test @ train.T, "lengths of both rows"),
     "transposed": ("01.2", lambda test, train: 1 - unit(train) @ unit(test).T, "exchanged"),
@@ -237,6 +242,7 @@ MISTAKES = {
     "lengths of columns": ("01.2", lambda test, train: 1 - unit(test.T).T @ unit(train).T, "expected"),
     "own vote": ("01.3", leave_one_out_with_own_vote, "own nearest neighbour"),
     "one neighbour too few": ("01.3", leave_one_out_dropping_the_first_column_late, "expected"),
+    "no first column": ("01.3", leave_one_out_without_the_first_picture, "its own column"),
     "caller's table changed": ("01.3", leave_one_out_in_place, "work on a copy"),
     "no average": ("01.3", lambda distances, labels, k: np.ones(60), "average over the pictures"),
     "wraps around": ("01.4", rolled, "np.roll"),

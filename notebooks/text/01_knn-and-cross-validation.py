@@ -92,6 +92,8 @@ figures.save(fig, "fig-image-as-numbers.examples", caption=f"Twenty training pic
 # %% [markdown]
 # A colour picture has three such blocks, one each for red, green and blue.
 # Even the smallest in common use, 32×32, is a long list, and a linear classifier over it (lesson 02) needs a weight for each number and class.
+#
+# Here and below a row of output is a *claim*: its name, what was measured, what that is compared with, and whether it holds; sometimes a note says what was measured.
 
 # %%
 cat = data.photos()["chelsea"][:, 100:132, 150:182]  # one eye of a cat, (3, 32, 32)
@@ -600,7 +602,7 @@ claims.check("prac-challenges-of-classification.light", right["60 brighter all o
 #
 # ## 7 · A classifier that does not mind
 #
-# Now the test pictures come moved: each by its own random number of pixels, up to the margin, in both directions.
+# Now the test pictures come moved: each by its own random number of pixels to the left or right and up or down, at most `margin`.
 
 # %%
 def anywhere(images, generator):
@@ -969,14 +971,14 @@ claims.check("emp-classic-ml-cheap-good", min(rivals.values()), ">=", 0.95, give
 # - On its own training pictures 1-NN is always right, which says nothing; five folds choose a $k$ whose test accuracy is within one point of the best.
 # - Turning the axes leaves the neighbours of $L_2$ and changes those of $L_1$.
 # - Moved by one pixel, nearly every digit is farther from itself than from some digit of another class.
-# - On aligned digits 1-NN is right in more than 97 of 100 cases, on moved ones in fewer than 30; a network that saw neither moved loses at least 40 points less.
-# - Over photographs of grass, gravel and brick the network is at least 20 points better.
+# - On aligned digits 1-NN is right in more than 97 of 100 cases, on moved ones in fewer than 30; a network that never saw a moved picture loses at least 40 points less.
+# - Over photographs of grass, gravel and brick a network is right in at least 20 cases of 100 more than 1-NN.
 # - 20 principal components are as good as 64 pixels to within 2 points; the features of a network make 1-NN right on moved pictures.
 #
 # ## Exercises
 #
 # **1 · Predict.** Someone writes `np.sqrt(((test[:, None] - train) ** 2).sum(-1))` for MNIST, 10,000 test and 60,000 training pictures of 784 numbers in float64.
-# How many bytes does the block of differences take?
+# How many bytes does the block of differences take? The exact number, please.
 
 # %%
 answer = ...
@@ -1009,7 +1011,7 @@ exercises.check("01.3", leave_one_out)
 # %% [markdown]
 # **4 · Open.** Make kNN indifferent to moving without storing copies: let the distance of two pictures be the smallest over all places of the **test** picture, up to `reach` pixels each way.
 # What does it cost, and what does it do to the accuracy on `moved_test`?
-# The check looks at the distances; the accuracy is for you.
+# The check looks at the distances; the accuracy is for you: `moved_test.images[:, 0].double().numpy()` is an array (M, H, W), and `framed_train` gives the other.
 
 # %%
 def shifted_distances(test, train, reach):

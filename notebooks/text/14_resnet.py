@@ -20,6 +20,9 @@
 #
 # **You need** convolution arithmetic (lesson 04), BatchNorm and He's initialisation (lessons 07 and 08), VGG (lesson 12).
 #
+# **Words.** "The paper" is He, Zhang, Ren and Sun, *Deep residual learning for image recognition* (2016); "the notes" are the lecture notes that this course checks.
+# A *stage* is a run of blocks that work at one image size; a *plain twin* is a residual network whose additions are left out.
+#
 # **It costs** about 65 seconds on one core, without a network connection.
 # Preset `full`: CIFAR-10 at depths 20 and 56 on a GPU.
 
@@ -332,7 +335,10 @@ claims.check("emp-degradation-not-overfitting", loss["plain", deep] - loss["plai
 # This is *degradation*.
 # Overfitting would be a low training error with a high test error; here the training error itself rises with depth.
 #
-# And with shortcuts:
+# And with shortcuts?
+# Call the training error of the deepest networks minus that of the next ones what depth *costs*.
+# The second row below takes half of what depth costs plain networks and subtracts what it costs residual ones:
+# above zero, shortcuts save more than half of the cost, and the row asks for ten points more than that.
 
 # %% tags=["ledger:emp-residual-fixes-degradation"]
 claims.check("emp-residual-fixes-degradation", 100 * last["residual", deep], "<", 5, unit="%",
@@ -656,8 +662,9 @@ for depth, losses in steps_of.items():
                  note=f"loss after 50 steps, residual-{depth}; guessing among ten classes costs 2.30")
 
 # %% [markdown]
-# Optimisation works at 200 layers.
-# That is not the same as "deeper is better": on CIFAR-10 the network of 1202 layers reached a training error below 0.1 %
+# Two hundred layers can be optimised.
+# Fifty steps on 320 digits from one seed show no more than that: not how well, nor how surely.
+# And it is not the same as "deeper is better": on CIFAR-10 the network of 1202 layers reached a training error below 0.1 %
 # and a *higher* test error than the one of 110 layers.
 
 # %% tags=["ledger:emp-1202-overfits", "ledger:err-1202-imagenet"]
@@ -699,7 +706,7 @@ claims.check("arch-resnet-imagenet.multiply-adds", billions, "==", (1.81, 3.66, 
              note="the paper prints 1.8, 3.6, 3.8, 7.6, 11.3: its bottlenecks shrink in the first 1x1, ours in the 3x3")
 
 # %% [markdown]
-# BatchNorm behind each convolution is part of the definition, so we ask the trace which layer reads the output of each convolution.
+# BatchNorm behind each convolution is part of the definition, so we ask the table of costs, which records for each layer whose outputs it reads, what comes behind each convolution.
 # It also tells which kernels a block has, and how many convolutions lie outside of blocks.
 
 # %% tags=["define", "ledger:prac-resnet-recipe"]
@@ -948,7 +955,7 @@ exercises.check("14.1", convolutions_with_gradient)
 
 # %% [markdown]
 # **14.2 Change.** Write a layer that copies, made of a 3×3 convolution without bias, BatchNorm and ReLU, in evaluation mode.
-# The check inserts it ten times between the blocks of a network and compares the outputs to $10^{-9}$ in float64.
+# In float64 one such layer has to copy to $10^{-9}$; the check then inserts ten between the blocks of a network, whose outputs may change by $10^{-8}$.
 
 # %%
 def copying_layer(channels): ...
@@ -959,6 +966,7 @@ exercises.check("14.2", copying_layer)
 # %% [markdown]
 # **14.3 Extend.** Write the plan of a network of 6n + 2 layers: a list of (in channels, out channels, stride), one entry a block, for a first stage of `width` channels.
 # With `bottleneck=True` a block has three layers and four times the output channels, so the depth is 9n + 2 (the paper's sequel uses 164 and 1001).
+# ResNet-50 is no such network: it has four stages of 3, 4, 6 and 3 blocks, $3 \cdot 16 + 2$ layers.
 # A depth that does not fit raises `ValueError`.
 
 # %%
@@ -978,7 +986,8 @@ def multiply_adds_of(rows): ...
 exercises.check("14.4", multiply_adds_of)
 
 # %% [markdown]
-# **14.5 Open.** Is the learning rate to blame? Run the lesson with `learning_rate` 0.005 and 0.2, and with `epochs` 40.
+# **14.5 Open.** Is the learning rate to blame? Run the lesson with `learning_rate` 0.005 and 0.2, and with `epochs` 40:
+# `.venv/bin/python -m cnncourse run 14 -p learning_rate 0.2` in a terminal, or change the parameter above and run all cells.
 # Which sentences of the summary survive, and for which networks does the rate matter more than the shortcut?
 
 # %% [markdown]
