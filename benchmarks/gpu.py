@@ -4,16 +4,18 @@
     python benchmarks/gpu.py --store    write benchmarks/RESULTS-gpu.md
 
 A ResNet-20 on random pictures of the size of CIFAR-10 and of Fashion-MNIST, 512 a step, with crops and flips, metrics
-and history. Wall time is the median of several runs of three epochs between two synchronisations, after one run that
-compiles and chooses algorithms. Kernel time is the sum of what the profiler's trace holds of kernels and copies in one
-more run; the trace of a run that only makes the batches gives the share of the data. Runs for accuracy are those of
-full_run.py.
+and history. Everything is a difference of two runs, of one epoch and of more, so that what happens once a run does not
+count; runs alternate, and one before them compiles and chooses algorithms. Kernel time is the union of the kernels and
+copies in the profiler's trace; a run that only makes the batches gives the share of the data. Where the host takes
+longer to ask for a step than the device to compute it, wall time cannot come near kernel time: that ratio is shown
+too, and a network four times as wide beside it. Runs for accuracy are those of full_run.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -22,11 +24,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from cnncourse import augment, data, feeds, models, project, runtime, training
 
-EPOCHS, BATCH = 3, 512
+BATCH = 512
 FAST = {"precision": "bf16", "memory_format": "channels_last", "compile": True, "deterministic": False}
 CHANGE = augment.compose(partial(augment.crop, padding=4), augment.flip)
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of the profiler's trace
@@ -38,39 +41,63 @@ def pictures(count: int, channels: int, side: int) -> data.ImageSet:
                          torch.randint(10, (count,), generator=generator), tuple("0123456789"), "random pictures")
 
 
-def network(images: data.ImageSet) -> tuple[nn.Module, torch.optim.Optimizer]:
+def network(images: data.ImageSet, width: int = 16) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
-    model = models.resnet.resnet_cifar(20, in_channels=images.images.shape[1]).to(images.device)
+    model = models.resnet.resnet_cifar(20, in_channels=images.images.shape[1], width=width).to(images.device)
     return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=images.device.type == "cuda")
 
 
+def timed(call, *arguments) -> float:
+    """Seconds of one call, the device's queue included."""
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    call(*arguments)
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 def wall(call, runs: int) -> float:
-    """Median seconds of a call, the device's queue included, after one call that does not count."""
-    times = []
-    for _ in range(runs + 1):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        call()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    """Median seconds of a call, after one that does not count."""
+    return statistics.median([timed(call) for _ in range(runs + 1)][1:])
 
 
-def kernels(call) -> float:
-    """Seconds of kernels and copies on the device in one call, from the profiler's trace."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
-        call()
-        torch.cuda.synchronize()
+def epoch(call, runs: int) -> float:
+    """Seconds of an epoch: call(4) less call(1), a third of it, taken in turns after one turn that does not count."""
+    turns = [(timed(call, 1), timed(call, 4)) for _ in range(runs + 1)]
+    return statistics.median(many - one for one, many in turns[1:]) / 3
+
+
+def spans(call) -> list[tuple[float, float]]:
+    """(start, end) in microseconds of the kernels and copies of one call; a call before it warms the recorder up."""
     with tempfile.TemporaryDirectory() as folder:
-        seen.export_chrome_trace(f"{folder}/trace.json")
-        events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
-    return sum(event["dur"] for event in events if event.get("cat") in ON_DEVICE) / 1e6
+        path = Path(folder, "trace.json")
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA],
+                                    schedule=torch.profiler.schedule(wait=0, warmup=1, active=1, repeat=1),
+                                    on_trace_ready=lambda seen: seen.export_chrome_trace(str(path))) as seen:
+            for _ in range(2):
+                call()
+                torch.cuda.synchronize()
+                seen.step()
+        events = json.loads(path.read_text())["traceEvents"]
+    return sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event.get("cat") in ON_DEVICE)
 
 
-def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, images: data.ImageSet) -> None:
+def busy(call) -> float:
+    """Seconds in which the device worked during a call; raises when the recorder lost events."""
+    first, second = spans(call), spans(call)
+    if abs(len(first) - len(second)) > 0.001 * len(second):
+        raise RuntimeError(f"the profiler saw {len(first)} and then {len(second)} events of the same work: run again")
+    total, end = 0.0, -math.inf
+    for start, stop in second:
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total / 1e6
+
+
+def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, images: data.ImageSet, epochs: int) -> None:
     """The loop of an engineer with the same settings, without metrics and history."""
     model = torch.compile(model, dynamic=False).train()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         order = torch.randperm(len(images), device=images.device)
         for rows in order.split(BATCH):
             generator = torch.Generator().manual_seed(0)
@@ -82,22 +109,33 @@ def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, images: data.Ima
             optimizer.step()
 
 
-def step(images: data.ImageSet, runs: int) -> dict[str, float]:
-    """Shares and ratios of a step, and images a second."""
+def step(images: data.ImageSet, runs: int, width: int = 16) -> dict[str, float]:
+    """Shares and ratios of an epoch's steps, and images a second."""
     machine = runtime.start(**FAST)
     images = images.to(machine.device)
-    model, optimizer = network(images)
-    fit = partial(training.fit, model, images, optimizer=optimizer, epochs=EPOCHS, batch_size=BATCH, augment=CHANGE,
-                  progress=False)
+    model, optimizer = network(images, width)
     feed = feeds.feed(images, BATCH, machine, shuffle=True, augment=CHANGE)
-    ours = wall(fit, runs)
-    busy, fed = kernels(fit), kernels(lambda: [None for epoch in range(EPOCHS) for _ in feed.epoch(epoch)])
-    model, optimizer = network(images)
+    small = images[:16 * len(feed)]  # as many steps with hardly any work for the device: the host's time
+
+    def fit(epochs: int, images=images, size: int = BATCH) -> None:
+        training.fit(model, images, optimizer=optimizer, epochs=epochs, batch_size=size, augment=CHANGE,
+                     progress=False)
+
+    def fetch(epochs: int) -> None:
+        for number in range(epochs):
+            for _ in feed.epoch(number):
+                pass
+
+    ours, host = epoch(fit, runs), epoch(partial(fit, images=small, size=16), runs)
+    kernels = (busy(partial(fit, 3)) - busy(partial(fit, 1))) / 2
+    fed = (busy(partial(fetch, 3)) - busy(partial(fetch, 1))) / 2
+    model, optimizer = network(images, width)
     model.to(memory_format=torch.channels_last)
-    floor = wall(partial(by_hand, model, optimizer, images), runs)
-    return {"wall time over kernel time (at most 1.05)": ours / busy,
-            "kernels of the data path over all (at most 0.03)": fed / busy,
-            "wall time over a hand-written loop": ours / floor, "images a second": EPOCHS * len(images) / ours}
+    return {"wall time over kernel time (at most 1.05)": ours / kernels,
+            "kernels of the data path over all (at most 0.03)": fed / kernels,
+            "wall time over a hand-written loop": ours / epoch(partial(by_hand, model, optimizer, images), runs),
+            "the host's time for a step over kernel time (above 1: the host decides)": host / kernels,
+            "images a second": len(images) / ours}
 
 
 def settings(images: data.ImageSet, runs: int) -> dict[str, float]:
@@ -110,7 +148,7 @@ def settings(images: data.ImageSet, runs: int) -> dict[str, float]:
         machine = runtime.start(**{"deterministic": False} | chosen)
         moved = images.to(machine.device)
         model, optimizer = network(moved)
-        seconds[name] = wall(partial(training.fit, model, moved, optimizer=optimizer, epochs=EPOCHS, batch_size=BATCH,
+        seconds[name] = wall(partial(training.fit, model, moved, optimizer=optimizer, epochs=3, batch_size=BATCH,
                                      augment=CHANGE, progress=False), runs)
     return {name: value / seconds["float32"] for name, value in seconds.items()}
 
@@ -123,9 +161,11 @@ def seeds(runs: int) -> float:
     def cnn() -> nn.Module:
         return nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 10))
 
-    def run(together: bool) -> None:
-        training.repeat(cnn, digits, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), epochs=5, batch_size=64,
-                        together=together, progress=False)
+    def run(together: bool | None) -> None:
+        repeats = training.repeat(cnn, digits, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), epochs=5, batch_size=64,
+                                  together=together, progress=False)
+        if together is None and not repeats.together:
+            raise RuntimeError(f"the seeds were not trained together: {repeats.reason}")
 
     return wall(partial(run, False), runs) / wall(partial(run, None), runs)
 
@@ -147,6 +187,8 @@ def refused() -> list[str]:
         "conv_transpose2d": lambda x: F.conv_transpose2d(x, torch.ones(3, 2, 2, 2, device=x.device), stride=2),
         "cross_entropy, (N, C)": lambda x: F.cross_entropy(x.mean((2, 3)), torch.zeros_like(x[:, 0, 0, 0]).long()),
         "cross_entropy, (N, C, H, W)": lambda x: F.cross_entropy(x, torch.zeros_like(x[:, 0]).long()),
+        "interpolate bicubic": lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"),
+        "roi_align": lambda x: torchvision.ops.roi_align(x, [torch.tensor([[0.0, 0, 4, 4]], device=x.device)] * 2, 2),
         "reflection padding": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
         "embedding": lambda x: F.embedding((x[:, 0, 0] > 0.5).long(), x[0, 0, :2])}
     found = []
@@ -176,6 +218,7 @@ def main() -> None:
     like_cifar, like_fashion = pictures(50_000, 3, 32), pictures(60_000, 1, 28)
     refusing = refused()
     parts = {"A step, 50,000 pictures of 3 x 32 x 32": table(step(like_cifar, options.runs)),
+             "The same, four times as wide": table(step(like_cifar, options.runs, width=64)),
              "A step, 60,000 pictures of 1 x 28 x 28": table(step(like_fashion, options.runs)),
              "Settings, wall time over float32": table(settings(like_cifar, options.runs)),
              "Eight seeds of a small CNN, one after another over all at once (at least 3)":

@@ -8,6 +8,7 @@ import pickle
 import random
 import warnings
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Saver:
     """
 
     def __init__(self, request: Checkpoint | str | Path | None, model: nn.Module, optimizer: Optimizer, scheduler,
-                 machine: Runtime, settings: dict):
+                 loss, machine: Runtime, settings: dict):
         request = request if isinstance(request, Checkpoint) or request is None else Checkpoint(request)
         self.path = Path(request.path) if request else None
         self.steps = request.steps if request else None
@@ -49,12 +50,20 @@ class Saver:
             raise ParameterError("a number of steps, at least 1", self.steps, where="Checkpoint.steps",
                                  remedy="leave it out to save at each epoch's end only")
         self.parts = {"model": model, "optimizer": optimizer} | ({"scheduler": scheduler} if scheduler else {})
-        self.machine, self.rows = machine, []
-        self.settings = settings | {
+        if isinstance(loss.function, nn.Module) and loss.function.state_dict():
+            self.parts["loss"] = loss.function
+        self.machine, self.rows, self.proven = machine, [], False
+        settings = settings | {
             "seed": machine.seed, "dtype": str(machine.dtype), "precision": machine.precision,
-            "scheduler": type(scheduler).__name__ if scheduler else None, "optimizer": type(optimizer).__name__} | {
-            f"optimizer {name}": value for name, value in map(_plain, optimizer.defaults.items())
-            if name not in _HOW_NOT_WHAT}
+            "scheduler": type(scheduler).__name__ if scheduler else None, "optimizer": type(optimizer).__name__}
+        settings |= {f"optimizer {name}": value for name, value in optimizer.defaults.items()
+                     if name not in _HOW_NOT_WHAT}
+        settings |= {f"optimizer lr of group {number}": group.get("initial_lr", group["lr"])
+                     for number, group in enumerate(optimizer.param_groups)}
+        if scheduler:
+            settings |= {f"scheduler {name}": value for name, value in _numbers(scheduler.state_dict()).items()}
+        self.settings = {name: value.item() if isinstance(value, Tensor) else value
+                         for name, value in _plain(settings).items()}
 
     def resume(self) -> tuple[list[dict], int, Tensor | None, bool]:
         """(rows of the epochs that are done, steps done of the next one, their sums, whether the run had ended)."""
@@ -63,6 +72,11 @@ class Saver:
         if self.path.is_dir():
             raise CheckpointError("the path of a file", "a folder", where=self.path,
                                   remedy=f"name a file in it: {self.path / 'run.pt'}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError("a folder that can be made", f"{type(error).__name__}", where=self.path.parent,
+                                  remedy="choose another checkpoint path") from error
         previous = self.path.with_name(self.path.name + ".previous")
         if not self.path.exists() and not previous.exists():
             return [], 0, None, False
@@ -81,7 +95,8 @@ class Saver:
 
     def step(self, step: int, last: int, rows: list[dict], tally) -> None:
         """After a step: save when it is time. tally: has `steps()`, its sums so far, (steps, 3, ...)."""
-        if self.steps is not None and step % self.steps == 0 and step != last:
+        due = self.steps is not None and step % self.steps == 0 and step != last
+        if due and finite(self.parts["model"]):  # a state with nan would take the place of the last good one
             self._write(rows, step, tally.steps(), False)
 
     def epoch(self, rows: list[dict], ended: bool) -> None:
@@ -93,15 +108,30 @@ class Saver:
         sums = None if sums is None else processes.gathered(sums, self.machine)
         streams = processes.gathered_objects(_streams(self.machine), self.machine)
         if self.machine.rank == 0:
+            states = {name: part.state_dict() for name, part in self.parts.items()}
+            states |= {name: _plain(states[name]) for name in ("optimizer", "scheduler") if name in states}
             state = {"kind": _KIND, "settings": self.settings, "rows": [dict(row) for row in rows], "step": step,
-                     "sums": sums, "ended": ended, "streams": streams, "world": self.machine.world,
-                     **{name: part.state_dict() for name, part in self.parts.items()}}
+                     "sums": sums, "ended": ended, "streams": streams, "world": self.machine.world, **states}
             content = io.BytesIO()
             torch.save(state, content)
+            self._prove(content)
             if self.path.exists():
                 os.replace(self.path, self.path.with_name(self.path.name + ".previous"))
             project.write(self.path, content.getvalue())
         processes.wait(self.machine)
+
+    def _prove(self, content: io.BytesIO) -> None:
+        """Read the first state that is written back: what cannot be read must not be found out after the run."""
+        if self.proven:
+            return
+        content.seek(0)
+        try:
+            torch.load(content, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError("states of tensors and plain values", str(error).strip()[:300], where=self.path,
+                                  remedy="give optimizer and scheduler plain numbers, or leave checkpoint out"
+                                  ) from error
+        self.proven = True
 
     def _check(self, state: dict) -> None:
         for name in sorted({*state["settings"], *self.settings}):
@@ -115,6 +145,14 @@ class Saver:
                                   self.machine.world, where=self.path, remedy="start as many processes as before")
 
     def _load(self, state: dict) -> None:
+        have, want = ({name: tuple(tensor.shape) for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+                      for weights in (state["model"], self.parts["model"].state_dict()))
+        if have != want:  # before anything is overwritten
+            other = sorted(name for name in {*have, *want} if have.get(name) != want.get(name))
+            got = "; ".join(f"{name} {have.get(name, 'missing')}, here {want.get(name, 'missing')}"
+                            for name in other[:3])
+            raise CheckpointError("a checkpoint of this model", got, where=self.path,
+                                  remedy="choose another checkpoint path, or build the network as it was")
         for name, part in self.parts.items():
             try:
                 part.load_state_dict(state[name])
@@ -151,9 +189,35 @@ def _place(state: dict) -> str:
     return f"epoch {len(state['rows']) + bool(state['step'])}" + (f", step {state['step']}" if state["step"] else "")
 
 
-def _plain(item: tuple[str, object]) -> tuple[str, object]:
-    name, value = item
-    return name, value.item() if isinstance(value, Tensor) else value
+def finite(model: nn.Module) -> bool:
+    """Whether no weight is nan or infinite (waits for the device)."""
+    return bool(torch.stack([weight.isfinite().all() for weight in model.parameters()]).all())
+
+
+def _plain(value: object) -> object:
+    """The same with numpy's numbers as Python's: what ``weights_only`` reads."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        kind = Counter if isinstance(value, Counter) else dict
+        return kind({_plain(name): _plain(part) for name, part in value.items()})
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
+# What of a scheduler's state changes while it runs.
+_PROGRESS = {"last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i", "last_batch_iteration"}
+
+
+def _numbers(state: object, name: str = "") -> dict[str, object]:
+    """The numbers and words in a scheduler's state that its maker chose, by their path."""
+    if isinstance(state, dict | list | tuple):
+        pairs = state.items() if isinstance(state, dict) else enumerate(state)
+        return {path: value for key, part in pairs
+                if key not in _PROGRESS and (not str(key).startswith("_") or key == "_schedulers")
+                for path, value in _numbers(part, f"{name}.{key}" if name else str(key)).items()}
+    return {name: state} if isinstance(state, int | float | str | np.generic) else {}
 
 
 def _streams(machine: Runtime) -> dict:

@@ -108,7 +108,7 @@ class TensorFeed:
                  seeds: Sequence[int] | None, world: int):
         self.batch_size, self.machine, self.augment, self.world = batch_size, machine, augment, world
         self.shuffle, self.seeds = shuffle, seeds
-        self.name, self.checksum = getattr(images, "name", None), getattr(images, "checksum", None)
+        name = getattr(images, "checksum", None) or getattr(images, "name", None)
         if hasattr(images, "images"):
             images = images.to(machine.device)
             self.inputs, self.targets = (images.images,), images.labels
@@ -126,6 +126,7 @@ class TensorFeed:
             self.targets = targets.detach().to(machine.device)
             self.convert = self._converted
         self.images, self.held = len(self.targets), {}
+        self.settings = {"data": name, "images": self.images, "steps": len(self)}
         self.latest: tuple[int, tuple[Tensor, ...]] = (0, ())  # step and inputs of the last batch, for error texts
 
     def __len__(self) -> int:
@@ -170,7 +171,7 @@ class TensorFeed:
             whole = inputs[0].unflatten(0, rows.shape) if self.seeds else inputs[0][None]
             changed = [self.augment(batch, generator=torch.Generator().manual_seed(mixed(seed, number, step)))[keep]
                        for batch, seed in zip(whole, self.seeds or [self.machine.seed], strict=True)]
-            inputs[0] = torch.cat(changed)
+            inputs[0] = changed[0] if len(changed) == 1 else torch.cat(changed)
             rows = rows[..., keep]
             inputs[1:] = [tensor.index_select(0, rows.reshape(-1)) for tensor in self.inputs[1:]]
         targets = self.targets.index_select(0, rows.reshape(-1))
@@ -193,8 +194,8 @@ class LoaderFeed:
     """
 
     def __init__(self, loader: DataLoader, machine: Runtime, shuffle: bool, world: int):
-        self.machine, self.world, self.name, self.checksum = machine, world, None, None
-        self.share = Share(slice(0), 0)
+        self.machine, self.world = machine, world
+        self.share, self.settings = Share(slice(0), 0), {}
         self.latest: tuple[int, tuple[Tensor, ...]] = (0, ())
         self.loader, self.rows, self.generator = loader, None, torch.Generator()
         self.sampler = getattr(loader.batch_sampler, "sampler", None)
@@ -203,6 +204,8 @@ class LoaderFeed:
             raise ParameterError("a DataLoader with its own batch_size and sampler", type(self.sampler).__name__,
                                  where="argument train, valid or images",
                                  remedy="leave the DistributedSampler out: each process takes its share of a batch")
+        if hasattr(loader.dataset, "__len__"):
+            self.settings = {"images": len(loader.dataset), "steps": len(loader)}
         if stream:  # nothing to share out, and steps are skipped by reading them
             return
         self.rows = _Rows(loader.batch_sampler, machine.rank, world, shuffle)

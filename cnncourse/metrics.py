@@ -39,13 +39,13 @@ def accuracy(logits: Tensor, labels: Tensor, *, ignore_index: int | None = None)
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int = 5) -> float:
     """The share of images whose label is among the k largest of their logits (N, C); labels (N,).
 
-    An equal logit counts against the label, so a network that answers all alike does not score.
+    An equal logit, and one that is no number, counts against the label: a network that answers all alike has no score.
     """
     if logits.ndim != 2 or not 1 <= k <= logits.shape[1]:
         raise ParameterError(f"logits (N, C) and k from 1 to {logits.shape[-1]}", f"{tuple(logits.shape)} and k={k}",
                              where="metrics.top_k_accuracy", remedy="use k=1 for plain accuracy")
     own = logits.gather(1, labels[:, None])
-    at_least = (logits >= own).sum(1)  # itself included
+    at_least = (~(logits < own)).sum(1)  # itself included
     return int((at_least <= k).sum()) / _some(len(labels), "top_k_accuracy")
 
 
@@ -61,6 +61,7 @@ def confusion(logits: Tensor, labels: Tensor, classes: int, *, ignore_index: int
     predicted = _predicted(logits, labels, "confusion")
     if ignore_index is not None:
         predicted, labels = predicted[labels != ignore_index], labels[labels != ignore_index]
+    predicted, labels = predicted.long(), labels.long()  # a product of bytes would overflow
     both = torch.stack([predicted.flatten(), labels.flatten()])
     if both.numel() and (both.min() < 0 or both.max() >= classes):
         raise ParameterError(f"labels and predictions from 0 to {classes - 1}",

@@ -112,8 +112,8 @@ def _normalised(self: _BatchNorm, batch: Tensor, share: Share) -> Tensor:
         return type(self).forward(self, batch)
     axes = [0, *range(2, batch.ndim)]
     shape = [1, -1] + [1] * (batch.ndim - 2)
-    size = batch.new_tensor([batch.numel() / batch.shape[1]])
-    total = _Sum.apply(torch.cat([batch.sum(axes), size]))
+    total = batch.sum(axes, dtype=torch.promote_types(batch.dtype, torch.float32))  # bf16 could not hold the count
+    total = _Sum.apply(torch.cat([total, total.new_full((1,), batch.numel() / batch.shape[1])]))
     count = total[-1]
     mean = total[:-1] / count
     centred = batch - mean.view(shape)
@@ -123,10 +123,12 @@ def _normalised(self: _BatchNorm, batch: Tensor, share: Share) -> Tensor:
             self.num_batches_tracked += 1
             rate = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
             distinct = count / share.copies
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), float(rate))
-            self.running_var.lerp_((variance * distinct / (distinct - 1)).to(self.running_var.dtype), float(rate))
+            for running, now in ((self.running_mean, mean), (self.running_var, variance * distinct / (distinct - 1))):
+                running.add_(rate * (now.to(running.dtype) - running))
     result = centred * (variance + self.eps).rsqrt().view(shape)
-    return result if self.weight is None else result * self.weight.view(shape) + self.bias.view(shape)
+    if self.weight is not None:
+        result = result * self.weight.view(shape) + self.bias.view(shape)
+    return result.to(batch.dtype)
 
 
 def _dropped(self: nn.Module, batch: Tensor, share: Share) -> Tensor:

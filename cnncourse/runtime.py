@@ -29,6 +29,8 @@ import torch.distributed as dist
 from cnncourse import project
 from cnncourse.errors import MachineError, ParameterError, nearest
 
+# 8 buffers of 4 MiB. cuBLAS reads it once in a process, at its first product, and deterministic mode needs it then.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _current: Runtime | None = None
 
@@ -97,6 +99,9 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
     rank, local_rank, world = (int(os.environ.get(name, default)) for name, default in
                                (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)))
     chosen = _device(device, DTYPES[dtype], local_rank, world)
+    if compile and world > 1:
+        raise MachineError("one process beside compile=True", f"{world}", where="argument compile of runtime.start",
+                           remedy="leave compile=False: the joined layers of several processes are not compiled")
     if precision not in (None, "bf16"):
         raise ParameterError("a precision: None or 'bf16'", repr(precision),
                              where="argument precision of runtime.start",
@@ -111,10 +116,7 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
     if memory_format not in (None, "channels_last"):
         raise ParameterError("a memory format: None or 'channels_last'", repr(memory_format),
                              where="argument memory_format of runtime.start", remedy="leave it at None")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ParameterError("a seed from 0 to 2**32 - 1", repr(seed), where="argument seed of runtime.start",
-                             remedy="use a small whole number")
-
+    _check_seed(seed)
     _set_threads(_threads(threads, world))
     torch.set_default_dtype(DTYPES[dtype])
     _set_deterministic(deterministic, chosen)
@@ -149,6 +151,7 @@ def seeded(seed: int):
     ...     model = make()
     """
     global _current
+    _check_seed(seed)
     before, machine = _current, current()
     devices = [machine.device] if machine.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -223,6 +226,12 @@ def interactive() -> bool:
     return bool(getattr(kernel, "_allow_stdin", False)) and importlib.util.find_spec("ipywidgets") is not None
 
 
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ParameterError("a seed from 0 to 2**32 - 1", repr(seed), where="argument seed",
+                             remedy="use a small whole number")
+
+
 def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch.device:
     if name in ("auto", "cuda"):
         if torch.cuda.is_available():
@@ -237,6 +246,8 @@ def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch
     try:
         device = torch.device(name)
         torch.empty(1, device=device, dtype=dtype)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # processes exchange objects through the current one
     except (RuntimeError, AssertionError, TypeError) as error:
         raise MachineError("a device of this machine", f"{name!r} ({str(error).splitlines()[0][:100]})",
                            where="argument device of runtime.start", remedy="use device='auto'") from None
@@ -259,13 +270,14 @@ def _without_bf16(device: torch.device) -> str | None:
 
 def _threads(threads: int | str | None, world: int) -> int:
     if threads == "auto":
-        return max(1, project.cores() // (int(os.environ.get("JOBS", "1")) * world))
+        jobs = os.environ.get("JOBS", "1")
+        if not jobs.isdigit() or int(jobs) < 1:
+            raise ParameterError("a number of lessons at a time, at least 1", repr(jobs),
+                                 where="environment variable JOBS", remedy="use JOBS=1")
+        return max(1, project.cores() // (int(jobs) * world))
     asked = os.environ.get("CNNCOURSE_THREADS", "1") if threads is None else threads
     where = "environment variable CNNCOURSE_THREADS" if threads is None else "argument threads of runtime.start"
-    try:
-        count = int(asked)
-    except ValueError:
-        count = 0
+    count = int(asked) if isinstance(asked, int) or str(asked).isdigit() else 0
     if count < 1:
         raise ParameterError("a number of threads, at least 1", repr(asked), where=where,
                              remedy="use 1, or the number of idle cores")
@@ -282,8 +294,6 @@ def _set_threads(count: int) -> None:
 def _set_deterministic(on: bool, device: torch.device) -> None:
     """On one thread sums have one order anyway; elsewhere torch must be asked, and then refuses some operations."""
     strict = on and (device.type != "cpu" or torch.get_num_threads() > 1)
-    if strict and device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # 8 buffers of 4 MiB; read when cuBLAS starts
     torch.use_deterministic_algorithms(strict)
     if torch.are_deterministic_algorithms_enabled() != strict:
         raise MachineError(f"deterministic algorithms {strict}", not strict,
@@ -318,5 +328,6 @@ def _join(device: torch.device, rank: int, world: int) -> None:
     """Join the other processes of a torchrun, once."""
     if world == 1 or dist.is_initialized():
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world)
+    gpu = device.type == "cuda"
+    dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world, device_id=device if gpu else None)
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from cnncourse import processes, runtime
 from cnncourse.errors import CourseError, ParameterError, ShapeError, TrainingError
+from cnncourse.seeds import Stacked
+
+_ELEMENTWISE = ((F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss),
+                nn.MSELoss | nn.L1Loss | nn.SmoothL1Loss | nn.HuberLoss)
 
 
 class Score(NamedTuple):
@@ -30,6 +34,8 @@ class Tally:
         self.loss, self.machine, self.feed, self.train = loss, machine, feed, train
         self.before = None if before is None else before[machine.rank]  # of a run that goes on inside an epoch
         self.images, self.share = 0, None
+        if loss.feed is not feed:
+            loss.feed, loss.checked = feed, False
         self.all_count = loss.ignore is None or not feed.holds(loss.ignore)
         self.losses, self.weights, self.counts, self.right = [], [], [], []
 
@@ -47,7 +53,7 @@ class Tally:
         if self.loss.stacked:
             self.share = torch.ones_like(value)  # the sum over seeds: each gets its own gradient
         elif self.machine.world > 1 and self.train:
-            own = torch.as_tensor(weight, dtype=value.dtype, device=value.device).clone()
+            own = weight.to(value.dtype) if isinstance(weight, Tensor) else value.new_full((), weight)
             self.share = own * self.machine.world / processes.summed(own.clone(), self.machine)
 
     def steps(self) -> Tensor:
@@ -75,7 +81,7 @@ class Loss:
     """The loss of fit and evaluate, with what it leaves out and errors that name the mistake."""
 
     def __init__(self, loss: Callable, model: nn.Module):
-        self.function, self.stacked = loss, hasattr(model, "seeds")
+        self.function, self.stacked, self.feed = loss, isinstance(model, Stacked), None
         self.batched = loss
         if self.stacked:
             self.batched = _cross_entropies if loss is F.cross_entropy else torch.vmap(loss)
@@ -88,23 +94,26 @@ class Loss:
             options = {name: value for name, value in vars(loss).items() if name[0] != "_" and name != "training"}
             options |= dict(loss.named_buffers())
         self.description = f"{self.name}({', '.join(f'{name}={_plain(value)}' for name, value in options.items())})"
-        if options.get("reduction", "mean") != "mean":
+        if options.get("reduction", "mean") not in ("mean", "batchmean"):
             raise ParameterError("a loss that is the mean over the batch", f"reduction={options['reduction']!r}",
                                  where=f"the loss {self.name}",
                                  remedy="leave reduction out; histories are made of means")
-        self.of_classes = self.name in ("cross_entropy", "CrossEntropyLoss", "nll_loss", "NLLLoss")
+        self.of_classes = named in (F.cross_entropy, F.nll_loss) or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
         self.ignore = options.get("ignore_index", -100 if self.of_classes else None)  # torch's default
         self.weight = options.get("weight") if self.of_classes else None
-        self.yes_or_no = self.name in ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits")
+        self.yes_or_no = named is F.binary_cross_entropy_with_logits or isinstance(loss, nn.BCEWithLogitsLoss)
+        self.elementwise = named in _ELEMENTWISE[0] or isinstance(loss, _ELEMENTWISE[1])
         self.checked = False
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if not self.checked:
             self._check(outputs, targets)
         try:
-            if self.of_classes and outputs.is_cuda and torch.are_deterministic_algorithms_enabled():
-                outputs, targets = _rows(outputs, targets, 1 + int(self.stacked))
-            value = self.batched(outputs, targets)
+            given = outputs, targets
+            if (self.of_classes and outputs.is_cuda and not targets.is_floating_point()
+                    and torch.are_deterministic_algorithms_enabled()):
+                given = _rows(outputs, targets, 1 + int(self.stacked))
+            value = self.batched(*given)
             if value.ndim != int(self.stacked) or torch.is_grad_enabled() and not value.requires_grad:
                 raise ShapeError("a loss that is one number with a gradient", f"{described(value)}, "
                                  f"requires_grad={value.requires_grad}", where=f"the loss {self.name}",
@@ -113,6 +122,9 @@ class Loss:
         except CourseError:
             raise
         except (RuntimeError, IndexError, ValueError) as error:
+            words = "determinis", "vmap", "CUDA"
+            if isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words):
+                raise  # nothing about shapes: whoever called knows what to do
             self._check(outputs, targets)
             raise ShapeError(f"outputs and targets that {self.name} can compare",
                              f"{described(outputs)} and {described(targets)} ({str(error).splitlines()[0]})",
@@ -133,8 +145,9 @@ class Loss:
                 return size, size, None
             right = ((outputs > 0) == (targets > 0.5)).flatten(axis)
             return size, size, right.sum(-1) * (size / right.shape[-1])
-        if outputs.ndim != targets.ndim + 1:
-            return size, size, None
+        axes = outputs.shape[:1 + axis] + outputs.shape[2 + axis:]  # without that of the classes
+        if axes != targets.shape or not self.of_classes and targets.ndim > 1 + axis:
+            return size, size, None  # a loss of one's own may have the classes of many positions elsewhere
         right = outputs.argmax(1 + axis) == targets
         if all_count and self.weight is None:
             count = targets[0].numel() if self.stacked else targets.numel()
@@ -149,14 +162,16 @@ class Loss:
     def _check(self, outputs: Tensor, targets: Tensor) -> None:
         self.checked = True
         axis, where = int(self.stacked), f"the loss {self.name}"
-        elementwise = self.name.lower().replace("_", "") in ("mseloss", "l1loss", "smoothl1loss", "huberloss")
         if not isinstance(outputs, Tensor):
-            if self.of_classes or elementwise or self.yes_or_no:
+            if self.of_classes or self.elementwise or self.yes_or_no:
                 raise ShapeError("one output", f"{type(outputs).__name__} of {len(outputs)}", where=where,
                                  remedy="write the loss for them: lambda outputs, targets: "
                                  "F.cross_entropy(outputs[0], targets) + 0.3 * F.cross_entropy(outputs[1], targets)")
             return
-        if elementwise and outputs.shape != targets.shape:
+        if self.yes_or_no and not targets.is_floating_point():
+            raise ShapeError("targets of zeros and ones as floating point", described(targets), where=where,
+                             remedy="convert with targets.float()")
+        if self.elementwise and outputs.shape != targets.shape:
             raise ShapeError(f"targets with the shape of the outputs, {described(outputs)}", described(targets),
                              where=where, remedy="targets[:, None] adds an axis, "
                              "outputs.squeeze(1) takes one away; unequal shapes are paired all with all")
@@ -173,6 +188,7 @@ class Loss:
                                  f"{described(targets)} beside outputs {described(outputs)}",
                                  where=where, remedy=remedy)
             if not targets.is_floating_point():
+                targets = getattr(self.feed, "targets", targets)  # all of them: on a GPU a wrong one ends the process
                 wrong = ((targets < 0) | (targets >= classes)) & (targets != self.ignore)
                 if wrong.any():
                     label = int(targets[wrong][0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -71,7 +72,11 @@ class Stacked(nn.Module):
         for places, tensor in zip(self.places, tensors, strict=False):
             for holder, name in places:
                 holder[name] = tensor
-        return self.skeleton(*tensors[len(self.places):])
+        outputs = self.skeleton(*tensors[len(self.places):])
+        if any(holder[name] is not tensor for places, tensor in zip(self.places, tensors, strict=False)
+               for holder, name in places):
+            raise RuntimeError("vmap: forward assigns a buffer anew")
+        return outputs
 
     def unstack(self, models: Sequence[nn.Module]) -> None:
         """Copy the trained weights back into the models that were stacked."""
@@ -100,11 +105,31 @@ def _layers(model: nn.Module) -> list[nn.Module] | None:
 def why_apart(models: Sequence[nn.Module], optimizer_name: str) -> str | None:
     """Why these networks must be trained one after another, or None if they can be stacked.
 
-    Dropout would draw other masks than a single network does, an optimizer that looks at whole tensors would mix seeds.
+    Dropout would draw other masks than a single network does, an optimizer that looks at whole tensors would mix seeds,
+    torch's batched embedding knows no padding_idx, and only parameters and buffers are stacked, no other attribute.
     """
     if optimizer_name not in _ELEMENTWISE:
         return f"{optimizer_name} does not treat every weight by itself"
     for module in models[0].modules():
         if isinstance(module, _DropoutNd | nn.RReLU) and getattr(module, "p", 1) > 0:
             return f"{type(module).__name__} draws at random"
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return "Embedding has a padding_idx"
+    for alike in zip(*(model.modules() for model in models), strict=True):
+        first, *others = map(_attributes, alike)
+        for name, value in first.items():
+            if any(not _equal(value, other.get(name)) for other in others):
+                return f"{type(alike[0]).__name__}.{name} differs from seed to seed"
     return None
+
+
+def _attributes(module: nn.Module) -> dict[str, object]:
+    """Numbers, words and plain tensors that a module holds beside its parameters and buffers."""
+    return {name: value for name, value in vars(module).items()
+            if isinstance(value, Tensor | np.ndarray | int | float | str)}
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and torch.equal(one, other)
+    return bool(np.array_equal(one, other))

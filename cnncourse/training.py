@@ -69,7 +69,8 @@ class History(list):
                 raise ParameterError("a column of the history", repr(key), where="History",
                                      remedy=nearest(key, COLUMNS))
             return [row[key] for row in self]
-        return History(super().__getitem__(key)) if isinstance(key, slice) else super().__getitem__(key)
+        return (History(super().__getitem__(key), interrupted=self.interrupted) if isinstance(key, slice)
+                else super().__getitem__(key))
 
     def __getattr__(self, name: str):
         if name in COLUMNS:
@@ -143,19 +144,19 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
     >>> fit(model, train, valid, optimizer=optimizer, epochs=2, batch_size=128)
     History(2 epochs: train_loss 0.2904, train_accuracy 0.9117, valid_loss 0.2413, valid_accuracy 0.9356)
 
+    All layers are in training mode while it trains: a BatchNorm that is to keep its statistics overrides `train`.
     Ctrl-C ends training and returns the history so far. Raises `TrainingError` when the loss is not finite or memory
     is used up, `ShapeError` when data and network do not fit, `CheckpointError` for a file it cannot go on from.
     """
     machine = runtime.current()
-    _check_optimizer(model, optimizer, epochs)
-    loss, seeds = Loss(loss, model), getattr(model, "seeds", None)
+    _check_optimizer(model, optimizer, epochs, clip_gradient)
+    loss, seeds = Loss(loss, model), model.seeds if isinstance(model, stacking.Stacked) else None
     feed = feeds.feed(train, batch_size, machine, shuffle=True, augment=augment, seeds=seeds)
     checks = None if valid is None else feeds.feed(valid, batch_size, machine)
     each_step, each_epoch = _schedule(scheduler, optimizer, epochs, len(feed))
     with processes.joined(model, machine, feed) as network:
-        saver = Saver(checkpoint, model, optimizer, getattr(scheduler, "scheduler", scheduler), machine, {
-            "batch_size": batch_size, "data": feed.checksum or feed.name, "loss": loss.description,
-            "clip_gradient": clip_gradient})
+        saver = Saver(checkpoint, model, optimizer, getattr(scheduler, "scheduler", scheduler), loss, machine, {
+            **feed.settings, "batch_size": batch_size, "loss": loss.description, "clip_gradient": clip_gradient})
         rows, start, sums, ended = saver.resume()
         history = History(rows)
         with Watch(model, feed, optimizer, history, epochs, progress) as watch:
@@ -235,7 +236,7 @@ def predict(model: nn.Module, images, batch_size: int = 1024) -> Tensor:
             with machine.autocast():
                 output = first(network(*inputs))
             outputs.append(output.to(machine.dtype) if output.is_floating_point() else output)
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1 if hasattr(model, "seeds") else 0)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1 if isinstance(model, stacking.Stacked) else 0)
 
 
 def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: int | None = None,
@@ -244,7 +245,7 @@ def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: 
     """(learning rates, losses) while the rate grows from low to high, a constant factor a step.
 
     The loss falls fastest at a good rate and climbs where training would diverge; the list ends there, once the loss is
-    four times its lowest value or not finite. Model, optimizer and random streams are put back as they were.
+    four times its lowest value or not finite. Model, optimizer and torch's random streams are put back as they were.
     (Smith 2017, arXiv:1506.01186, section 3.3.)
 
     >>> rates, losses = lr_range_test(model, train, optimizer=optimizer, batch_size=128)
@@ -254,7 +255,8 @@ def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: 
                              where="lr_range_test", remedy="start with the defaults")
     machine = runtime.current()
     _check_optimizer(model, optimizer, 1)
-    network, mode = processes.placed(model, machine), model.training
+    loss, network = Loss(loss, model), processes.placed(model, machine)
+    modes = [(module, module.training) for module in model.modules()]
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
     feed = feeds.feed(train, batch_size, machine, shuffle=True, split=False)
     batches = (batch for epoch in itertools.count(1) for batch in feed.epoch(epoch))
@@ -263,7 +265,7 @@ def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: 
     model.train()
     devices = [machine.device] if machine.device.type == "cuda" else []
     with torch.random.fork_rng(devices), contextlib.ExitStack() as afterwards:
-        afterwards.callback(model.train, mode)
+        afterwards.callback(_set_modes, modes)
         afterwards.callback(optimizer.zero_grad)
         afterwards.callback(optimizer.load_state_dict, before[1])
         afterwards.callback(model.load_state_dict, before[0])
@@ -273,7 +275,8 @@ def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: 
             with machine.autocast():
                 value = loss(network(*inputs), targets)
             losses.append(float(value.detach()))
-            if not losses[-1] <= 4 * min(losses):
+            lowest = min(losses)
+            if not losses[-1] <= lowest + 3 * abs(lowest):
                 break
             optimizer.zero_grad()
             value.backward()
@@ -320,10 +323,14 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
         if options.get(name) is not None:
             raise ParameterError(f"no {name}= in repeat", "one", where="argument of training.repeat",
                                  remedy="call fit once a seed, each with its own")
-    models = []
+    models, streams, gpu = [], [], machine.device.type == "cuda"
     for number in numbers:
         with runtime.seeded(number):
             models.append(make().to(machine.device, machine.dtype))
+            streams.append((torch.get_rng_state(), torch.cuda.get_rng_state(machine.device) if gpu else None))
+    if len(set(map(id, models))) < len(models):
+        raise ParameterError("a function that builds a new network each time", "the same network twice",
+                             where="argument make of training.repeat", remedy="build it inside the function")
     reason = "together=False" if together is False else None
     if reason is None:
         kind = type(optimizer(models[0].parameters())).__name__
@@ -333,25 +340,34 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
         if machine.world > 1 or machine.compile or isinstance(train, DataLoader) or isinstance(valid, DataLoader):
             reason = reason or "several processes, torch.compile and DataLoader are not stacked"
     if reason is None:
-        try:
+        try:  # networks that vmap cannot batch say so here, before anything was trained
             stacked = stacking.Stacked(models, numbers)
-            trained = optimizer(stacked.parameters())
-            with torch.no_grad():  # networks that vmap cannot batch say so here, before anything was trained
+            with torch.no_grad():
                 stacked.eval()(*next(feeds.feed(train, 2, machine).epoch())[0])
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            reason = f"not batched by vmap: {str(error).splitlines()[0]}"
+    if reason is None:
+        trained = optimizer(stacked.parameters())
+        try:
             rows = fit(stacked, train, valid, optimizer=trained, scheduler=scheduler and scheduler(trained),
                        progress=progress, **options)
             stacked.unstack(models)
             return Repeats(_apart(rows, len(numbers)), models, numbers, None)
         except RuntimeError as error:
-            if together or "vmap" not in str(error):
+            if "vmap" not in str(error):
                 raise
             reason = str(error).splitlines()[0]
     histories = []
-    for number, model in zip(numbers, models, strict=True):
+    for number, model, stream in zip(numbers, models, streams, strict=True):
         with runtime.seeded(number):
+            torch.set_rng_state(stream[0])  # as it was once the network was made
+            if gpu:
+                torch.cuda.set_rng_state(stream[1], machine.device)
             trained = optimizer(model.parameters())
             histories.append(fit(model, train, valid, optimizer=trained, scheduler=scheduler and scheduler(trained),
                                  progress=progress, **options))
+        if histories[-1].interrupted:
+            break
     return Repeats(histories, models, numbers, reason)
 
 
@@ -371,10 +387,14 @@ def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
         raise_shape(error, model, feed)
         raise
     finally:
-        for module, mode in modes:
-            module.training = mode
-        if hasattr(model, "skeleton"):
+        _set_modes(modes)
+        if isinstance(model, stacking.Stacked):
             model.train(model.training)
+
+
+def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    for module, mode in modes:
+        module.training = mode
 
 
 def _schedule(scheduler, optimizer: Optimizer, epochs: int, steps: int
@@ -386,6 +406,9 @@ def _schedule(scheduler, optimizer: Optimizer, epochs: int, steps: int
     if not isinstance(inner, LRScheduler):
         raise ParameterError("a scheduler of torch.optim.lr_scheduler, or EachStep of one", type(scheduler).__name__,
                              where=where, remedy="ChainedScheduler and SequentialLR make one of several")
+    if isinstance(inner, ReduceLROnPlateau) and (isinstance(scheduler, EachStep) or inner.mode == "max"):
+        raise ParameterError("ReduceLROnPlateau with mode='min', by itself", "mode='max'" if inner.mode == "max"
+                             else "EachStep of it", where=where, remedy="it is stepped once an epoch with the loss")
     if inner.optimizer is not optimizer:
         raise ParameterError("a scheduler of this optimizer", f"{type(inner).__name__} of another one",
                              where=where, remedy="make the scheduler after the optimizer")
@@ -415,17 +438,20 @@ def _apart(history: History, count: int) -> list[History]:
 
 def _clip(model: nn.Module, largest: float) -> None:
     """Scale the gradient down to this norm; of stacked networks each one's by itself."""
-    if not hasattr(model, "seeds"):
+    if not isinstance(model, stacking.Stacked):
         nn.utils.clip_grad_norm_(model.parameters(), largest)
         return
-    gradients = [weight.grad for weight in model.parameters()]
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     norm = sum(gradient.flatten(1).square().sum(1) for gradient in gradients).sqrt()
     scale = (largest / (norm + 1e-6)).clamp(max=1)  # 1e-6 as in torch
     for gradient in gradients:
         gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 
 
-def _check_optimizer(model: nn.Module, optimizer: Optimizer, epochs: int) -> None:
+def _check_optimizer(model: nn.Module, optimizer: Optimizer, epochs: int, clip_gradient: float | None = None) -> None:
+    if clip_gradient is not None and not clip_gradient > 0:
+        raise ParameterError("a largest norm above 0, or None for no limit", clip_gradient,
+                             where="argument clip_gradient of fit", remedy="leave it out, or try 1.0")
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
         raise ParameterError("a number of epochs, at least 0", repr(epochs), where="argument epochs of fit",
                              remedy="pass a whole number")

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnncourse import feeds, runtime
+from cnncourse.checkpoints import finite
 from cnncourse.errors import CourseError, MachineError, ParameterError, ShapeError, TrainingError
 from cnncourse.scores import Score, Tally, described
+from cnncourse.seeds import Stacked
 
 
 class Watch:
@@ -55,6 +57,9 @@ class Watch:
     def finite(self, score: Score, tally: Tally) -> Score:
         """The score, if its loss is a number; `TrainingError` with the step at which it stopped being one."""
         if torch.as_tensor(score.loss).isfinite().all():
+            if not finite(self.model):  # the last step's gradient was no number, though its loss was one
+                raise TrainingError("finite weights", "nan or inf among them", where=f"end of epoch {self.epoch}",
+                                    remedy="a gradient was no number: look for sqrt(0), log(0) or 0 / 0 in the loss")
             return score
         steps = tally.steps()
         if not (steps[:, 1] > 0).any():
@@ -85,7 +90,7 @@ class Watch:
         if isinstance(error, RuntimeError | ValueError) and not isinstance(error, CourseError):
             if out_of_memory(error):
                 raise self._smaller(error) from error
-            if "does not have a deterministic implementation" in str(error):
+            if "determinis" in str(error):
                 raise MachineError(f"a deterministic form of every operation on {self.machine.device}",
                                    str(error).partition(".")[0],
                                    where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
@@ -98,8 +103,8 @@ class Watch:
     def _smaller(self, error: RuntimeError) -> TrainingError:
         traceback.clear_frames(error.__traceback__)  # they hold the activations of the failed pass
         inputs = self.feed.latest[1]
-        size = inputs[0].shape[int(hasattr(self.model, "seeds"))]
-        fits = None if hasattr(self.model, "seeds") else _fitting(self.model, inputs, self.machine)
+        size = inputs[0].shape[int(isinstance(self.model, Stacked))]
+        fits = None if isinstance(self.model, Stacked) else _fitting(self.model, inputs, self.machine)
         advice = f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size"
         return TrainingError(f"memory for a batch of {size} on {runtime.device_name(self.machine.device)}",
                              str(error).splitlines()[0][:200], where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
@@ -112,7 +117,8 @@ def _bad(steps: Tensor) -> Tensor:
 
 
 def out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    words = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"  # cuBLAS's and cuDNN's
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runtime) -> int | None:
@@ -123,7 +129,8 @@ def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runt
         if machine.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
-            trial = trial or copy.deepcopy(model)
+            if trial is None:
+                trial = copy.deepcopy(model)
             with machine.autocast():
                 outputs = trial(*(part[:size] for part in inputs))
             outputs.float().sum().backward()
@@ -131,6 +138,9 @@ def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runt
         except RuntimeError as error:
             if not out_of_memory(error):
                 return None
+        outputs = None  # it holds what this trial has computed
+        if trial is not None:
+            trial.zero_grad()
         size //= 2
     return None
 

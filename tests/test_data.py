@@ -247,7 +247,9 @@ def test_to_the_same_device_is_the_same_set():
     assert whole.to("cpu") is whole
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the move of a set to one was not run")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: a set was not moved to one (pytest -m gpu)")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch says once that it is a prototype
 def test_a_set_on_a_gpu_gives_the_same_batches_without_waiting_for_the_device():
     whole = data.digits().normalised()
     moved = whole.to("cuda")

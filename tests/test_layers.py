@@ -10,8 +10,8 @@ LEVELS = [
     {"errors", "project"},
     {"runtime"},
     {"data", "scenes", "augment", "metrics", "cost", "inspection", "models", "feeds", "processes",
-     "checkpoints", "scores", "watch"},
-    {"training", "seeds"},
+     "checkpoints", "scores", "seeds", "watch"},
+    {"training"},
     {"plots", "diagrams", "figures", "claims", "widgets", "exercises"},
     {"lab", "__main__"},
 ]

@@ -59,6 +59,15 @@ def test_boxes_overlap_as_torchvision_says():
     assert apart.item() == 0.0
 
 
+def test_numbers_that_are_none_do_not_score():
+    assert metrics.top_k_accuracy(torch.full((10, 5), math.nan), torch.arange(10) % 5, 1) == 0
+
+
+def test_labels_stored_as_bytes_are_counted_right():
+    mask = torch.tensor([[0, 3, 15]], dtype=torch.uint8)
+    assert torch.equal(metrics.confusion(mask, mask, 21), metrics.confusion(mask.long(), mask.long(), 21))
+
+
 def test_average_precision_by_hand():
     scores = torch.tensor([0.7, 0.9, 0.8])
     assert metrics.average_precision(scores, torch.tensor([True, True, False]), 2) == pytest.approx((1 + 2 / 3) / 2)

@@ -155,6 +155,19 @@ def test_nobody_watches_a_redirected_process_or_a_kernel_that_cannot_be_asked(mo
     assert runtime.interactive()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: CUDA settings were not read back")
+@pytest.mark.parametrize("jobs", ["0", "many"])
+def test_a_number_of_jobs_that_is_none_is_refused_by_name(monkeypatch, jobs):
+    monkeypatch.setenv("JOBS", jobs)
+    with pytest.raises(ParameterError, match="variable JOBS"):
+        runtime.start(threads="auto")
+
+
+def test_a_fraction_of_a_thread_is_refused():
+    with pytest.raises(ParameterError, match="number of threads"):
+        runtime.start(threads=1.9)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: CUDA settings were not read back (pytest -m gpu)")
 def test_a_gpu_is_chosen_and_its_switches_hold():
     assert runtime.start().device.type == "cuda" and not torch.backends.cuda.matmul.allow_tf32

@@ -12,6 +12,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -200,6 +201,23 @@ def test_torch_s_own_index_to_leave_out_needs_no_word():
     score = evaluate(model, (inputs, targets), batch_size=7)
     assert score.loss == pytest.approx(F.cross_entropy(model(inputs), targets).item(), abs=1e-12)
     assert score.accuracy == pytest.approx((model(inputs).argmax(1) == targets)[targets != -100].double().mean())
+
+
+def test_classes_on_another_axis_give_no_accuracy_rather_than_a_wrong_one():
+    model, targets = nn.Linear(5, 5), torch.randint(5, (20, 5))
+    score = evaluate(model, (F.one_hot(targets, 5).double(), targets),
+                     loss=lambda outputs, targets: F.cross_entropy(outputs.flatten(0, 1), targets.flatten()))
+    assert score.accuracy is None
+
+
+def test_a_loss_made_from_torch_s_is_known_for_what_it_is():
+    class Mine(nn.CrossEntropyLoss):
+        pass
+
+    weight = torch.tensor([1.0, 5.0, 20.0])
+    model = a_network()
+    assert evaluate(model, a_set(), batch_size=7, loss=Mine(weight)).loss == pytest.approx(
+        evaluate(model, a_set(), loss=nn.CrossEntropyLoss(weight)).loss, abs=1e-12)
 
 
 def test_class_weights_give_the_loss_of_one_pass_whatever_the_batches():
@@ -399,6 +417,99 @@ def test_a_rate_that_follows_each_seed_s_loss_trains_one_after_another():
     assert not repeats.together and "ReduceLROnPlateau" in repeats.reason
 
 
+class Centred(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(36, 3)
+        self.register_buffer("mean", torch.zeros(36))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return self.last(x - self.mean)
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mask, self.last = (torch.rand(36) > 0.5).double(), nn.Linear(36, 3)
+
+    def forward(self, x):
+        return self.last(x.flatten(1) * self.mask)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps, self.last = nn.LSTM(6, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(self.steps(x[:, 0])[0][:, -1])
+
+
+@pytest.mark.parametrize(("make", "reason"), [(Centred, "assigns a buffer"), (Masked, "Masked.mask differs"),
+                                              (Recurrent, "not batched by vmap")])
+def test_networks_that_cannot_be_stacked_get_the_numbers_of_each_alone(make, reason):
+    options = {"optimizer": partial(torch.optim.SGD, lr=0.05), "seeds": [1, 2], "epochs": 2, "batch_size": 16}
+    repeats, apart = repeat(make, a_set(), **options), repeat(make, a_set(), together=False, **options)
+    assert not repeats.together and reason in repeats.reason
+    for one, other in zip(repeats.models, apart.models, strict=True):
+        assert same(weights(one), weights(other))
+
+
+def test_an_embedding_with_a_padding_index_is_not_stacked():
+    def make():
+        return nn.Sequential(nn.Embedding(7, 4, padding_idx=3), nn.Flatten(), nn.Linear(20, 3))
+
+    inputs = torch.randint(7, (40, 5)), torch.randint(3, (40,))
+    repeats = repeat(make, inputs, optimizer=partial(torch.optim.SGD, lr=0.05), seeds=[3, 4], epochs=1, batch_size=10)
+    assert "padding_idx" in repeats.reason and not any(model[0].weight[3].any() for model in repeats.models)
+
+
+def test_a_loss_that_vmap_cannot_batch_trains_one_after_another():
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1)
+    repeats = repeat(mlp, a_set(), optimizer=partial(torch.optim.SGD, lr=0.05), seeds=[1, 2], epochs=1, batch_size=16,
+                     loss=loss)
+    assert not repeats.together and "vmap" in repeats.reason and len(repeats) == 2
+
+
+def test_seeds_with_dropout_end_with_the_weights_of_fit_alone_too():
+    def make():
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    repeats = repeat(make, a_set(), optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9), seeds=[3, 4], epochs=2,
+                     batch_size=16)
+    with runtime.seeded(4):
+        alone = make()
+        fit(alone, a_set(), optimizer=sgd(alone), epochs=2, batch_size=16)
+    assert same(weights(repeats.models[1]), weights(alone))
+
+
+def test_a_clipped_gradient_may_miss_where_nothing_learns():
+    def make():
+        network = mlp()
+        network[1].requires_grad_(False)
+        return network
+
+    assert repeat(make, a_set(), optimizer=partial(torch.optim.SGD, lr=0.05), seeds=[1, 2], epochs=1, batch_size=16,
+                  clip_gradient=1.0).together
+
+
+def test_ctrl_c_ends_all_seeds():
+    calls = []
+
+    def stop(images, *, generator):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return images
+
+    repeats = repeat(mlp, a_set(), optimizer=partial(torch.optim.SGD, lr=0.05), seeds=range(4), epochs=1, batch_size=16,
+                     augment=stop, together=False)
+    assert [history.interrupted for history in repeats] == [False, True]
+
+
 def test_networks_that_draw_at_random_are_trained_one_after_another_with_the_reason():
     repeats = repeat(lambda: nn.Sequential(mlp(), nn.Dropout(0.5)), a_set(), seeds=[0, 1], epochs=1, batch_size=16,
                      optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
@@ -431,6 +542,14 @@ def test_the_range_test_ends_where_the_loss_climbs_and_puts_everything_back():
     assert len(rates) == len(losses) < 60 and min(losses) < losses[0] < losses[-1]
     assert same(weights(model), before) and optimizer.param_groups[0]["lr"] == 0.123 and not optimizer.state
     assert torch.equal(torch.get_rng_state(), stream)
+
+
+def test_the_range_test_keeps_frozen_layers_and_takes_losses_below_zero():
+    model = a_network()
+    model[1].eval()
+    rates, _ = training.lr_range_test(model, a_set(), optimizer=sgd(model), batch_size=16, steps=20, high=1e-3,
+                                      loss=lambda outputs, targets: F.cross_entropy(outputs, targets) - 3)
+    assert len(rates) == 20 and not model[1].training and model[0].training
 
 
 # ---- failures
@@ -555,6 +674,45 @@ def test_targets_none_of_which_counts_are_named():
     nothing = torch.zeros(8, 1, 4, 4), torch.full((8, 4, 4), 255)
     assert "all are the loss's ignore_index" in failing(nn.Conv2d(1, 3, 1), nothing, TrainingError,
                                                         partial(F.cross_entropy, ignore_index=255))
+
+
+def test_a_gradient_that_is_no_number_is_found_at_the_end_of_the_epoch():
+    model = nn.Linear(2, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    text = failing(model, (torch.zeros(4, 2), torch.zeros(4, 1)), TrainingError, batch_size=4,
+                   loss=lambda outputs, targets: ((outputs - targets) ** 2).sum(1).sqrt().mean())
+    assert "finite weights" in text and "sqrt(0)" in text
+
+
+def test_a_limit_that_is_no_norm_is_refused():
+    for limit in (-1.0, 0):
+        assert "above 0" in failing(clip_gradient=limit, error=ParameterError)
+
+
+def test_a_plateau_is_watched_once_an_epoch_and_from_above():
+    for mode, wrap in (("min", EachStep), ("max", lambda scheduler: scheduler)):
+        model = a_network()
+        optimizer = sgd(model)
+        scheduler = wrap(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode))
+        assert "mode='min'" in failing(model, optimizer=optimizer, scheduler=scheduler, error=ParameterError)
+
+
+def test_a_wrong_label_anywhere_is_found_at_the_first_step():
+    calls, labels = [], torch.zeros(50, dtype=torch.int64)
+    labels[::7] = 9
+    inputs = torch.rand(50, 1, 6, 6)
+    assert "label 9" in failing(a_network(_Calls(calls)), (inputs, labels), TrainingError, batch_size=4)
+    assert len(calls) == 1
+
+
+def test_memory_that_is_used_up_in_the_loss_is_not_taken_for_a_wrong_shape():
+    def loss(outputs, targets):
+        if len(outputs) > 12:
+            raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
+        return F.cross_entropy(outputs, targets)
+
+    assert "a batch of 40" in failing(batch_size=40, loss=loss, error=TrainingError)
 
 
 def test_an_operation_without_a_deterministic_form_says_how_to_go_on():
@@ -782,6 +940,91 @@ def test_a_checkpoint_of_other_settings_or_another_network_is_refused_by_name(tm
         trained(path)
 
 
+@pytest.mark.parametrize("change", ["scheduler", "rate of a group", "total steps"])
+def test_a_changed_schedule_is_refused_by_name(change, tmp_path):
+    def run(epochs, other):
+        model = a_network()
+        groups = [{"params": model[0].parameters(), "lr": 0.01 if other and change == "rate of a group" else 0.1},
+                  {"params": [*model[1].parameters(), *model[4].parameters()]}]
+        optimizer = torch.optim.SGD(groups, lr=0.5)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6 if other and change == "scheduler" else 3)
+        if change == "total steps":
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, epochs=epochs, steps_per_epoch=4)
+        return fit(model, a_set(), optimizer=optimizer, scheduler=scheduler, epochs=epochs, batch_size=16,
+                   checkpoint=tmp_path / "c.pt")
+
+    run(2, False)
+    with pytest.raises(CheckpointError, match={"scheduler": "T_max 3", "rate of a group": "lr of group 0 0.1",
+                                               "total steps": "total_steps 8"}[change]):
+        run(3, True)
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
+    def run(epochs, path):
+        model = a_network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=np.logspace(-2, -1, 3)[1])
+        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, np.array([1, 2]))
+        return model, fit(model, a_set(), optimizer=optimizer, scheduler=scheduler, epochs=epochs, batch_size=16,
+                          clip_gradient=np.float64(1), checkpoint=path)
+
+    whole, _ = run(3, None)
+    run(2, tmp_path / "c.pt")
+    assert same(weights(run(3, tmp_path / "c.pt")[0]), weights(whole))
+
+
+def test_what_cannot_be_read_back_is_refused_at_the_first_save(tmp_path):
+    model = a_network()
+    optimizer = sgd(model)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    scheduler.thing = Path("here")
+    with pytest.raises(CheckpointError, match="plain numbers"):
+        fit(model, a_set(), optimizer=optimizer, scheduler=scheduler, epochs=1, batch_size=16,
+            checkpoint=tmp_path / "c.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_learns_goes_on_where_it_stopped(tmp_path):
+    class Temperature(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log = nn.Parameter(torch.zeros(()))
+
+        def forward(self, outputs, targets):
+            return F.cross_entropy(outputs * self.log.exp(), targets)
+
+    def run(epochs, path):
+        model, loss = a_network(), Temperature()
+        optimizer = torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.1)
+        fit(model, a_set(), optimizer=optimizer, epochs=epochs, batch_size=16, loss=loss, checkpoint=path)
+        return loss.log.item()
+
+    whole = run(4, None)
+    run(2, tmp_path / "c.pt")
+    assert run(4, tmp_path / "c.pt") == whole != 0
+
+
+def test_weights_that_are_no_numbers_never_take_the_place_of_good_ones(tmp_path):
+    model, inputs = nn.Linear(3, 1), torch.randn(400, 3)
+    with pytest.raises(TrainingError):
+        fit(model, (inputs, inputs.sum(1, keepdim=True)), optimizer=torch.optim.SGD(model.parameters(), lr=30.0),
+            epochs=5, batch_size=2, loss=F.mse_loss, checkpoint=Checkpoint(tmp_path / "c.pt", steps=5))
+    for path in tmp_path.iterdir():
+        assert torch.load(path, weights_only=True)["model"]["weight"].isfinite().all()
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_network_alone_and_a_path_that_cannot_be_is_found_first(tmp_path):
+    trained(tmp_path / "c.pt")
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    before = weights(model)
+    with pytest.raises(CheckpointError, match="1.bias .*here missing"):
+        trained(tmp_path / "c.pt", model=model)
+    assert same(weights(model), before)
+    calls = []
+    with pytest.raises(CheckpointError, match="folder that can be made"):
+        trained(tmp_path / "c.pt" / "run.pt", model=a_network(_Calls(calls)))
+    assert not calls
+
+
 @pytest.mark.parametrize("name",
                          ["StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingLR", "OneCycleLR", "CyclicLR",
                                   "LambdaLR", "ReduceLROnPlateau", "SequentialLR", "CosineAnnealingWarmRestarts"])
@@ -972,6 +1215,7 @@ def without_values(monkeypatch):
     runtime.start(device="meta")
     monkeypatch.setattr(scores.Loss, "_check", lambda *_: None)  # looks at the labels of the first batch, once
     monkeypatch.setattr(feeds.TensorFeed, "holds", lambda *_: False)  # looks at all labels, once
+    monkeypatch.setattr(watch.Watch, "pause", math.inf)  # looks at the loss now and then
     images = a_set(100).to("meta")
 
     def run(change, **options):
@@ -1016,18 +1260,28 @@ def test_predict_asks_the_device_for_nothing():
     assert outputs.shape == (100, 3) and outputs.device.type == "meta"
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(),
-                    reason="no GPU: hidden synchronisation in the loop was not looked for")
-def test_no_step_waits_for_the_gpu():
-    runtime.start(device="cuda")
-    model, steps = a_network().cuda(), []
+                    reason="no GPU: hidden synchronisation in the loop was not looked for on one (pytest -m gpu)")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch says once that it is a prototype
+@pytest.mark.parametrize("options", [{}, {"precision": "bf16", "memory_format": "channels_last", "compile": True,
+                                          "deterministic": False}], ids=["default", "fast"])
+def test_no_step_waits_for_the_gpu(options, monkeypatch):
+    runtime.start(device="cuda", **options)
+    monkeypatch.setattr(watch.Watch, "pause", math.inf)
+    steps = []
+    change = augment.compose(partial(augment.crop, padding=1), augment.flip, augment.jitter)
 
-    def watch(images, *, generator):
+    def counted(images, *, generator):
         steps.append(1)
         torch.cuda.set_sync_debug_mode("error" if 2 <= len(steps) < 6 else "default")
-        return images
+        return change(images, generator=generator)
 
+    model = a_network().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, fused=True)
     try:
-        fit(model, a_set(100), optimizer=sgd(model), epochs=1, batch_size=16, augment=watch, progress=False)
+        fit(model, a_set(100), optimizer=optimizer, epochs=1, batch_size=16, augment=counted, clip_gradient=1.0,
+            progress=False)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert len(steps) == 7
