@@ -213,6 +213,14 @@ def leave_one_out_without_the_first_picture(distances, labels, k):
     return (lesson_01._votes(distances[:, 1:], labels[1:], k) == labels).mean()
 
 
+def leave_one_out_with_shifted_labels(distances, labels, k):
+    return (lesson_01._votes(distances[:, 1:], labels, k) == labels).mean()
+
+
+def leave_one_out_of_k_plus_one(distances, labels, k):  # right: the picture itself is the first of k + 1
+    return (lesson_01._votes(distances, labels, k + 1, first=1) == labels).mean()
+
+
 def leave_one_out_in_place(distances, labels, k):
     np.fill_diagonal(distances, np.inf)
     return lesson_01.solve_leave_one_out(distances, labels, k)
@@ -235,14 +243,17 @@ MISTAKES = {
     "the table after the sum": ("01.1", 10_000 * 60_000 * 8, "each of 784 pixels"),
     "a power of ten": ("01.1", 10**12, "multiply the lengths"),
     "rounded": ("01.1", 3.8e12, "the exact product"),
+    "in terabytes": ("01.1", 3.8, "larger units"),
+    "in words": ("01.1", "3.8 TB", "expected the exact number of bytes"),
     "similarity": ("01.2", lambda test, train: unit(test) @ unit(train).T, "1 minus it"),
     "no lengths": ("01.2", lambda test, train: 1 - test @ train.T, "lengths of both rows"),
     "transposed": ("01.2", lambda test, train: 1 - unit(train) @ unit(test).T, "exchanged"),
     "only the training rows": ("01.2", lambda test, train: 1 - test @ unit(train).T, "expected"),
     "lengths of columns": ("01.2", lambda test, train: 1 - unit(test.T).T @ unit(train).T, "expected"),
     "own vote": ("01.3", leave_one_out_with_own_vote, "own nearest neighbour"),
-    "one neighbour too few": ("01.3", leave_one_out_dropping_the_first_column_late, "expected"),
+    "one neighbour too few": ("01.3", leave_one_out_dropping_the_first_column_late, "only k - 1 others"),
     "no first column": ("01.3", leave_one_out_without_the_first_picture, "its own column"),
+    "no first column, all labels": ("01.3", leave_one_out_with_shifted_labels, "labels do not fit"),
     "caller's table changed": ("01.3", leave_one_out_in_place, "work on a copy"),
     "no average": ("01.3", lambda distances, labels, k: np.ones(60), "average over the pictures"),
     "wraps around": ("01.4", rolled, "np.roll"),
@@ -259,6 +270,12 @@ def test_each_check_rejects_a_planted_mistake_and_names_it(mistake):
     id, answer, words = MISTAKES[mistake]
     with pytest.raises(Wrong, match=words):
         exercises.find(id).check(answer)
+
+
+@pytest.mark.parametrize(("id", "answer"), [
+    ("01.1", 3.7632e12), ("01.1", np.int64(3_763_200_000_000)), ("01.3", leave_one_out_of_k_plus_one)])
+def test_other_right_answers_are_accepted(id, answer):
+    assert exercises.find(id).check(answer)
 
 
 def test_stubs_count_as_not_attempted_and_hints_lead_to_the_solution(capsys):

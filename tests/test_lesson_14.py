@@ -189,6 +189,9 @@ def layer_with(*, padding=1, bias=False, kernel=3, fill=nn.init.dirac_, scale=1.
     ({"fill": nn.init.ones_}, "dirac_"),
     ({"fill": nn.init.zeros_}, "dirac_"),
     ({"fill": nn.init.kaiming_normal_}, "dirac_"),
+    ({"scale": math.nan}, "by up to nan"),
+    ({"scale": math.sqrt(1 + 1e-5) * (1 + 8e-10)}, "ten of them"),  # ten times what one of them may
+    ({"scale": math.sqrt(1 + 1e-5) * (1 + 3e-9)}, "rounding of float32"),
     ({"norm": False}, "BatchNorm2d"),
     ({"relu": False}, "ReLU"),
 ])
@@ -199,6 +202,24 @@ def test_a_layer_that_does_not_copy_is_rejected(mistake, saying):
 def test_something_that_is_no_layer_is_rejected():
     rejects("14.2", lambda channels: (lambda x: x), saying="torch module")
     rejects("14.2", lambda channels: nn.Identity(), saying="Conv2d, BatchNorm2d, ReLU")
+
+
+def test_a_layer_that_ignores_its_number_of_channels_is_rejected():
+    rejects("14.2", lambda channels: solutions.copying_layer(8), saying="6 channels in and out, got 8 and 8")
+
+
+def test_other_ways_to_copy_exactly_are_accepted():
+    def without_epsilon(channels):
+        convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        nn.init.dirac_(convolution.weight)
+        return nn.Sequential(convolution, nn.BatchNorm2d(channels, eps=0), nn.ReLU())
+
+    def by_the_variance(channels):
+        layer = layer_with()(channels).double()
+        nn.init.constant_(layer[1].running_var, 1 - layer[1].eps)
+        return layer
+    for way in (without_epsilon, by_the_variance):
+        assert "1e-09 was allowed" in LESSON["14.2"].check(way)
 
 
 def test_a_layer_that_copies_the_check_s_input_but_not_a_network_s_is_rejected():

@@ -9,12 +9,16 @@ from cnncourse.exercises import Exercise, Wrong
 
 def check_bytes(answer) -> str:
     expected = 10_000 * 60_000 * 784 * 8
+    if isinstance(answer, bool) or not isinstance(answer, int | float | np.number):
+        raise Wrong(f"expected the exact number of bytes, got {answer!r}; write it as a number or a product of numbers")
     if answer == expected // 8:
         raise Wrong("that is the number of differences; each is a float64 of 8 bytes")
     if answer in (10_000 * 60_000 * 8, 10_000 * 60_000):
         raise Wrong("that is the table after the sum; before it there is a number for each of 784 pixels too")
-    if isinstance(answer, int | float) and 0 < abs(answer - expected) < 0.05 * expected:
-        raise Wrong(f"got {answer}, nearly: the exact product is asked for, write it as 10_000 * ...")
+    if 0 < abs(answer - expected) < 0.05 * expected:
+        raise Wrong(f"got {answer}, a rounded number; the exact product is asked for, write it as 10_000 * ...")
+    if any(0 < abs(answer - expected / unit) < 0.05 * expected / unit for unit in (1e3, 1e6, 1e9, 1e12)):
+        raise Wrong(f"got {answer}, a rounded number in larger units; the exact number of bytes is asked for")
     if answer != expected:
         raise Wrong(f"got {answer}; multiply the lengths of the three axes of test[:, None] - train, and the bytes")
     return "3.8 TB. The matrix product of l2_no_loop needs the table alone, 4.8 GB, and pieces of it less."
@@ -50,22 +54,37 @@ def check_leave_one_out(leave_one_out) -> str:
     points, labels = generator.normal(size=(60, 2)), generator.integers(0, 3, 60)
     points[labels == 1] += 1.5
     distances = np.sqrt(((points[:, None] - points) ** 2).sum(-1))
-    before = distances.copy()
-    for k in (1, 4, 7):
+    ks = (4, 7, 1)
+    answers, changed = [], False
+    for k in ks:
+        given = distances.copy()
+        answers.append(leave_one_out(given, labels, k))
+        changed = changed or not np.array_equal(given, distances)
+        if np.ndim(answers[-1]):
+            raise Wrong(f"expected one number, got an array of shape {np.shape(answers[-1])}: "
+                        "average over the pictures")
+    if answers[-1] == 1:
+        raise Wrong("1.0 for k = 1: each picture is its own nearest neighbour. What distance keeps it out?")
+    for votes, sentence in (
+        (lambda k: _votes(distances[:, 1:], labels[1:], k),
+         "the first column of the table was dropped from every row; it belongs to the first picture. "
+         "Each picture has to leave out its own column"),
+        (lambda k: _votes(distances[:, 1:], labels, k),
+         "the first column of the table was dropped from every row, so that column 0 is now picture 1 and the labels "
+         "do not fit. Keep all columns; each picture has to leave out its own"),
+        (lambda k: _votes(distances, labels, k, first=1),
+         "the first column of the k nearest was dropped: the picture itself is out, but only k - 1 others vote. "
+         "Keep the picture out of the table before the k nearest are taken"),
+    ):
+        if np.allclose(answers[:2], [(votes(k) == labels).mean() for k in ks[:2]]):  # at k = 1 the last has no votes
+            raise Wrong(sentence)
+    for k, answer in zip(ks, answers, strict=True):
         expected = _leave_one_out_with_loops(distances, labels, k)
-        answer = leave_one_out(distances, labels, k)
-        if np.ndim(answer):
-            raise Wrong(f"expected one number, got an array of shape {np.shape(answer)}: average over the pictures")
-        if k == 1 and answer == 1:
-            raise Wrong("1.0 for k = 1: each picture is its own nearest neighbour. What distance keeps it out?")
-        without_first = (_votes(distances[:, 1:], labels[1:], k) == labels).mean()
-        if np.isclose(answer, without_first) and without_first != expected:
-            raise Wrong("the first column was left out of every row; it belongs to the first picture. "
-                        "Each picture has to leave out its own column")
         if not np.isclose(answer, expected):
-            raise Wrong(f"60 random points, k = {k}: expected {expected:.4f}, got {answer:.4f}")
-        if not np.array_equal(distances, before):
-            raise Wrong("the answer is right, but the caller's distances were changed: work on a copy")
+            raise Wrong(f"60 random points, k = {k}: expected {expected:.4f}, got {answer:.4f}; "
+                        "print the neighbours of one point and see who votes")
+    if changed:
+        raise Wrong("the answer is right, but the caller's distances were changed: work on a copy")
     return "as many folds as pictures, for the price of one table."
 
 
@@ -84,8 +103,8 @@ def solve_leave_one_out(distances, labels, k):
     return (_votes(distances, labels, k) == labels).mean()
 
 
-def _votes(distances, labels, k):
-    votes = labels[np.argsort(distances, axis=1, kind="stable")[:, :k]]
+def _votes(distances, labels, k, first=0):
+    votes = labels[np.argsort(distances, axis=1, kind="stable")[:, first:k]]
     classes = np.unique(labels)
     return classes[(votes[:, :, None] == classes).sum(axis=1).argmax(axis=1)]
 

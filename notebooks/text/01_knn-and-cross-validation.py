@@ -19,6 +19,9 @@
 # - show which harmless changes of a picture break the method, and what a better representation repairs.
 #
 # **You need** Python, arrays and their shapes.
+# Sections 7 and 8 train a small network; they need only that it learns from pictures, what is inside comes in later lessons.
+#
+# **Words.** "The notes" are the lecture notes whose sentences this course checks; where accuracies are compared, a *point* is one picture in a hundred.
 #
 # **It costs** about 35 seconds on two cores, most of them in section 7, where small networks are trained.
 
@@ -93,7 +96,15 @@ figures.save(fig, "fig-image-as-numbers.examples", caption=f"Twenty training pic
 # A colour picture has three such blocks, one each for red, green and blue.
 # Even the smallest in common use, 32×32, is a long list, and a linear classifier over it (lesson 02) needs a weight for each number and class.
 #
-# Here and below a row of output is a *claim*: its name, what was measured, what that is compared with, and whether it holds; sometimes a note says what was measured.
+# The rows that follow are *claims*: sentences of the notes or of this lesson, checked by the code above them. To read `num-input-32x32x3: 3072 numbers == 3072 | holds`:
+#
+# - before the colon stands the name of the sentence, for looking it up;
+# - then the measured number with its unit, and what it has to satisfy: equal to (`==`), at most (`<=`), within a tolerance (`~ 0.5 ± 0.1`), between two ends (`in [0, 1]`);
+# - then the verdict. A claim that is false stops the lesson; *not claimed here* means that the sentence was not made for these parameters;
+# - last a note, often on what the number is. "Varies with the machine" says that you may get another number; the verdict should be the same.
+#
+# A large array is printed as its shape, and compared entry by entry.
+# Where something was repeated with several random seeds, their mean and range stand in brackets.
 
 # %%
 cat = data.photos()["chelsea"][:, 100:132, 150:182]  # one eye of a cat, (3, 32, 32)
@@ -164,7 +175,7 @@ def l2_one_loop(test, train):
     return distances
 
 # %% [markdown]
-# Both loops at once would make a block of $M \times N \times D$ differences: 310 MB here, and far more for MNIST (exercise 1).
+# Both loops at once would make a block of $M \times N \times D$ differences: 310 MB here, and far more for MNIST (exercise 01.1).
 # The binomial formula avoids it. With $\|a\|^2 = \sum_d a_d^2$,
 #
 # $$\|a - b\|^2 = \|a\|^2 - 2\, a \cdot b + \|b\|^2,$$
@@ -598,7 +609,8 @@ claims.check("prac-challenges-of-classification.light", right["60 brighter all o
 # Ink that moves one pixel aside is paid for twice, where it was and where it is now, and the copy is farther away than a picture of another class.
 #
 # The last change surprises: every copy is far from its original, and yet nearly all are named right.
-# What grows equally towards **all** training pictures does not change who is nearest; only a change of the order does harm.
+# Most of the added distance is the same towards **all** training pictures, and that does not change who is nearest.
+# The rest depends on how much ink a training picture has, and costs a few digits.
 #
 # ## 7 · A classifier that does not mind
 #
@@ -713,7 +725,8 @@ def trained(part, number, change=None):
     return network
 
 # %% [markdown]
-# Twice three networks: one kind sees the training pictures in the middle only, the other sees them moved, at another place in each epoch.
+# Twice three networks: one kind sees the training pictures in the middle only, the other sees them moved, at another place in each epoch (pass over the pictures).
+# The number below is that of the parameters of one network.
 
 # %%
 centred_networks = [trained(framed_train, seed + number) for number in range(runs)]
@@ -775,7 +788,7 @@ claims.check("emp-knn-poor-for-images", lost_by_knn - lost_by_network, ">=", 0.4
              given=on_digits, note="accuracy that kNN loses more than the network, both trained in the middle")
 
 # %% [markdown]
-# Seeing moved pictures mends both, and equally well.
+# Seeing moved pictures mends both, to within five points of each other.
 # The price differs: the network still has its few thousand parameters, kNN stores and searches ten times the pictures.
 
 # %%
@@ -824,8 +837,8 @@ claims.check("emp-knn-poor-for-images.ground", network_ground - knn_ground, ">="
 
 # %% [markdown]
 # So the notes' sentence needs its condition.
-# On pictures that lie alike in their frames kNN is excellent; on pictures as cameras take them it is poor.
-# Clothes are harder than digits even in the middle of their frames: run the lesson with `-p dataset fashion_mnist`, and each claim shows whether it holds there too.
+# On digits that lie alike in their frames kNN is excellent; where they move, or lie over a background, it is poor, and in photographs objects do both.
+# Are clothes harder than digits, even in the middle of their frames? `python -m cnncourse run 01 -p dataset fashion_mnist` in a terminal shows each number for them (it needs that data set, see the README).
 #
 # ## 8 · The same neighbours in a better space
 #
@@ -921,8 +934,8 @@ claims.check("emp-good-representation-helps.features", gain, ">=", 0.5, seeds=ru
              given=on_digits, note="1-NN among features minus 1-NN among pixels, moved test pictures")
 
 # %% [markdown]
-# The vote was never the problem.
-# The rest of the course is about finding such spaces; that, and not the last layer, is what deep networks are for.
+# Here the vote was not the problem, the space was.
+# Finding such spaces is what most layers of a deep network do, and what most of this course is about.
 #
 # ## 9 · Before reaching for a network
 #
@@ -960,34 +973,37 @@ claims.check("emp-classic-ml-cheap-good", min(rivals.values()), ">=", 0.95, give
 # | $L_2$ is best for "non coordinate points", $L_1$ for "coordinate points" | $L_1$ **depends on the axes**, so use it where each axis means something; $L_2$ does not change when the axes turn |
 # | kNN solves image classification poorly | 0.989 on aligned digits; poor where objects **move or have a background**, as in photographs |
 #
-# Small slips: what remains is a **fold**; the grid of numbers shown as "what the computer sees" is not a picture but the grid of Project Euler's problem 11, with copying errors (the real thing stands in section 1).
+# Small slips: the "flood" of the notes is a **fold**; the grid of numbers shown as "what the computer sees" is not a picture but the grid of Project Euler's problem 11, with copying errors (the real thing stands in section 1).
 #
 # ## Summary
 #
-# Each sentence is checked by a claim above, for the default parameters.
+# Each sentence is checked by a claim above, for the digits and the default parameters.
 #
 # - A 32×32 colour picture is 3,072 numbers, and a linear classifier of 10 classes over it has 30,730 parameters.
-# - Distances with two loops, one loop and none agree; one matrix product is more than ten times as fast as two loops, and pieces bound the memory.
+# - Distances with two loops, one loop and none agree; one matrix product is more than ten times as fast as two loops, and going through the training pictures in pieces takes less than a fifth of the memory of the whole table.
 # - On its own training pictures 1-NN is always right, which says nothing; five folds choose a $k$ whose test accuracy is within one point of the best.
 # - Turning the axes leaves the neighbours of $L_2$ and changes those of $L_1$.
 # - Moved by one pixel, nearly every digit is farther from itself than from some digit of another class.
-# - On aligned digits 1-NN is right in more than 97 of 100 cases, on moved ones in fewer than 30; a network that never saw a moved picture loses at least 40 points less.
+# - On aligned digits 1-NN is right in more than 97 of 100 cases, on moved ones in fewer than 30. A network that never saw a moved picture either loses less by moving, by at least 40 points.
 # - Over photographs of grass, gravel and brick a network is right in at least 20 cases of 100 more than 1-NN.
-# - 20 principal components are as good as 64 pixels to within 2 points; the features of a network make 1-NN right on moved pictures.
+# - 20 principal components are as good as 64 pixels to within 2 points.
+# - On moved pictures 1-NN is right in at least 50 cases of 100 more among the features of a network that saw moved pictures than among pixels.
 #
 # ## Exercises
 #
-# **1 · Predict.** Someone writes `np.sqrt(((test[:, None] - train) ** 2).sum(-1))` for MNIST, 10,000 test and 60,000 training pictures of 784 numbers in float64.
-# How many bytes does the block of differences take? The exact number, please.
+# **01.1 Predict.** Someone writes `np.sqrt(((test[:, None] - train) ** 2).sum(-1))` for MNIST, 10,000 test and 60,000 training pictures of 784 numbers in float64.
+# How many bytes does the block of differences take, before the sum?
+# The exact number is asked for; a product such as `10_000 * ...` will do.
 
 # %%
 answer = ...
 exercises.check("01.1", answer)
 
 # %% [markdown]
-# **2 · Change.** The cosine distance $1 - \frac{a \cdot b}{\|a\| \|b\|}$ compares directions and not lengths.
+# **01.2 Change.** The cosine distance $1 - \frac{a \cdot b}{\|a\| \|b\|}$ compares directions and not lengths.
 # Write it for all pairs, without a loop.
-# Then ask `predict_knn` with it, at k = 1, about the test pictures that `changes["a quarter as bright"]` makes.
+# Then name the darkened test pictures with it: `dark = pixels(changes["a quarter as bright"](framed_test.images))`, and
+# `(predict_knn(cosine_distances(dark, stored), train_labels, k=1) == test_labels).mean()` is the accuracy; $L_2$ had 0.40.
 
 # %%
 def cosine_distances(test, train):
@@ -997,7 +1013,7 @@ def cosine_distances(test, train):
 exercises.check("01.2", cosine_distances)
 
 # %% [markdown]
-# **3 · Extend.** Take folds of one picture each: every picture is asked about with all others as its neighbours.
+# **01.3 Extend.** Take folds of one picture each: every picture is asked about with all others as its neighbours.
 # From the table of distances of the training pictures among themselves this needs one call of `predict_knn`, if you prevent one thing.
 # Return the accuracy.
 
@@ -1009,9 +1025,10 @@ def leave_one_out(distances, labels, k):
 exercises.check("01.3", leave_one_out)
 
 # %% [markdown]
-# **4 · Open.** Make kNN indifferent to moving without storing copies: let the distance of two pictures be the smallest over all places of the **test** picture, up to `reach` pixels each way.
+# **01.4 Open.** Make kNN indifferent to moving without storing copies: let the distance of two pictures be the smallest over all places of the **test** picture, up to `reach` pixels each way.
 # What does it cost, and what does it do to the accuracy on `moved_test`?
-# The check looks at the distances; the accuracy is for you: `moved_test.images[:, 0].double().numpy()` is an array (M, H, W), and `framed_train` gives the other.
+# The check looks at the distances; the accuracy is for you.
+# Both arguments are arrays (M, H, W) and (N, H, W), without the axis of channels: `moved_test.images[:, 0].double().numpy()` and `framed_train.images[:, 0].double().numpy()`, with `reach=margin`.
 
 # %%
 def shifted_distances(test, train, reach):

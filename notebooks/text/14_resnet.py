@@ -21,7 +21,12 @@
 # **You need** convolution arithmetic (lesson 04), BatchNorm and He's initialisation (lessons 07 and 08), VGG (lesson 12).
 #
 # **Words.** "The paper" is He, Zhang, Ren and Sun, *Deep residual learning for image recognition* (2016); "the notes" are the lecture notes that this course checks.
-# A *stage* is a run of blocks that work at one image size; a *plain twin* is a residual network whose additions are left out.
+# A *block* is two or three layers that belong together; a *stage* is a run of blocks that work at one image size.
+# A *shortcut* adds the input of a block to its output; the *plain twin* of a residual network has the same layers and no shortcuts.
+# *plain-56* and *residual-56* are the two networks of 56 layers. Where errors are compared, a *point* is one image in a hundred.
+#
+# A row of output is a *claim*: its name, the measured value, what it has to satisfy, whether it holds, and often a note on what was measured.
+# `True == True` says that a comparison made in the code above came out as it should (more in lesson 01, section 1).
 #
 # **It costs** about 65 seconds on one core, without a network connection.
 # Preset `full`: CIFAR-10 at depths 20 and 56 on a GPU.
@@ -64,7 +69,7 @@ KINDS = ("plain", "residual")
 #
 # Take a trained network and insert layers that copy their input.
 # The new network is deeper and computes the same function, so its training error is the same.
-# Therefore a deeper network *can* always fit the training set at least as well.
+# Therefore there is always a deeper network that fits the training set at least as well.
 # The question of this lesson is whether training finds such a network.
 #
 # One convolution that copies: a 3×3 kernel with a 1 in the middle of the matching channel and 0 elsewhere.
@@ -336,9 +341,11 @@ claims.check("emp-degradation-not-overfitting", loss["plain", deep] - loss["plai
 # Overfitting would be a low training error with a high test error; here the training error itself rises with depth.
 #
 # And with shortcuts?
-# Call the training error of the deepest networks minus that of the next ones what depth *costs*.
-# The second row below takes half of what depth costs plain networks and subtracts what it costs residual ones:
-# above zero, shortcuts save more than half of the cost, and the row asks for ten points more than that.
+# Say that depth *costs* the training error at 56 layers minus the training error at 20 layers.
+# Plain networks pay about 72 points, the first row above.
+# If shortcuts removed half of that, residual networks would pay 36 points.
+# The second row below says how far residual networks stay below such a half: half of the plain cost minus the residual cost.
+# It is nearly the whole half, so residual networks pay next to nothing; claimed are ten points.
 
 # %% tags=["ledger:emp-residual-fixes-degradation"]
 claims.check("emp-residual-fixes-degradation", 100 * last["residual", deep], "<", 5, unit="%",
@@ -361,16 +368,16 @@ figures.save(fig, "fig-resnet-plain-curves.by-depth",
 # %% [markdown]
 # **What does not follow.**
 # The claim is about an equal budget.
-# At its end the deep plain network hardly moves, because the learning rate has fallen a hundredfold.
-# With four times the epochs it gets further, how much further depends on the seed (try `epochs = 40`).
+# At its end the deep plain network hardly moves; by then the learning rate has fallen a hundredfold.
+# How much further it gets with four times the epochs is exercise 14.5.
 # The paper says it in the same way: deep plain networks "may have exponentially low convergence rates".
 # A network that could in principle represent the better function has not found it in the time that was enough for the others.
 
 # %% [markdown]
 # ## 5 · Is it the vanishing gradient?
 #
-# One of the notes says that shortcuts help against vanishing gradients, the other that vanishing is unlikely to be the cause.
-# Both can be measured: the norm of the gradient in the first convolution of each block, before training.
+# At one place the notes say that shortcuts help against vanishing gradients, at another that vanishing is unlikely to be the cause of degradation.
+# Both can be tested with one measurement: the norm of the gradient in the first convolution of each block, before training.
 
 # %% tags=["define"]
 def gradient_norms(network, images, labels):
@@ -409,7 +416,8 @@ claims.check("emp-residual-gradients.plain-he", np.log10(bare["plain", "He"][:, 
 # Here the shortcut helps beyond doubt: twenty and more powers of ten.
 # The plain curves in the figure below are flat all the same: the signal shrinks on its way to the output as the gradient shrinks on its way back, and the gradient of a weight is their product.
 # He's initialisation helps the plain network almost as much.
-# What it still loses goes to the padding: in the last stage a 3×3 kernel on 2×2 pixels sees four pixels and five zeros.
+# Most of what it still loses goes to the padding: in the last stage a 3×3 kernel on 2×2 pixels sees four pixels and five zeros.
+# (On $s$ × $s$ pixels a kernel keeps a share of $((3s - 2) / 3s)^2$ of the variance; over 18 convolutions each at 8, 4 and 2 pixels that is a factor of $10^{-5.3}$ in the size of the signal.)
 # But the networks of section 4 have BatchNorm.
 # **Predict** what that does to the gradient of the plain network before you run the next cell.
 
@@ -460,10 +468,11 @@ figures.save(fig, "emp-residual-gradients.by-block",
 # The output of a convolution followed by BatchNorm does not change when its weights are multiplied by a number,
 # so the gradient falls as the weights grow: a few enormous first steps make the first weights large, and their gradients small.
 #
-# So the two notes speak of different networks.
+# So the two places in the notes speak of different networks.
 # Without normalisation, shortcuts carry gradients that would vanish.
 # With BatchNorm, the plain network of 56 layers trains badly with gradients that neither vanish nor stay large:
 # vanishing gradients are not what section 4 shows.
+# What the cause is instead, these measurements do not say.
 # A gradient of healthy size can still point in a useless direction: Balduzzi et al. (2017) find that in deep plain networks the
 # gradients of neighbouring inputs are as unrelated as white noise, and that shortcuts keep them related.
 
@@ -530,7 +539,8 @@ claims.check("fig-resnet-residual-small.before", fresh["residual"] / fresh["plai
              note=f"the same ratio in networks that were never trained, residual-{deep} / plain-{deep}", **common)
 
 # %% [markdown]
-# The *learnt* difference of the paper's figure 7 needs its 64,000 steps; the preset `full` comes nearer to them.
+# The paper's figure 7 shows networks after 64,000 steps, where the left panel differs too.
+# Our hundred steps say nothing about such a *learnt* difference; the preset `full` comes nearer.
 
 # %% [markdown]
 # ## 7 · Is the identity hard to learn?
@@ -622,7 +632,8 @@ figures.save(fig, "emp-identity-hard-for-plain.by-layers",
 # The surprise is on the right.
 # With He's initialisation in *both* stacks, each residual block adds a branch that is larger than its input, so the signal grows from block to block,
 # and sixteen residual layers copy no better than sixteen plain ones.
-# The shortcut makes the identity easy only if the branches start small; if they start at zero, the error is 0 before the first step.
+# (With two and four layers the residual stack still wins.)
+# In a deep stack the shortcut made the identity easy only where the branches started small; if they start at zero, the error is 0 before the first step.
 # The notes say "residual drives F to zero"; the measurement says: *when F starts near zero*.
 
 # %%
@@ -638,7 +649,7 @@ claims.check("emp-identity-hard-for-plain.he-start", he["residual"] / he["plain"
 # ## 8 · Any depth?
 #
 # "We can now have a network of any depth": residual networks of 8 and of 200 layers, 50 steps each, on the digits.
-# The learning rate is 0.01: at 200 layers the start is rough (the paper warms up its 110 layers in the same way).
+# The learning rate is 0.01, as for the first steps of the paper's network of 110 layers, for which 0.1 was slightly too large to start with.
 
 # %% tags=["ledger:emp-resnet-any-depth", "ledger:err-any-depth"]
 def fifty_steps(depth):
@@ -662,9 +673,9 @@ for depth, losses in steps_of.items():
                  note=f"loss after 50 steps, residual-{depth}; guessing among ten classes costs 2.30")
 
 # %% [markdown]
-# Two hundred layers can be optimised.
-# Fifty steps on 320 digits from one seed show no more than that: not how well, nor how surely.
-# And it is not the same as "deeper is better": on CIFAR-10 the network of 1202 layers reached a training error below 0.1 %
+# So fifty steps on 320 digits, from one seed, bring the training loss of 200 layers far below that of guessing: such a network can be optimised.
+# They do not show that every seed does it, that any depth does, or that 200 layers are better than 8 on new images.
+# In the paper deeper was not always better: on CIFAR-10 the network of 1202 layers reached a training error below 0.1 %
 # and a *higher* test error than the one of 110 layers.
 
 # %% tags=["ledger:emp-1202-overfits", "ledger:err-1202-imagenet"]
@@ -679,6 +690,7 @@ claims.check("emp-1202-overfits.parameters", round(sizes[-1] / 50_000), "==", 38
 #
 # Stem, four stages, average, one linear layer: the stem is a 7×7 convolution with stride 2 and a 3×3 max pooling with stride 2.
 # These two layers take 224 pixels to 56, and all blocks work at 56, 28, 14 and 7.
+# In the table of costs below, *sees* is the receptive field (how many pixels of the input, along a side, one output depends on), and *memory* is that of the outputs.
 
 # %% tags=["ledger:num-resnet-stem-224-56"]
 names = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -880,7 +892,10 @@ claims.check("err-resnet-10crop.mirrored", torch.equal(crops[5], crops[1].flip(-
              note="the top left corner of the mirrored picture is its top right corner, mirrored")
 
 # %% [markdown]
-# And one definition: $H$ is the mapping that we want from the block, and $F = H - x$ is what its layers learn.
+# ### A definition and a date
+#
+# $H$ is the mapping that we want from the block, and $F = H - x$ is what its layers learn.
+# And networks of a hundred layers had been trained before.
 
 # %% tags=["ledger:err-residual-hx-definition"]
 block = Block(8, 8).eval()
@@ -936,10 +951,12 @@ widgets.explore(compare, depth=widgets.Choice(deep, tuple(depths)), network=widg
 # %% [markdown]
 # ## Summary
 #
-# - A deeper plain network fits its own training images worse at an equal budget: degradation, not overfitting (`emp-plain56-worse-than-plain20`, `emp-degradation-not-overfitting`).
-# - With shortcuts the same layers train at all depths (`emp-residual-fixes-degradation`, `emp-resnet-any-depth`).
-# - Deeper networks that are no worse exist by construction (`emp-identity-construction`); plain stacks do not find the identity, residual ones do if their branches start small (`emp-identity-hard-for-plain`).
-# - Vanishing gradients explain networks without normalisation (`emp-residual-gradients`), not this experiment (`err-vanishing-contradiction`).
+# What was measured holds for the digits, narrow networks and the short budget of this lesson.
+#
+# - At an equal budget plain-56 fits its own training images worse than plain-20: degradation, not overfitting (`emp-plain56-worse-than-plain20`, `emp-degradation-not-overfitting`).
+# - With shortcuts 56 layers reach nearly no training error in the same budget (`emp-residual-fixes-degradation`); 200 layers learn in fifty steps (`emp-resnet-any-depth`).
+# - Deeper networks that are no worse exist by construction (`emp-identity-construction`); a plain stack of 16 layers did not find the identity, a residual one came near it where its branches started small (`emp-identity-hard-for-plain`).
+# - Without normalisation the gradients of the plain network vanish and shortcuts keep them (`emp-residual-gradients`); with BatchNorm they do not vanish, so they are not why plain-56 trains badly (`err-vanishing-contradiction`).
 # - A residual block changes its input less the more blocks there are (`fig-resnet-residual-small`); at our budget that is construction, not learning.
 # - ResNet-34 needs 3.66 G multiply-adds, VGG-19 19.63 G (`num-resnet34-36gflops`); a bottleneck has 69,632 weights in place of 1,179,648 (`eq-bottleneck-block`).
 
@@ -955,7 +972,7 @@ exercises.check("14.1", convolutions_with_gradient)
 
 # %% [markdown]
 # **14.2 Change.** Write a layer that copies, made of a 3×3 convolution without bias, BatchNorm and ReLU, in evaluation mode.
-# In float64 one such layer has to copy to $10^{-9}$; the check then inserts ten between the blocks of a network, whose outputs may change by $10^{-8}$.
+# In float64 such a layer may differ from its input by $10^{-9}$; the check then inserts ten of them between the blocks of a network, whose outputs may change by $10^{-9}$ as well.
 
 # %%
 def copying_layer(channels): ...
@@ -965,9 +982,10 @@ exercises.check("14.2", copying_layer)
 
 # %% [markdown]
 # **14.3 Extend.** Write the plan of a network of 6n + 2 layers: a list of (in channels, out channels, stride), one entry a block, for a first stage of `width` channels.
+# The second and the third stage double the channels, and their first blocks have stride 2.
 # With `bottleneck=True` a block has three layers and four times the output channels, so the depth is 9n + 2 (the paper's sequel uses 164 and 1001).
-# ResNet-50 is no such network: it has four stages of 3, 4, 6 and 3 blocks, $3 \cdot 16 + 2$ layers.
-# A depth that does not fit raises `ValueError`.
+# A depth that does not fit raises `ValueError`, and 50 is one: 9n + 2 counts three stages of n blocks each,
+# while ResNet-50 has four stages of 3, 4, 6 and 3 blocks, so its $3 \cdot 16 + 2$ layers follow another plan.
 
 # %%
 def block_plan(depth, width=16, bottleneck=False): ...
@@ -986,8 +1004,17 @@ def multiply_adds_of(rows): ...
 exercises.check("14.4", multiply_adds_of)
 
 # %% [markdown]
-# **14.5 Open.** Is the learning rate to blame? Run the lesson with `learning_rate` 0.005 and 0.2, and with `epochs` 40:
-# `.venv/bin/python -m cnncourse run 14 -p learning_rate 0.2` in a terminal, or change the parameter above and run all cells.
+# **14.5 Open.** Is the learning rate to blame, or the budget? In a terminal, in the folder of the course:
+#
+# ```sh
+# python -m cnncourse run 14 -p learning_rate 0.005
+# python -m cnncourse run 14 -p learning_rate 0.2
+# python -m cnncourse run 14 -p epochs 40
+# ```
+#
+# (`.venv/bin/python` in place of `python` where no environment is active.)
+# The first two take about a minute each, the last several; each ends with the folder in which the executed lesson lies.
+# Or change the parameter at the top and run all cells.
 # Which sentences of the summary survive, and for which networks does the rate matter more than the shortcut?
 
 # %% [markdown]
