@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy starts its threads
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # before numpy starts its threads
+)
 
 import argparse
 import json
@@ -32,11 +34,15 @@ SMALL = ((32, 6, 14, 14), 16, 5, 1, 0)  # LeNet's second layer
 BOUND = 3.0
 
 
-def ratio(convolution, shape: tuple, filters: int, kernel: int, stride: int, padding: int, pairs: int) -> dict:
+def ratio(
+    convolution, shape: tuple, filters: int, kernel: int, stride: int, padding: int, pairs: int
+) -> dict:
     """Shortest time of `convolution` over torch's shortest, and both in milliseconds."""
     generator = np.random.default_rng(0)
-    arrays = [generator.normal(size=size).astype(np.float32)
-              for size in (shape, (filters, shape[1], kernel, kernel), (filters,))]
+    arrays = [
+        generator.normal(size=size).astype(np.float32)
+        for size in (shape, (filters, shape[1], kernel, kernel), (filters,))
+    ]
     tensors = [torch.from_numpy(array) for array in arrays]
     seconds = np.empty((pairs + 2, 2))
     for row in seconds:
@@ -47,7 +53,11 @@ def ratio(convolution, shape: tuple, filters: int, kernel: int, stride: int, pad
         row[:] = middle - start, time.thread_time() - middle
     np.testing.assert_allclose(ours, real.numpy(), atol=1e-3)
     ours, real = 1e3 * seconds[2:].min(0)  # the first two warm up
-    return {"ratio": round(ours / real, 2), "milliseconds": round(ours, 3), "torch milliseconds": round(real, 3)}
+    return {
+        "ratio": round(ours / real, 2),
+        "milliseconds": round(ours, 3),
+        "torch milliseconds": round(real, 3),
+    }
 
 
 def main() -> int:
@@ -59,15 +69,26 @@ def main() -> int:
     torch.set_num_threads(1)
     lesson = lab.definitions("04")
     with torch.inference_mode():
-        rows = {name: ratio(lesson.conv2d_im2col, *layer, chosen.pairs) for name, layer in LAYERS.items()}
-        others = {"small pictures: LeNet 5x5, 6 to 16": ratio(lesson.conv2d_im2col, *SMALL, chosen.pairs),
-                  "the same, loops in Python": ratio(lesson.conv2d_naive, (2, *SMALL[0][1:]), *SMALL[1:], pairs=3)}
+        rows = {
+            name: ratio(lesson.conv2d_im2col, *layer, chosen.pairs)
+            for name, layer in LAYERS.items()
+        }
+        others = {
+            "small pictures: LeNet 5x5, 6 to 16": ratio(lesson.conv2d_im2col, *SMALL, chosen.pairs),
+            "the same, loops in Python": ratio(
+                lesson.conv2d_naive, (2, *SMALL[0][1:]), *SMALL[1:], pairs=3
+            ),
+        }
     print(f"{'layer':36} {'ratio':>7} {'im2col ms':>10} {'torch ms':>9}")
     for name, row in {**rows, **others}.items():
-        print(f"{name:36} {row['ratio']:7.2f} {row['milliseconds']:10.3f} {row['torch milliseconds']:9.3f}")
+        print(
+            f"{name:36} {row['ratio']:7.2f} {row['milliseconds']:10.3f} {row['torch milliseconds']:9.3f}"
+        )
     worst = max(row["ratio"] for row in rows.values())
-    print(f"worst of the first {len(rows)}: {worst:.2f}, claimed at most {BOUND:.0f}; one thread, float32, "
-          f"{runtime.device_name()}, numpy {np.__version__}, torch {torch.__version__}")
+    print(
+        f"worst of the first {len(rows)}: {worst:.2f}, claimed at most {BOUND:.0f}; one thread, float32, "
+        f"{runtime.device_name()}, numpy {np.__version__}, torch {torch.__version__}"
+    )
     if chosen.json:
         with open(chosen.json, "w") as file:
             json.dump({"rows": rows | others, "worst": worst, "bound": BOUND}, file, indent=1)

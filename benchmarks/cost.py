@@ -64,11 +64,17 @@ for missing in [name for name in ("torchinfo", "fvcore") if importlib.util.find_
 def quietly(tool, model: nn.Module, shape: tuple[int, ...]):
     """The tool's answer, or the name of what it raised; what it prints and warns is not our subject."""
     silent = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(silent),
+        contextlib.redirect_stderr(silent),
+    ):
         warnings.simplefilter("ignore")
         try:
             return tool(model, shape)
-        except Exception as error:  # a peer may fail in any way: the name of the failure is the result
+        except (
+            Exception
+        ) as error:  # a peer may fail in any way: the name of the failure is the result
             return type(error).__name__
 
 
@@ -94,7 +100,9 @@ def published() -> None:
     for (name, size), meta in cases.items():
         options = {"image_size": size} if name.startswith("vit") else {}
         if name in ("googlenet", "inception_v3"):
-            options = {"init_weights": False} | ({"aux_logits": False} if name == "googlenet" else {})
+            options = {"init_weights": False} | (
+                {"aux_logits": False} if name == "googlenet" else {}
+            )
         with WithoutWeights() if name.startswith("regnet") else torch.device("meta"):
             net = models.get_model(name, **options)
         start = time.perf_counter()
@@ -106,8 +114,10 @@ def published() -> None:
             worst = max(worst, apart / meta["_ops"])
         elif apart / meta["_ops"] > 0.01:
             rounding.append(f"{name} {multiply_adds / 1e9:.5f} for the published {meta['_ops']}")
-    print(f"1. torchvision: {len(cases)} networks and sizes, parameters equal in {right}, multiply-adds apart by "
-          f"at most {worst:.3%} beyond rounding; {seconds:.0f} s in all")
+    print(
+        f"1. torchvision: {len(cases)} networks and sizes, parameters equal in {right}, multiply-adds apart by "
+        f"at most {worst:.3%} beyond rounding; {seconds:.0f} s in all"
+    )
     for line in rounding:
         print(f"   only rounding apart: {line}")
 
@@ -130,6 +140,7 @@ class Net(nn.Module):
 
 def cases() -> list[tuple[str, nn.Module, tuple[int, ...], int, int]]:
     """What is tested, the network, its input, and its parameters and multiply-adds by hand."""
+
     def weight(*shape):
         return nn.Parameter(torch.zeros(shape))
 
@@ -141,22 +152,87 @@ def cases() -> list[tuple[str, nn.Module, tuple[int, ...], int, int]]:
     return [
         ("convolution", conv(3, 8, 3, padding=1), (3, 8, 8), 216, 64 * 8 * 27),
         ("grouped convolution", conv(8, 8, 3, padding=1, groups=2), (8, 8, 8), 288, 64 * 8 * 36),
-        ("transposed convolution, stride 2", nn.ConvTranspose2d(8, 4, 4, 2, 1, bias=False), (8, 7, 7), 512, 49 * 512),
+        (
+            "transposed convolution, stride 2",
+            nn.ConvTranspose2d(8, 4, 4, 2, 1, bias=False),
+            (8, 7, 7),
+            512,
+            49 * 512,
+        ),
         ("linear layer on a sequence", nn.Linear(7, 5, bias=False), (11, 7), 35, 11 * 35),
-        ("one layer used three times", Net(lambda net, x: net.a(net.a(net.a(x))), a=shared), (8, 6, 6), 576, 62_208),
-        ("tied weights, by function", Net(lambda net, x: F.linear(net.a(x), net.a.weight.T), a=words), (16,),
-         640, 1280),
-        ("own weights, F.conv2d", Net(lambda net, x: F.conv2d(x, net.w), w=weight(4, 3, 3, 3)), (3, 8, 8), 108, 3888),
-        ("own weights, x @ w", Net(lambda net, x: x.flatten(1) @ net.w, w=weight(48, 5)), (3, 4, 4), 240, 240),
-        ("einsum", Net(lambda net, x: torch.einsum("nchw,cd->ndhw", x, net.w), w=weight(3, 5)), (3, 8, 8), 15, 960),
-        ("product of two activations", Net(lambda net, x: x @ x.transpose(1, 2)), (5, 16), 0, 5 * 5 * 16),
-        ("attention as a function", Net(lambda net, x: F.scaled_dot_product_attention(x, x, x)), (4, 5, 16), 0, 3200),
-        ("nn.MultiheadAttention", Net(lambda net, x: net.a(x, x, x)[0], a=attention), (5, 16), 1024, 5120 + 800),
+        (
+            "one layer used three times",
+            Net(lambda net, x: net.a(net.a(net.a(x))), a=shared),
+            (8, 6, 6),
+            576,
+            62_208,
+        ),
+        (
+            "tied weights, by function",
+            Net(lambda net, x: F.linear(net.a(x), net.a.weight.T), a=words),
+            (16,),
+            640,
+            1280,
+        ),
+        (
+            "own weights, F.conv2d",
+            Net(lambda net, x: F.conv2d(x, net.w), w=weight(4, 3, 3, 3)),
+            (3, 8, 8),
+            108,
+            3888,
+        ),
+        (
+            "own weights, x @ w",
+            Net(lambda net, x: x.flatten(1) @ net.w, w=weight(48, 5)),
+            (3, 4, 4),
+            240,
+            240,
+        ),
+        (
+            "einsum",
+            Net(lambda net, x: torch.einsum("nchw,cd->ndhw", x, net.w), w=weight(3, 5)),
+            (3, 8, 8),
+            15,
+            960,
+        ),
+        (
+            "product of two activations",
+            Net(lambda net, x: x @ x.transpose(1, 2)),
+            (5, 16),
+            0,
+            5 * 5 * 16,
+        ),
+        (
+            "attention as a function",
+            Net(lambda net, x: F.scaled_dot_product_attention(x, x, x)),
+            (4, 5, 16),
+            0,
+            3200,
+        ),
+        (
+            "nn.MultiheadAttention",
+            Net(lambda net, x: net.a(x, x, x)[0], a=attention),
+            (5, 16),
+            1024,
+            5120 + 800,
+        ),
         ("nn.LSTM", nn.LSTM(10, 20, batch_first=True, bias=False), (5, 10), 2400, 5 * 4 * 20 * 30),
         ("nn.GRU", nn.GRU(10, 20, batch_first=True, bias=False), (5, 10), 1800, 5 * 3 * 20 * 30),
-        ("unused parameters", Net(lambda net, x: net.a(x), a=conv(3, 4, 1), b=conv(9, 9, 1)), (3, 4, 4), 93, 192),
+        (
+            "unused parameters",
+            Net(lambda net, x: net.a(x), a=conv(3, 4, 1), b=conv(9, 9, 1)),
+            (3, 4, 4),
+            93,
+            192,
+        ),
         ("by convention: a bias", nn.Conv2d(3, 8, 3, padding=1), (3, 8, 8), 224, 64 * 8 * 27),
-        ("by convention: a BatchNorm", nn.Sequential(conv(3, 8, 1), nn.BatchNorm2d(8)), (3, 8, 8), 40, 64 * 24),
+        (
+            "by convention: a BatchNorm",
+            nn.Sequential(conv(3, 8, 1), nn.BatchNorm2d(8)),
+            (3, 8, 8),
+            40,
+            64 * 24,
+        ),
     ]
 
 
@@ -180,7 +256,9 @@ def by_hand() -> None:
 
 
 def speed(runs: int) -> None:
-    print(f"\n3. milliseconds for one analysis, and the ratio to cost.table; median of {runs} runs, taken in turn")
+    print(
+        f"\n3. milliseconds for one analysis, and the ratio to cost.table; median of {runs} runs, taken in turn"
+    )
     for name in ("vgg19", "resnet50", "resnet152", "densenet201", "vit_b_16"):
         for place in ("cpu", "meta"):
             with torch.device(place):
@@ -210,7 +288,13 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    print("; ".join(f"{key} {value}" for key, value in runtime.environment().items() if isinstance(value, (str, int))))
+    print(
+        "; ".join(
+            f"{key} {value}"
+            for key, value in runtime.environment().items()
+            if isinstance(value, (str, int))
+        )
+    )
     published()
     by_hand()
     speed(options.runs)

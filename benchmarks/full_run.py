@@ -23,40 +23,96 @@ from cnncourse import augment, data, models, project, runtime, training
 from cnncourse.errors import DataError
 
 RESULTS = Path(__file__).parent / "RESULTS-full-run.md"
-HEAD = ("data", "device", "network", "parameters", "epochs", "batch", "seconds", "images a second", "test accuracy")
+HEAD = (
+    "data",
+    "device",
+    "network",
+    "parameters",
+    "epochs",
+    "batch",
+    "seconds",
+    "images a second",
+    "test accuracy",
+)
 
 
-def run(name: str, *, depth: int, width: int, epochs: int, batch_size: int, seed: int = 0, threads: int | str = "auto",
-        size: int | None = None) -> dict[str, str]:
+def run(
+    name: str,
+    *,
+    depth: int,
+    width: int,
+    epochs: int,
+    batch_size: int,
+    seed: int = 0,
+    threads: int | str = "auto",
+    size: int | None = None,
+) -> dict[str, str]:
     """Train on the set of this name and give the row of the table."""
     gpu = torch.cuda.is_available()
-    machine = runtime.start(seed=seed, threads=threads, deterministic=not gpu, compile=gpu,
-                            precision="bf16" if gpu else None, memory_format="channels_last" if gpu else None)
+    machine = runtime.start(
+        seed=seed,
+        threads=threads,
+        deterministic=not gpu,
+        compile=gpu,
+        precision="bf16" if gpu else None,
+        memory_format="channels_last" if gpu else None,
+    )
     train, test = data.load(name, True, size=size), data.load(name, False, size=size)
     mean, std = train.statistics()
     train, test = (part.normalised(mean, std).to(machine.device) for part in (train, test))
-    model = models.resnet.resnet_cifar(depth, in_channels=train.images.shape[1], num_classes=len(train.classes),
-                                       width=width).to(machine.device)
+    model = models.resnet.resnet_cifar(
+        depth, in_channels=train.images.shape[1], num_classes=len(train.classes), width=width
+    ).to(machine.device)
     rate = 0.1 * batch_size / 128
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=gpu)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=gpu
+    )
     if gpu:  # compile for both batch sizes and for evaluation, on a copy that is thrown away
-        trial, part = copy.deepcopy(model), train[:batch_size + (len(train) % batch_size or batch_size)]
-        training.fit(trial, part, test, optimizer=torch.optim.SGD(trial.parameters(), 0.0), epochs=1,
-                     batch_size=batch_size, progress=False)
+        trial, part = (
+            copy.deepcopy(model),
+            train[: batch_size + (len(train) % batch_size or batch_size)],
+        )
+        training.fit(
+            trial,
+            part,
+            test,
+            optimizer=torch.optim.SGD(trial.parameters(), 0.0),
+            epochs=1,
+            batch_size=batch_size,
+            progress=False,
+        )
         torch.manual_seed(seed)
         machine.synchronize()
     steps = -(-len(train) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, epochs * steps, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, epochs * steps, cycle_momentum=False
+    )
     padding = train.images.shape[-1] // 8
-    history = training.fit(model, train, test, optimizer=optimizer, scheduler=schedule, epochs=epochs,
-                           batch_size=batch_size, augment=augment.compose(partial(augment.crop, padding=padding),
-                                                                          augment.flip))
+    history = training.fit(
+        model,
+        train,
+        test,
+        optimizer=optimizer,
+        scheduler=schedule,
+        epochs=epochs,
+        batch_size=batch_size,
+        augment=augment.compose(partial(augment.crop, padding=padding), augment.flip),
+    )
     seconds = sum(history["seconds"])
-    device = runtime.device_name(machine.device) + (f", {machine.threads} threads" if not gpu else "")
-    cells = (name if name in ("digits", "mnist", "fashion_mnist", "cifar10") else Path(name).name, device,
-             f"ResNet-{depth}, width {width}", f"{sum(weight.numel() for weight in model.parameters()):,}", epochs,
-             batch_size, f"{seconds:.1f}", f"{len(train) * epochs / seconds:,.0f}",
-             f"{100 * history[-1]['valid_accuracy']:.2f} %")
+    device = runtime.device_name(machine.device) + (
+        f", {machine.threads} threads" if not gpu else ""
+    )
+    cells = (
+        name if name in ("digits", "mnist", "fashion_mnist", "cifar10") else Path(name).name,
+        device,
+        f"ResNet-{depth}, width {width}",
+        f"{sum(weight.numel() for weight in model.parameters()):,}",
+        epochs,
+        batch_size,
+        f"{seconds:.1f}",
+        f"{len(train) * epochs / seconds:,.0f}",
+        f"{100 * history[-1]['valid_accuracy']:.2f} %",
+    )
     return dict(zip(HEAD, map(str, cells), strict=True))
 
 
@@ -68,7 +124,11 @@ def table(rows: list[dict[str, str]]) -> str:
 def stored() -> list[dict[str, str]]:
     """The rows of RESULTS-full-run.md."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("|")
+    ]
     return [dict(zip(HEAD, row, strict=True)) for row in cells[2:]]
 
 
@@ -79,25 +139,41 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--store", action="store_true", help="add the rows to benchmarks/RESULTS-full-run.md")
+    parser.add_argument(
+        "--store", action="store_true", help="add the rows to benchmarks/RESULTS-full-run.md"
+    )
     options = parser.parse_args()
     rows = []
     for name in options.data:
         try:
-            rows.append(run(name, depth=options.depth, width=options.width, epochs=options.epochs,
-                            batch_size=options.batch_size))
+            rows.append(
+                run(
+                    name,
+                    depth=options.depth,
+                    width=options.width,
+                    epochs=options.epochs,
+                    batch_size=options.batch_size,
+                )
+            )
         except DataError as error:
             print(f"skipped {name}: {error}")
     if rows:
         print(table(rows))
     if options.store and rows:
-        kept = [row for row in stored() if not any(list(row.values())[:6] == list(new.values())[:6] for new in rows)]
+        kept = [
+            row
+            for row in stored()
+            if not any(list(row.values())[:6] == list(new.values())[:6] for new in rows)
+        ]
         facts = runtime.environment()
-        how = __doc__[__doc__.index("SGD with"):].strip()
-        project.write(RESULTS, "# Full runs: seconds and accuracy, with the device named\n\n"
-                      "`python benchmarks/full_run.py --data ... --depth ... --epochs ... --store`\n\n"
-                      f"{how}\n\nLast run with torch {facts['torch']}, Python {facts['python']}.\n\n"
-                      f"{table(kept + rows)}\n")
+        how = __doc__[__doc__.index("SGD with") :].strip()
+        project.write(
+            RESULTS,
+            "# Full runs: seconds and accuracy, with the device named\n\n"
+            "`python benchmarks/full_run.py --data ... --depth ... --epochs ... --store`\n\n"
+            f"{how}\n\nLast run with torch {facts['torch']}, Python {facts['python']}.\n\n"
+            f"{table(kept + rows)}\n",
+        )
 
 
 if __name__ == "__main__":

@@ -30,21 +30,34 @@ from torch import nn
 from cnncourse import augment, data, feeds, models, project, runtime, training
 
 BATCH = 512
-FAST = {"precision": "bf16", "memory_format": "channels_last", "compile": True, "deterministic": False}
+FAST = {
+    "precision": "bf16",
+    "memory_format": "channels_last",
+    "compile": True,
+    "deterministic": False,
+}
 CHANGE = augment.compose(partial(augment.crop, padding=4), augment.flip)
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of the profiler's trace
 
 
 def pictures(count: int, channels: int, side: int) -> data.ImageSet:
     generator = torch.Generator().manual_seed(0)
-    return data.ImageSet(torch.randint(256, (count, channels, side, side), generator=generator, dtype=torch.uint8),
-                         torch.randint(10, (count,), generator=generator), tuple("0123456789"), "random pictures")
+    return data.ImageSet(
+        torch.randint(256, (count, channels, side, side), generator=generator, dtype=torch.uint8),
+        torch.randint(10, (count,), generator=generator),
+        tuple("0123456789"),
+        "random pictures",
+    )
 
 
 def network(images: data.ImageSet, width: int = 16) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
-    model = models.resnet.resnet_cifar(20, in_channels=images.images.shape[1], width=width).to(images.device)
-    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=images.device.type == "cuda")
+    model = models.resnet.resnet_cifar(20, in_channels=images.images.shape[1], width=width).to(
+        images.device
+    )
+    return model, torch.optim.SGD(
+        model.parameters(), lr=0.1, momentum=0.9, fused=images.device.type == "cuda"
+    )
 
 
 def timed(call, *arguments) -> float:
@@ -71,22 +84,30 @@ def spans(call) -> list[tuple[float, float]]:
     """(start, end) in microseconds of the kernels and copies of one call; a call before it warms the recorder up."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA],
-                                    schedule=torch.profiler.schedule(wait=0, warmup=1, active=1, repeat=1),
-                                    on_trace_ready=lambda seen: seen.export_chrome_trace(str(path))) as seen:
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CUDA],
+            schedule=torch.profiler.schedule(wait=0, warmup=1, active=1, repeat=1),
+            on_trace_ready=lambda seen: seen.export_chrome_trace(str(path)),
+        ) as seen:
             for _ in range(2):
                 call()
                 torch.cuda.synchronize()
                 seen.step()
         events = json.loads(path.read_text())["traceEvents"]
-    return sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event.get("cat") in ON_DEVICE)
+    return sorted(
+        (event["ts"], event["ts"] + event["dur"])
+        for event in events
+        if event.get("cat") in ON_DEVICE
+    )
 
 
 def busy(call) -> float:
     """Seconds in which the device worked during a call; raises when the recorder lost events."""
     first, second = spans(call), spans(call)
     if abs(len(first) - len(second)) > 0.001 * len(second):
-        raise RuntimeError(f"the profiler saw {len(first)} and then {len(second)} events of the same work: run again")
+        raise RuntimeError(
+            f"the profiler saw {len(first)} and then {len(second)} events of the same work: run again"
+        )
     total, end = 0.0, -math.inf
     for start, stop in second:
         total += max(0.0, stop - max(start, end))
@@ -94,14 +115,18 @@ def busy(call) -> float:
     return total / 1e6
 
 
-def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, images: data.ImageSet, epochs: int) -> None:
+def by_hand(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: data.ImageSet, epochs: int
+) -> None:
     """The loop of an engineer with the same settings, without metrics and history."""
     model = torch.compile(model, dynamic=False).train()
     for _ in range(epochs):
         order = torch.randperm(len(images), device=images.device)
         for rows in order.split(BATCH):
             generator = torch.Generator().manual_seed(0)
-            batch = CHANGE(images.images.index_select(0, rows), generator=generator).float().div_(255)
+            batch = (
+                CHANGE(images.images.index_select(0, rows), generator=generator).float().div_(255)
+            )
             with torch.autocast("cuda", dtype=torch.bfloat16):
                 loss = F.cross_entropy(model(batch), images.labels.index_select(0, rows))
             optimizer.zero_grad()
@@ -115,11 +140,20 @@ def step(images: data.ImageSet, runs: int, width: int = 16) -> dict[str, float]:
     images = images.to(machine.device)
     model, optimizer = network(images, width)
     feed = feeds.feed(images, BATCH, machine, shuffle=True, augment=CHANGE)
-    small = images[:16 * len(feed)]  # as many steps with hardly any work for the device: the host's time
+    small = images[
+        : 16 * len(feed)
+    ]  # as many steps with hardly any work for the device: the host's time
 
     def fit(epochs: int, images=images, size: int = BATCH) -> None:
-        training.fit(model, images, optimizer=optimizer, epochs=epochs, batch_size=size, augment=CHANGE,
-                     progress=False)
+        training.fit(
+            model,
+            images,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=size,
+            augment=CHANGE,
+            progress=False,
+        )
 
     def fetch(epochs: int) -> None:
         for number in range(epochs):
@@ -131,25 +165,42 @@ def step(images: data.ImageSet, runs: int, width: int = 16) -> dict[str, float]:
     fed = (busy(partial(fetch, 3)) - busy(partial(fetch, 1))) / 2
     model, optimizer = network(images, width)
     model.to(memory_format=torch.channels_last)
-    return {"wall time over kernel time (at most 1.05)": ours / kernels,
-            "kernels of the data path over all (at most 0.03)": fed / kernels,
-            "wall time over a hand-written loop": ours / epoch(partial(by_hand, model, optimizer, images), runs),
-            "the host's time for a step over kernel time (above 1: the host decides)": host / kernels,
-            "images a second": len(images) / ours}
+    return {
+        "wall time over kernel time (at most 1.05)": ours / kernels,
+        "kernels of the data path over all (at most 0.03)": fed / kernels,
+        "wall time over a hand-written loop": ours
+        / epoch(partial(by_hand, model, optimizer, images), runs),
+        "the host's time for a step over kernel time (above 1: the host decides)": host / kernels,
+        "images a second": len(images) / ours,
+    }
 
 
 def settings(images: data.ImageSet, runs: int) -> dict[str, float]:
     """Wall time of each setting over that of float32 as torch has it."""
     seconds = {}
-    for name, chosen in {"float32": {}, "float32, deterministic": {"deterministic": True},
-                         "bf16": {"precision": "bf16"},
-                         "bf16, channels_last": {"precision": "bf16", "memory_format": "channels_last"},
-                         "bf16, channels_last, compiled": FAST}.items():
+    for name, chosen in {
+        "float32": {},
+        "float32, deterministic": {"deterministic": True},
+        "bf16": {"precision": "bf16"},
+        "bf16, channels_last": {"precision": "bf16", "memory_format": "channels_last"},
+        "bf16, channels_last, compiled": FAST,
+    }.items():
         machine = runtime.start(**{"deterministic": False} | chosen)
         moved = images.to(machine.device)
         model, optimizer = network(moved)
-        seconds[name] = wall(partial(training.fit, model, moved, optimizer=optimizer, epochs=3, batch_size=BATCH,
-                                     augment=CHANGE, progress=False), runs)
+        seconds[name] = wall(
+            partial(
+                training.fit,
+                model,
+                moved,
+                optimizer=optimizer,
+                epochs=3,
+                batch_size=BATCH,
+                augment=CHANGE,
+                progress=False,
+            ),
+            runs,
+        )
     return {name: value / seconds["float32"] for name, value in seconds.items()}
 
 
@@ -159,11 +210,20 @@ def seeds(runs: int) -> float:
     digits = data.load("digits", True).to(machine.device)
 
     def cnn() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 10))
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 10)
+        )
 
     def run(together: bool | None) -> None:
-        repeats = training.repeat(cnn, digits, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), epochs=5, batch_size=64,
-                                  together=together, progress=False)
+        repeats = training.repeat(
+            cnn,
+            digits,
+            optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+            epochs=5,
+            batch_size=64,
+            together=together,
+            progress=False,
+        )
         if together is None and not repeats.together:
             raise RuntimeError(f"the seeds were not trained together: {repeats.reason}")
 
@@ -174,23 +234,35 @@ def refused() -> list[str]:
     """Operations of the lessons whose backward pass torch refuses in deterministic mode on this device."""
     machine = runtime.start(deterministic=True)
     images = torch.rand(2, 3, 8, 8, device=machine.device)
-    grid = F.affine_grid(torch.eye(2, 3, device=machine.device).repeat(2, 1, 1), (2, 3, 8, 8), align_corners=False)
+    grid = F.affine_grid(
+        torch.eye(2, 3, device=machine.device).repeat(2, 1, 1), (2, 3, 8, 8), align_corners=False
+    )
     operations = {
         "adaptive_avg_pool2d to 1 x 1": lambda x: F.adaptive_avg_pool2d(x, 1),
         "adaptive_avg_pool2d to 3 x 3": lambda x: F.adaptive_avg_pool2d(x, 3),
         "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, 3),
-        "max_pool2d": lambda x: F.max_pool2d(x, 2), "avg_pool2d": lambda x: F.avg_pool2d(x, 2),
+        "max_pool2d": lambda x: F.max_pool2d(x, 2),
+        "avg_pool2d": lambda x: F.avg_pool2d(x, 2),
         "max_unpool2d": lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
         "interpolate nearest": lambda x: F.interpolate(x, scale_factor=2),
         "interpolate bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
         "grid_sample": lambda x: F.grid_sample(x, grid, align_corners=False),
-        "conv_transpose2d": lambda x: F.conv_transpose2d(x, torch.ones(3, 2, 2, 2, device=x.device), stride=2),
-        "cross_entropy, (N, C)": lambda x: F.cross_entropy(x.mean((2, 3)), torch.zeros_like(x[:, 0, 0, 0]).long()),
-        "cross_entropy, (N, C, H, W)": lambda x: F.cross_entropy(x, torch.zeros_like(x[:, 0]).long()),
+        "conv_transpose2d": lambda x: F.conv_transpose2d(
+            x, torch.ones(3, 2, 2, 2, device=x.device), stride=2
+        ),
+        "cross_entropy, (N, C)": lambda x: F.cross_entropy(
+            x.mean((2, 3)), torch.zeros_like(x[:, 0, 0, 0]).long()
+        ),
+        "cross_entropy, (N, C, H, W)": lambda x: F.cross_entropy(
+            x, torch.zeros_like(x[:, 0]).long()
+        ),
         "interpolate bicubic": lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"),
-        "roi_align": lambda x: torchvision.ops.roi_align(x, [torch.tensor([[0.0, 0, 4, 4]], device=x.device)] * 2, 2),
+        "roi_align": lambda x: torchvision.ops.roi_align(
+            x, [torch.tensor([[0.0, 0, 4, 4]], device=x.device)] * 2, 2
+        ),
         "reflection padding": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
-        "embedding": lambda x: F.embedding((x[:, 0, 0] > 0.5).long(), x[0, 0, :2])}
+        "embedding": lambda x: F.embedding((x[:, 0, 0] > 0.5).long(), x[0, 0, :2]),
+    }
     found = []
     for name, operation in operations.items():
         try:
@@ -203,7 +275,9 @@ def refused() -> list[str]:
 
 
 def table(found: dict[str, float]) -> str:
-    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value:,.3f} |" for name, value in found.items())])
+    return "\n".join(
+        ["| | |", "|---|---:|", *(f"| {name} | {value:,.3f} |" for name, value in found.items())]
+    )
 
 
 def main() -> None:
@@ -212,26 +286,31 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="write benchmarks/RESULTS-gpu.md")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        print("skipped: this machine has no GPU; kernel share, data path, settings, seeds and deterministic mode there "
-              "were not measured")
+        print(
+            "skipped: this machine has no GPU; kernel share, data path, settings, seeds and deterministic mode there "
+            "were not measured"
+        )
         return
     like_cifar, like_fashion = pictures(50_000, 3, 32), pictures(60_000, 1, 28)
     refusing = refused()
-    parts = {"A step, 50,000 pictures of 3 x 32 x 32": table(step(like_cifar, options.runs)),
-             "The same, four times as wide": table(step(like_cifar, options.runs, width=64)),
-             "A step, 60,000 pictures of 1 x 28 x 28": table(step(like_fashion, options.runs)),
-             "Settings, wall time over float32": table(settings(like_cifar, options.runs)),
-             "Eight seeds of a small CNN, one after another over all at once (at least 3)":
-                 f"{seeds(options.runs):.2f}",
-             "Refused in deterministic mode": ", ".join(refusing) or "none of those tried"}
+    parts = {
+        "A step, 50,000 pictures of 3 x 32 x 32": table(step(like_cifar, options.runs)),
+        "The same, four times as wide": table(step(like_cifar, options.runs, width=64)),
+        "A step, 60,000 pictures of 1 x 28 x 28": table(step(like_fashion, options.runs)),
+        "Settings, wall time over float32": table(settings(like_cifar, options.runs)),
+        "Eight seeds of a small CNN, one after another over all at once (at least 3)": f"{seeds(options.runs):.2f}",
+        "Refused in deterministic mode": ", ".join(refusing) or "none of those tried",
+    }
     facts = runtime.environment()
     text = "\n\n".join(f"## {title}\n\n{found}" for title, found in parts.items())
     print(text)
     if options.store:
-        how = __doc__[__doc__.index("A ResNet-20"):].strip()
-        project.write(Path(__file__).parent / "RESULTS-gpu.md",
-                      f"# Training on a GPU\n\n`python benchmarks/gpu.py --store` on {facts['gpu']}, torch "
-                      f"{facts['torch']}, {facts['build']}\n\n{how}\n\n{text}\n")
+        how = __doc__[__doc__.index("A ResNet-20") :].strip()
+        project.write(
+            Path(__file__).parent / "RESULTS-gpu.md",
+            f"# Training on a GPU\n\n`python benchmarks/gpu.py --store` on {facts['gpu']}, torch "
+            f"{facts['torch']}, {facts['build']}\n\n{how}\n\n{text}\n",
+        )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy starts its threads
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # before numpy starts its threads
+)
 
 import sys
 import time
@@ -38,14 +40,18 @@ def main() -> int:
         expected, neighbours = peer.kneighbors(test)
         row[:] = middle - start, time.process_time() - middle
     np.testing.assert_allclose(distances, expected, rtol=1e-3)
-    assert (found == neighbours).mean() > 0.99  # float32: the order of near-equal neighbours may differ
+    assert (
+        found == neighbours
+    ).mean() > 0.99  # float32: the order of near-equal neighbours may differ
     tracemalloc.start()
     ours(test, train, NEIGHBOURS)
     peak = tracemalloc.get_traced_memory()[1]
     best, peer_best = seconds[1:].min(0)  # the first pair warms up
-    print(f"chunked kNN {best:.2f} s, scikit-learn brute force {peer_best:.2f} s, ratio {best / peer_best:.2f} "
-          f"(goal {BOUND}); {peak / 2**20:.0f} MiB beside the data; one thread, {runtime.device_name()}, "
-          f"numpy {np.__version__}, scikit-learn {sklearn.__version__}")
+    print(
+        f"chunked kNN {best:.2f} s, scikit-learn brute force {peer_best:.2f} s, ratio {best / peer_best:.2f} "
+        f"(goal {BOUND}); {peak / 2**20:.0f} MiB beside the data; one thread, {runtime.device_name()}, "
+        f"numpy {np.__version__}, scikit-learn {sklearn.__version__}"
+    )
     return int(best / peer_best > BOUND)
 
 

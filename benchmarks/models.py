@@ -26,7 +26,9 @@ LIMIT = 1.05
 
 def seconds(step, device: str) -> float:
     """How long one call takes, the device's queue included."""
-    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    clock = (
+        time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    )
     if device == "cuda":
         torch.cuda.synchronize()
     start = clock()
@@ -38,6 +40,7 @@ def seconds(step, device: str) -> float:
 
 def steps(network: torch.nn.Module, images: torch.Tensor) -> dict:
     """A forward pass in evaluation mode, and a forward and backward pass in training mode."""
+
     def forward() -> None:
         network.eval()
         with torch.no_grad():
@@ -53,14 +56,18 @@ def steps(network: torch.nn.Module, images: torch.Tensor) -> dict:
     return {"forward": forward, "forward and backward": forward_backward}
 
 
-def compare(name: str, *, batch: int, size: int, rounds: int, device: str) -> dict[str, tuple[float, float]]:
+def compare(
+    name: str, *, batch: int, size: int, rounds: int, device: str
+) -> dict[str, tuple[float, float]]:
     """For each kind of pass: our shortest time over torchvision's, and our shortest in seconds."""
     torch.manual_seed(0)
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     theirs = getattr(torchvision.models, name)(**options).to(device)
     with torch.device("meta"):
         ours = getattr(models, name)()
-    ours.load_state_dict({key: value.clone() for key, value in theirs.state_dict().items()}, assign=True)
+    ours.load_state_dict(
+        {key: value.clone() for key, value in theirs.state_dict().items()}, assign=True
+    )
     for parameter in ours.parameters():
         parameter.requires_grad_()
     side = size or models.input_shape(name)[1]
@@ -75,7 +82,7 @@ def compare(name: str, *, batch: int, size: int, rounds: int, device: str) -> di
             step()
         times = ([], [])
         for turn in range(rounds):
-            for which in ((0, 1) if turn % 2 == 0 else (1, 0)):
+            for which in (0, 1) if turn % 2 == 0 else (1, 0):
                 times[which].append(seconds(pair[which], device))
         results[kind] = min(times[0]) / min(times[1]), min(times[0])
     return results
@@ -86,18 +93,24 @@ def main() -> int:
     shared = [name for name in models.names() if hasattr(torchvision.models, name)]
     parser.add_argument("names", nargs="*", default=shared)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels; 0: the paper's")
+    parser.add_argument(
+        "--size", type=int, default=128, help="side of the images in pixels; 0: the paper's"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--json", help="also write the ratios to this file")
     asked = parser.parse_args()
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {torch.get_num_threads()} threads, "
-          f"{runtime.device_name(asked.device)}, batch {asked.batch}, "
-          f"{f'{asked.size} pixels' if asked.size else 'size of the paper'}, {asked.rounds} rounds")
+    print(
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, {torch.get_num_threads()} threads, "
+        f"{runtime.device_name(asked.device)}, batch {asked.batch}, "
+        f"{f'{asked.size} pixels' if asked.size else 'size of the paper'}, {asked.rounds} rounds"
+    )
     print(f"{'network':20} {'forward':>8} {'and backward':>13} {'seconds':>9}")
     rows, slow = {}, []
     for name in asked.names:
-        result = compare(name, batch=asked.batch, size=asked.size, rounds=asked.rounds, device=asked.device)
+        result = compare(
+            name, batch=asked.batch, size=asked.size, rounds=asked.rounds, device=asked.device
+        )
         (forward, _), (backward, spent) = result["forward"], result["forward and backward"]
         print(f"{name:20} {forward:8.3f} {backward:13.3f} {spent:9.3f}", flush=True)
         rows[name] = {"forward": forward, "forward and backward": backward, "seconds": spent}
@@ -105,8 +118,17 @@ def main() -> int:
     print(f"above {LIMIT}: {', '.join(slow) if slow else 'none'}")
     if asked.json:
         with open(asked.json, "w") as file:
-            json.dump({"rows": rows, "worst": max(max(r["forward"], r["forward and backward"]) for r in rows.values()),
-                       "bound": LIMIT}, file, indent=1)
+            json.dump(
+                {
+                    "rows": rows,
+                    "worst": max(
+                        max(r["forward"], r["forward and backward"]) for r in rows.values()
+                    ),
+                    "bound": LIMIT,
+                },
+                file,
+                indent=1,
+            )
     return int(bool(slow))
 
 

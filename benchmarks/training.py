@@ -20,10 +20,17 @@ import sys
 
 # Each thread's heap would be trimmed and grown again differently, which made a loop 1.2 times as slow as itself: one
 # heap that keeps its memory. glibc reads this when a process starts.
-_SETTINGS = {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch", "MALLOC_ARENA_MAX": "1",
-             "MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000",
-             "MALLOC_TOP_PAD_": "100000000"}
-if __name__ == "__main__" and any(os.environ.get(name) != value for name, value in _SETTINGS.items()):
+_SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "KERAS_BACKEND": "torch",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TOP_PAD_": "100000000",
+}
+if __name__ == "__main__" and any(
+    os.environ.get(name) != value for name, value in _SETTINGS.items()
+):
     os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _SETTINGS)
 
 # ruff: noqa: E402
@@ -79,15 +86,23 @@ class Race:
         """Seconds of each round, by contender: those that failed are left out and named in `failed`."""
         self.alive = list(contenders)
         self.seconds = {name: [] for name in contenders}
-        threads = {name: threading.Thread(target=self._train, args=(name, train)) for name, train in contenders.items()}
+        threads = {
+            name: threading.Thread(target=self._train, args=(name, train))
+            for name, train in contenders.items()
+        }
         self.order = []
         for thread in threads.values():
             thread.start()
         self._pass_on()
         for thread in threads.values():
             thread.join()
-        return {name: [stop - start for start, stop in zip(marks[1:-1:2], marks[2::2], strict=False)][self.warm_up:]
-                for name, marks in self.seconds.items() if name not in self.failed}
+        return {
+            name: [stop - start for start, stop in zip(marks[1:-1:2], marks[2::2], strict=False)][
+                self.warm_up :
+            ]
+            for name, marks in self.seconds.items()
+            if name not in self.failed
+        }
 
     def _train(self, name: str, train) -> None:
         torch.set_num_threads(1)  # this counts for the thread that says it
@@ -96,9 +111,13 @@ class Race:
             train(lambda *_: self.step(name))
         except RaceOver:
             pass
-        except BaseException as error:  # a peer that cannot run here is a finding, and the others go on
+        except (
+            BaseException
+        ) as error:  # a peer that cannot run here is a finding, and the others go on
             if not isinstance(error.__cause__ or error.__context__, RaceOver):
-                self.failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                self.failed[name] = (
+                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                )
         self.alive.remove(name)
         self._pass_on()
 
@@ -116,14 +135,26 @@ class Race:
 
 def ratios(seconds: dict[str, list[float]], floor: str = "floor") -> dict[str, float]:
     """Median over the rounds of each contender's time over the floor's of the same round."""
-    return {name: statistics.median(own / base for own, base in zip(times, seconds[floor], strict=False))
-            for name, times in seconds.items() if name != floor}
+    return {
+        name: statistics.median(
+            own / base for own, base in zip(times, seconds[floor], strict=False)
+        )
+        for name, times in seconds.items()
+        if name != floor
+    }
 
 
 def tiny() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU(),
-                         nn.MaxPool2d(2),
-                         nn.Flatten(), nn.Linear(576, 10))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(576, 10),
+    )
 
 
 def resnet() -> nn.Module:
@@ -132,8 +163,12 @@ def resnet() -> nn.Module:
 
 def pictures(count: int = 2048) -> data.ImageSet:
     generator = torch.Generator().manual_seed(0)
-    return data.ImageSet(torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8),
-                         torch.randint(10, (count,), generator=generator), tuple("0123456789"), "random pictures")
+    return data.ImageSet(
+        torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8),
+        torch.randint(10, (count,), generator=generator),
+        tuple("0123456789"),
+        "random pictures",
+    )
 
 
 def sgd(network: nn.Module) -> torch.optim.SGD:
@@ -146,8 +181,11 @@ def floor(network: nn.Module, images: data.ImageSet, size: int) -> None:
     for _ in range(FOREVER):
         order = torch.randperm(len(images))
         for start in range(0, len(images), size):
-            rows = order[start:start + size]
-            inputs, labels = images.images.index_select(0, rows).float().div_(255), images.labels.index_select(0, rows)
+            rows = order[start : start + size]
+            inputs, labels = (
+                images.images.index_select(0, rows).float().div_(255),
+                images.labels.index_select(0, rows),
+            )
             loss = F.cross_entropy(network(inputs), labels)
             optimizer.zero_grad()
             loss.backward()
@@ -155,15 +193,21 @@ def floor(network: nn.Module, images: data.ImageSet, size: int) -> None:
 
 
 def ours(network: nn.Module, images: data.ImageSet, size: int, change=None) -> None:
-    training.fit(network, images, optimizer=sgd(network), epochs=FOREVER, batch_size=size, augment=change)
+    training.fit(
+        network, images, optimizer=sgd(network), epochs=FOREVER, batch_size=size, augment=change
+    )
 
 
 def ours_from_loader(network: nn.Module, images: data.ImageSet, size: int) -> None:
-    training.fit(network, loader(images, size), optimizer=sgd(network), epochs=FOREVER, batch_size=size)
+    training.fit(
+        network, loader(images, size), optimizer=sgd(network), epochs=FOREVER, batch_size=size
+    )
 
 
 def loader(images: data.ImageSet, size: int) -> DataLoader:
-    return DataLoader(TensorDataset(images.images.float() / 255, images.labels), batch_size=size, shuffle=True)
+    return DataLoader(
+        TensorDataset(images.images.float() / 255, images.labels), batch_size=size, shuffle=True
+    )
 
 
 class Pil(Dataset):
@@ -173,9 +217,15 @@ class Pil(Dataset):
         from PIL import Image
         from torchvision import transforms
 
-        self.pictures = [Image.fromarray(picture) for picture in images.images.permute(0, 2, 3, 1).numpy()]
+        self.pictures = [
+            Image.fromarray(picture) for picture in images.images.permute(0, 2, 3, 1).numpy()
+        ]
         self.labels = images.labels.tolist()
-        steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if change else []
+        steps = (
+            [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+            if change
+            else []
+        )
         self.transform = transforms.Compose([*steps, transforms.ToTensor()])
 
     def __len__(self) -> int:
@@ -215,9 +265,15 @@ def lightning(network: nn.Module, images: data.ImageSet, size: int) -> None:
             return sgd(self.network)
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    trainer = lightning.Trainer(max_epochs=FOREVER, accelerator="cpu", devices=1, logger=False,
-                                enable_checkpointing=False,
-                                enable_progress_bar=False, enable_model_summary=False)
+    trainer = lightning.Trainer(
+        max_epochs=FOREVER,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(Module(), loader(images, size))
 
 
@@ -229,13 +285,21 @@ def fastai(network: nn.Module, images: data.ImageSet, size: int) -> None:
     from fastai.metrics import accuracy
     from fastai.optimizer import SGD
 
-    class NoValidation(Callback):  # its steps would be forward passes only, and the others have none
+    class NoValidation(
+        Callback
+    ):  # its steps would be forward passes only, and the others have none
         def before_validate(self):
             raise CancelValidException
 
     batches = loader(images, size)
-    learner = Learner(DataLoaders(batches, batches, device=torch.device("cpu")), network, loss_func=F.cross_entropy,
-                      opt_func=partial(SGD, mom=0.9), lr=0.01, metrics=accuracy)
+    learner = Learner(
+        DataLoaders(batches, batches, device=torch.device("cpu")),
+        network,
+        loss_func=F.cross_entropy,
+        opt_func=partial(SGD, mom=0.9),
+        lr=0.01,
+        metrics=accuracy,
+    )
     with learner.no_bar(), learner.no_logging():
         learner.fit(FOREVER, cbs=NoValidation())
 
@@ -244,8 +308,12 @@ def ignite(network: nn.Module, images: data.ImageSet, size: int) -> None:
     from ignite.engine import create_supervised_trainer
     from ignite.metrics import Accuracy, Loss
 
-    engine = create_supervised_trainer(network, sgd(network), F.cross_entropy,
-                                       output_transform=lambda x, y, outputs, loss: (outputs.detach(), y))
+    engine = create_supervised_trainer(
+        network,
+        sgd(network),
+        F.cross_entropy,
+        output_transform=lambda x, y, outputs, loss: (outputs.detach(), y),
+    )
     engine.logger.setLevel(logging.CRITICAL)
     Accuracy().attach(engine, "accuracy")
     Loss(F.cross_entropy).attach(engine, "loss")
@@ -255,9 +323,18 @@ def ignite(network: nn.Module, images: data.ImageSet, size: int) -> None:
 def skorch(network: nn.Module, images: data.ImageSet, size: int) -> None:
     from skorch import NeuralNetClassifier
 
-    learner = NeuralNetClassifier(network, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.SGD, lr=0.01,
-                                  optimizer__momentum=0.9, batch_size=size, max_epochs=FOREVER, train_split=None,
-                                  iterator_train__shuffle=True, verbose=0)
+    learner = NeuralNetClassifier(
+        network,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        lr=0.01,
+        optimizer__momentum=0.9,
+        batch_size=size,
+        max_epochs=FOREVER,
+        train_split=None,
+        iterator_train__shuffle=True,
+        verbose=0,
+    )
     learner.fit((images.images.float() / 255).numpy(), images.labels.numpy())
 
 
@@ -265,9 +342,18 @@ def keras(network: nn.Module, images: data.ImageSet, size: int) -> None:
     import keras
 
     model = keras.Sequential([keras.layers.TorchModuleWrapper(network)])
-    model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), metrics=["accuracy"],
-                  loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit((images.images.float() / 255).numpy(), images.labels.numpy(), batch_size=size, epochs=FOREVER, verbose=0)
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
+        metrics=["accuracy"],
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.fit(
+        (images.images.float() / 255).numpy(),
+        images.labels.numpy(),
+        batch_size=size,
+        epochs=FOREVER,
+        verbose=0,
+    )
 
 
 def accelerate(network: nn.Module, images: data.ImageSet, size: int) -> None:
@@ -285,27 +371,39 @@ def accelerate(network: nn.Module, images: data.ImageSet, size: int) -> None:
             running += loss.item()
 
 
-PEERS = {"Lightning": ("lightning", lightning), "fastai": ("fastai", fastai), "Ignite": ("ignite", ignite),
-         "skorch": ("skorch", skorch), "Keras on torch": ("keras", keras), "Accelerate": ("accelerate", accelerate)}
+PEERS = {
+    "Lightning": ("lightning", lightning),
+    "fastai": ("fastai", fastai),
+    "Ignite": ("ignite", ignite),
+    "skorch": ("skorch", skorch),
+    "Keras on torch": ("keras", keras),
+    "Accelerate": ("accelerate", accelerate),
+}
 
 
-def race(make, images: data.ImageSet, size: int, rounds: int, peers: bool
-         ) -> tuple[dict[str, float], float, dict[str, str]]:
+def race(
+    make, images: data.ImageSet, size: int, rounds: int, peers: bool
+) -> tuple[dict[str, float], float, dict[str, str]]:
     """(ratio to the floor by contender, the floor's milliseconds, why others are missing)."""
     torch.manual_seed(0)
     first, missing = make(), {}
-    contenders = {"floor": partial(floor, images=images, size=size),
-                  "floor again": partial(floor, images=images, size=size),
-                  "cnncourse fit": partial(ours, images=images, size=size)}
+    contenders = {
+        "floor": partial(floor, images=images, size=size),
+        "floor again": partial(floor, images=images, size=size),
+        "cnncourse fit": partial(ours, images=images, size=size),
+    }
     if peers:
         change = augment.compose(partial(augment.crop, padding=4), augment.flip)
         contenders |= {
             "cnncourse fit, crop and flip": partial(ours, images=images, size=size, change=change),
             "cnncourse fit, DataLoader": partial(ours_from_loader, images=images, size=size),
             "tutorial, DataLoader": lambda network: tutorial(network, loader(images, size)),
-            "tutorial, PIL": lambda network: tutorial(network, DataLoader(Pil(images, False), size, shuffle=True)),
-            "tutorial, PIL, crop and flip":
-                lambda network: tutorial(network, DataLoader(Pil(images, True), size, shuffle=True)),
+            "tutorial, PIL": lambda network: tutorial(
+                network, DataLoader(Pil(images, False), size, shuffle=True)
+            ),
+            "tutorial, PIL, crop and flip": lambda network: tutorial(
+                network, DataLoader(Pil(images, True), size, shuffle=True)
+            ),
         }
         for name, (module, train) in PEERS.items():
             try:
@@ -319,6 +417,7 @@ def race(make, images: data.ImageSet, size: int, rounds: int, peers: bool
             network = copy.deepcopy(first)
             network.register_forward_pre_hook(step)
             train(network)
+
         return run
 
     field = Race(rounds)
@@ -326,15 +425,26 @@ def race(make, images: data.ImageSet, size: int, rounds: int, peers: bool
     return ratios(seconds), 1e3 * statistics.median(seconds["floor"]), missing | field.failed
 
 
-def races(make, images: data.ImageSet, size: int, rounds: int, peers: bool, count: int
-          ) -> tuple[dict[str, list[float]], float, dict[str, str]]:
+def races(
+    make, images: data.ImageSet, size: int, rounds: int, peers: bool, count: int
+) -> tuple[dict[str, list[float]], float, dict[str, str]]:
     """(middle, lowest and highest ratio of `count` races by contender, the floor's milliseconds, why some miss)."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+        contextlib.redirect_stdout(nowhere),
+    ):
         ran = [race(make, images, size, rounds // count, peers) for _ in range(count)]
     found = {name: [ratios[name] for ratios, *_ in ran if name in ratios] for name in ran[0][0]}
     missing = {name: reason for *_, reasons in ran for name, reason in reasons.items()}
-    return ({name: [statistics.median(values), min(values), max(values)] for name, values in found.items()},
-            statistics.median(milliseconds for _, milliseconds, _ in ran), missing)
+    return (
+        {
+            name: [statistics.median(values), min(values), max(values)]
+            for name, values in found.items()
+        },
+        statistics.median(milliseconds for _, milliseconds, _ in ran),
+        missing,
+    )
 
 
 def alternating(*calls, rounds: int) -> list[float]:
@@ -357,8 +467,13 @@ def whole_sets(images: data.ImageSet, rounds: int) -> dict[str, float]:
     def bare() -> None:
         torch.cat([network(inputs) for inputs, _ in images.batches(128)])
 
-    found = alternating(bare, bare, lambda: training.evaluate(network, images, batch_size=128),
-                        lambda: training.predict(network, images, 128), rounds=rounds)
+    found = alternating(
+        bare,
+        bare,
+        lambda: training.evaluate(network, images, batch_size=128),
+        lambda: training.predict(network, images, 128),
+        rounds=rounds,
+    )
     return dict(zip(("bare pass again", "evaluate", "predict"), found[1:], strict=True))
 
 
@@ -383,9 +498,18 @@ def assembly(images: data.ImageSet, rounds: int) -> dict[str, float]:
     per_sample = DataLoader(Pil(images, True), 128, shuffle=True)
     change = augment.compose(partial(augment.crop, padding=4), augment.flip)
     plain, changed, one_by_one, gathered, indexed = alternating(
-        passing(None), passing(change), lambda: [None for _ in per_sample], selected, fancy, rounds=rounds)
-    return {"crop and flip": changed / plain, "torchvision's transforms one by one, over ours": one_by_one / changed,
-            "fancy indexing over index_select": indexed / gathered}
+        passing(None),
+        passing(change),
+        lambda: [None for _ in per_sample],
+        selected,
+        fancy,
+        rounds=rounds,
+    )
+    return {
+        "crop and flip": changed / plain,
+        "torchvision's transforms one by one, over ours": one_by_one / changed,
+        "fancy indexing over index_select": indexed / gathered,
+    }
 
 
 def many_seeds(rounds: int) -> dict[str, float]:
@@ -396,25 +520,48 @@ def many_seeds(rounds: int) -> dict[str, float]:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
 
     def cnn() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10))
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10)
+        )
 
     def run(make, together: bool, size: int) -> None:
-        training.repeat(make, digits, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), epochs=2, batch_size=size,
-                        together=together, progress=False)
+        training.repeat(
+            make,
+            digits,
+            optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+            epochs=2,
+            batch_size=size,
+            together=together,
+            progress=False,
+        )
 
     found = {}
-    for name, make, size in (("MLP 64-32-10, batch 16", mlp, 16), ("MLP 64-32-10, batch 64", mlp, 64),
-                             ("small CNN, batch 16", cnn, 16)):
-        found[name] = alternating(partial(run, make, True, size), partial(run, make, False, size), rounds=rounds)[1]
+    for name, make, size in (
+        ("MLP 64-32-10, batch 16", mlp, 16),
+        ("MLP 64-32-10, batch 64", mlp, 64),
+        ("small CNN, batch 16", cnn, 16),
+    ):
+        found[name] = alternating(
+            partial(run, make, True, size), partial(run, make, False, size), rounds=rounds
+        )[1]
     return found
 
 
 def table(title: str, found: dict[str, float | list[float]]) -> str:
     rows = {name: value if isinstance(value, list) else [value] for name, value in found.items()}
     many = any(len(row) > 1 for row in rows.values())
-    lines = [f"\n### {title}\n", "| | ratio |" + " lowest | highest |" * many, "|---|---:|" + "---:|---:|" * many]
-    return "\n".join(lines + [f"| {name} | {' | '.join(format(value, '.3f') for value in row)} |"
-                              for name, row in rows.items()])
+    lines = [
+        f"\n### {title}\n",
+        "| | ratio |" + " lowest | highest |" * many,
+        "|---|---:|" + "---:|---:|" * many,
+    ]
+    return "\n".join(
+        lines
+        + [
+            f"| {name} | {' | '.join(format(value, '.3f') for value in row)} |"
+            for name, row in rows.items()
+        ]
+    )
 
 
 def main() -> None:
@@ -430,30 +577,44 @@ def main() -> None:
     runtime.interactive = lambda: True
     watch.time = types.SimpleNamespace(perf_counter=time.thread_time)
     images, text = pictures(), []
-    for name, make, size, rounds in (("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 3 * options.rounds),
-                                     ("ResNet-8, 32 images of 3 x 32 x 32 a step", resnet, 32, options.rounds)):
-        for peers in ([False] if options.no_peers else [False, True]):
+    for name, make, size, rounds in (
+        ("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 3 * options.rounds),
+        ("ResNet-8, 32 images of 3 x 32 x 32 a step", resnet, 32, options.rounds),
+    ):
+        for peers in [False] if options.no_peers else [False, True]:
             found, milliseconds, missing = races(make, images, size, rounds, peers, options.races)
             kind = "all contenders" if peers else "floor, floor again and ours alone"
             text.append(table(f"{name}: {kind} (floor {milliseconds:.1f} ms)", found))
             text += [f"\nnot measured: {peer} ({reason})" for peer, reason in missing.items()]
-            print("\n".join(text[-1 - len(missing):]), flush=True)
+            print("\n".join(text[-1 - len(missing) :]), flush=True)
     runtime.start()
     shown = len(text)
     rounds = max(5, options.rounds // 30)
-    text.append(table("evaluate and predict over a bare pass (ResNet-8, 512 images)", whole_sets(images, 2 * rounds)))
+    text.append(
+        table(
+            "evaluate and predict over a bare pass (ResNet-8, 512 images)",
+            whole_sets(images, 2 * rounds),
+        )
+    )
     text.append(table("making the batches of an epoch", assembly(images, rounds)))
-    text.append(table("eight seeds one after another over `repeat`, all at once", many_seeds(rounds)))
+    text.append(
+        table("eight seeds one after another over `repeat`, all at once", many_seeds(rounds))
+    )
     print("\n".join(text[shown:]))
     if options.store:
         facts = runtime.environment()
-        versions = ", ".join(f"{name} {importlib.import_module(module).__version__}"
-                             for name, (module, _) in PEERS.items() if importlib.util.find_spec(module))
-        how = __doc__[__doc__.index("Every contender"):].strip()
+        versions = ", ".join(
+            f"{name} {importlib.import_module(module).__version__}"
+            for name, (module, _) in PEERS.items()
+            if importlib.util.find_spec(module)
+        )
+        how = __doc__[__doc__.index("Every contender") :].strip()
         command = f"python benchmarks/training.py --rounds {options.rounds} --store"
-        head = (f"# Training: a step as a ratio to a hand-written loop\n\n`{command}`\n\n{how}\n\n"
-                f"Machine: {facts['processor']}, {facts['cores']} cores, shared with other "
-                f"programs; one thread used. torch {facts['torch']}, Python {facts['python']}; {versions}.\n")
+        head = (
+            f"# Training: a step as a ratio to a hand-written loop\n\n`{command}`\n\n{how}\n\n"
+            f"Machine: {facts['processor']}, {facts['cores']} cores, shared with other "
+            f"programs; one thread used. torch {facts['torch']}, Python {facts['python']}; {versions}.\n"
+        )
         (Path(__file__).parent / "RESULTS-training.md").write_text(head + "\n".join(text) + "\n")
 
 

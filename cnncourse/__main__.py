@@ -46,7 +46,9 @@ def _tidy_when_stopped() -> None:
     """A stop from outside, or a terminal that is closed, ends everything in order, as Ctrl-C does."""
     for name in ("SIGTERM", "SIGHUP"):
         kind = getattr(signal, name, None)
-        if kind is not None and signal.getsignal(kind) != signal.SIG_IGN:  # nohup ignores the second
+        if (
+            kind is not None and signal.getsignal(kind) != signal.SIG_IGN
+        ):  # nohup ignores the second
             signal.signal(kind, signal.default_int_handler)
 
 
@@ -57,13 +59,19 @@ def arguments() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="")
 
-    def command(name: str, act, text: str, *, lessons: bool = False, jobs: bool = False) -> argparse.ArgumentParser:
+    def command(
+        name: str, act, text: str, *, lessons: bool = False, jobs: bool = False
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         added.set_defaults(act=act)
         if lessons:
-            added.add_argument("lessons", nargs="*", metavar="LESSON", help="numbers or names; none means all")
+            added.add_argument(
+                "lessons", nargs="*", metavar="LESSON", help="numbers or names; none means all"
+            )
         if jobs:
-            added.add_argument("--jobs", type=_positive, default=None, metavar="N", help="lessons at a time")
+            added.add_argument(
+                "--jobs", type=_positive, default=None, metavar="N", help="lessons at a time"
+            )
         return added
 
     one = command("run", _run, "run a lesson, with other parameters if you like")
@@ -78,20 +86,45 @@ def arguments() -> argparse.ArgumentParser:
         help="another value for a parameter of the lesson; may be repeated",
     )
     one.add_argument("--preset", default="default", help="a file of notebooks/presets, as in full")
-    one.add_argument("--out", type=Path, help="folder for the executed copy, figures and provenance")
+    one.add_argument(
+        "--out", type=Path, help="folder for the executed copy, figures and provenance"
+    )
     one.add_argument("--figures", type=Path, help="another folder for the figures")
     one.add_argument("--timeout", type=float, help="seconds that a cell may take")
     one.add_argument("--threads", type=_positive, help="threads to compute with")
-    one.add_argument("--list", action="store_true", help="list the lesson's parameters and run nothing")
-    command("store", _store, "run lessons at their defaults and store the outputs in notebooks/", lessons=True)
-    synced = command("sync", _sync, "make the notebooks and their text twins equal again", lessons=True)
-    synced.add_argument("--prefer", choices=["text", "notebook"], help="the side that wins where both changed")
-    made = command(
-        "figures", _figures, "regenerate the figures of the lessons whose inputs changed", lessons=True, jobs=True
+    one.add_argument(
+        "--list", action="store_true", help="list the lesson's parameters and run nothing"
     )
-    made.add_argument("--preset", default="default", help="another preset goes to build/figures/<preset>/")
-    made.add_argument("--style", type=Path, help="an .mplstyle file laid over the course's own; goes to build/figures/")
-    made.add_argument("--force", action="store_true", help="run the lessons even if nothing changed")
+    command(
+        "store",
+        _store,
+        "run lessons at their defaults and store the outputs in notebooks/",
+        lessons=True,
+    )
+    synced = command(
+        "sync", _sync, "make the notebooks and their text twins equal again", lessons=True
+    )
+    synced.add_argument(
+        "--prefer", choices=["text", "notebook"], help="the side that wins where both changed"
+    )
+    made = command(
+        "figures",
+        _figures,
+        "regenerate the figures of the lessons whose inputs changed",
+        lessons=True,
+        jobs=True,
+    )
+    made.add_argument(
+        "--preset", default="default", help="another preset goes to build/figures/<preset>/"
+    )
+    made.add_argument(
+        "--style",
+        type=Path,
+        help="an .mplstyle file laid over the course's own; goes to build/figures/",
+    )
+    made.add_argument(
+        "--force", action="store_true", help="run the lessons even if nothing changed"
+    )
     command(
         "figures-check",
         _figures_check,
@@ -99,7 +132,13 @@ def arguments() -> argparse.ArgumentParser:
         lessons=True,
         jobs=True,
     )
-    command("test", _test, "run every test: unit tests, anatomy, stored numbers", lessons=True, jobs=True)
+    command(
+        "test",
+        _test,
+        "run every test: unit tests, anatomy, stored numbers",
+        lessons=True,
+        jobs=True,
+    )
     command("check", _check, "check the anatomy of the lessons", lessons=True)
     command("claims", _claims, "report what the lessons claim and what was measured", lessons=True)
     command("doctor", _doctor, "check this machine: versions, device, data, browser, git")
@@ -119,7 +158,9 @@ def _run(chosen: argparse.Namespace) -> None:
 
     if chosen.list:
         for parameter in execute.parameters(chosen.lesson).values():
-            print(f"{parameter.name}: {parameter.type} = {parameter.default!r}  # {parameter.comment}")
+            print(
+                f"{parameter.name}: {parameter.type} = {parameter.default!r}  # {parameter.comment}"
+            )
         return
     result = execute.run(
         chosen.lesson,
@@ -154,7 +195,11 @@ def _figures(chosen: argparse.Namespace) -> int:
     from cnncourse.lab import publish
 
     return publish.figures(
-        chosen.lessons, jobs=chosen.jobs or 1, preset=chosen.preset, style=chosen.style, force=chosen.force
+        chosen.lessons,
+        jobs=chosen.jobs or 1,
+        preset=chosen.preset,
+        style=chosen.style,
+        force=chosen.force,
     )
 
 
@@ -198,10 +243,20 @@ def _bench(chosen: argparse.Namespace) -> int:
 def _lab(chosen: argparse.Namespace) -> None:
     from cnncourse import project
 
-    command = [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1"]  # it asks for its token by default
-    if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers; loopback and the token still guard it
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--ServerApp.ip=127.0.0.1",
+    ]  # it asks for its token by default
+    if (
+        hasattr(os, "geteuid") and os.geteuid() == 0
+    ):  # as in most containers; loopback and the token still guard it
         command.append("--allow-root")
-    os.execv(sys.executable, [*command, str(project.root() / "notebooks")])  # Ctrl-C is JupyterLab's own
+    os.execv(
+        sys.executable, [*command, str(project.root() / "notebooks")]
+    )  # Ctrl-C is JupyterLab's own
 
 
 if __name__ == "__main__":

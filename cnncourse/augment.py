@@ -26,10 +26,12 @@ def compose(*steps: Callable[..., Tensor]) -> Callable[..., Tensor]:
     >>> augment(images, generator=generator).shape == images.shape
     True
     """
+
     def composed(images: Tensor, *, generator: Generator) -> Tensor:
         for step in steps:
             images = step(images, generator=generator)
         return images
+
     return composed
 
 
@@ -48,9 +50,13 @@ def crop(images: Tensor, padding: int, generator: Generator, fill: float = 0) ->
     """
     n, _, height, width = _check(images, "crop")
     if padding < 0:
-        raise ParameterError("a padding of at least 0 pixels", padding, where="augment.crop", remedy="try padding=4")
+        raise ParameterError(
+            "a padding of at least 0 pixels", padding, where="augment.crop", remedy="try padding=4"
+        )
     padded = F.pad(images, (padding,) * 4, value=fill)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, rows, columns, H, W), a view: nothing is copied
+    windows = padded.unfold(2, height, 1).unfold(
+        3, width, 1
+    )  # (N, C, rows, columns, H, W), a view: nothing is copied
     top, left = _draw(images, generator, lambda **on: torch.randint(2 * padding + 1, (2, n), **on))
     return windows[torch.arange(n, device=images.device), :, top, left]
 
@@ -66,13 +72,21 @@ def shift(images: Tensor, dx: int, dy: int, fill: float = 0) -> Tensor:
     return F.pad(images, (dx, -dx, dy, -dy), value=fill)  # a negative padding cuts
 
 
-def jitter(images: Tensor, generator: Generator, brightness: float = 0.2, contrast: float = 0.2) -> Tensor:
+def jitter(
+    images: Tensor, generator: Generator, brightness: float = 0.2, contrast: float = 0.2
+) -> Tensor:
     """Change contrast around each picture's mean, then brightness, by factors drawn from 1 - x to 1 + x a picture."""
     n, *_ = _check(images, "jitter")
-    draws = _draw(images, generator, lambda **on: torch.rand((2, n, 1, 1, 1), **on)).to(_float(images)) * 2 - 1
+    draws = (
+        _draw(images, generator, lambda **on: torch.rand((2, n, 1, 1, 1), **on)).to(_float(images))
+        * 2
+        - 1
+    )
     values = images.to(draws.dtype)
     mean = values.mean((1, 2, 3), keepdim=True)
-    return _like(((values - mean) * (1 + contrast * draws[0]) + mean) * (1 + brightness * draws[1]), images)
+    return _like(
+        ((values - mean) * (1 + contrast * draws[0]) + mean) * (1 + brightness * draws[1]), images
+    )
 
 
 def cutout(images: Tensor, size: int, generator: Generator, fill: float = 0) -> Tensor:
@@ -82,7 +96,9 @@ def cutout(images: Tensor, size: int, generator: Generator, fill: float = 0) -> 
     """
     _, _, height, width = _check(images, "cutout")
 
-    def covered(length: int) -> Tensor:  # (N, length), true for `size` neighbours around a drawn centre
+    def covered(
+        length: int,
+    ) -> Tensor:  # (N, length), true for `size` neighbours around a drawn centre
         start = (_uniform(images, generator) * length).long().view(-1, 1) - size // 2
         place = torch.arange(length, device=images.device)
         return (place >= start) & (place < start + size)
@@ -94,16 +110,21 @@ def cutout(images: Tensor, size: int, generator: Generator, fill: float = 0) -> 
 def noise(images: Tensor, std: float, generator: Generator) -> Tensor:
     """Add independent normal noise to every value; std is a share of the full range, so 0.1 is 25.5 grey levels."""
     _check(images, "noise")
-    draws = _draw(images, generator, lambda **on: torch.randn(images.shape, **on)).to(_float(images))
+    draws = _draw(images, generator, lambda **on: torch.randn(images.shape, **on)).to(
+        _float(images)
+    )
     full = 255 if images.dtype == torch.uint8 else 1
     return _like(images + draws * (std * full), images)
 
 
 def _check(images: Tensor, function: str) -> torch.Size:
     if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise ShapeError("images (N, C, H, W), uint8 or floating point in 0..1",
-                         f"{images.dtype} {tuple(images.shape)}", where=f"augment.{function}",
-                         remedy="pass a whole batch; one picture as images[None]")
+        raise ShapeError(
+            "images (N, C, H, W), uint8 or floating point in 0..1",
+            f"{images.dtype} {tuple(images.shape)}",
+            where=f"augment.{function}",
+            remedy="pass a whole batch; one picture as images[None]",
+        )
     return images.shape
 
 

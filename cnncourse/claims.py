@@ -23,8 +23,28 @@ ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.
 RELATIONS = ("==", "~", *ORDERS, "in")
 READINGS = ("interval", "mean", "every")
 # Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom: intervals of a mean of few seeds.
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-       2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
+T95 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+    2.120,
+    2.110,
+    2.101,
+    2.093,
+    2.086,
+)
 
 COLUMNS = 100  # of the longest line of a row
 _collected: dict[str, Claim] = {}
@@ -36,11 +56,15 @@ class Claim:
 
     id: str  # a ledger id, or one with a suffix: "num-conv-params-760.total"
     verdict: str  # "holds", "false", "not claimed here" or "quoted"
-    measured: object = None  # number, text, list, or the word "array (2, 3, 8, 8)"; a mean when there are seeds
+    measured: object = (
+        None  # number, text, list, or the word "array (2, 3, 8, 8)"; a mean when there are seeds
+    )
     relation: str = ""
     bound: object = None
     tolerance: float | None = None
-    interval: tuple[float, float] | None = None  # 95 % of the mean over the seeds, or (lowest, highest) of every seed
+    interval: tuple[float, float] | None = (
+        None  # 95 % of the mean over the seeds, or (lowest, highest) of every seed
+    )
     seeds: int | None = None
     on: str = ""  # how several seeds are read: "interval", "mean" or "every"
     unit: str = ""
@@ -50,11 +74,18 @@ class Claim:
     def row(self) -> str:
         """What a reader sees: ``num-conv-params-760: 760 parameters == 760 | holds``; a long row has several lines."""
         parts = [f"{self.id}: {self.found()} {self.requirement()}", self.verdict]
-        parts += ["the measured number varies with the machine"] * self.varies + [self.note] * bool(self.note)
+        parts += ["the measured number varies with the machine"] * self.varies + [self.note] * bool(
+            self.note
+        )
         if self.verdict == "quoted":
             parts = [f"{self.id}: {self.measured}", f"quoted from {self.note}, not measured"]
-        lines = textwrap.wrap(" | ".join(parts), COLUMNS, subsequent_indent="    ", break_long_words=False,
-                              break_on_hyphens=False)  # JupyterLab breaks a line that does not fit within a word
+        lines = textwrap.wrap(
+            " | ".join(parts),
+            COLUMNS,
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )  # JupyterLab breaks a line that does not fit within a word
         return "\n".join(lines)
 
     def found(self) -> str:
@@ -86,9 +117,20 @@ class Claim:
         return f" (mean of {_count(self.seeds)}, 95 % interval {low} to {high})"
 
 
-def check(id: str, measured: object, relation: str, bound: object, *, tolerance: float | None = None,
-          seeds: int | Sequence | None = None, on: str = "interval", given: bool = True, varies: bool = False,
-          unit: str = "", note: str = "") -> None:
+def check(
+    id: str,
+    measured: object,
+    relation: str,
+    bound: object,
+    *,
+    tolerance: float | None = None,
+    seeds: int | Sequence | None = None,
+    on: str = "interval",
+    given: bool = True,
+    varies: bool = False,
+    unit: str = "",
+    note: str = "",
+) -> None:
     """Print one row that says whether the sentence `id` holds, and raise `ClaimError` when it does not.
 
     >>> check("num-conv-params-760", 760, "==", 760, unit="parameters")
@@ -115,11 +157,19 @@ def check(id: str, measured: object, relation: str, bound: object, *, tolerance:
     """
     known_id(id)
     if relation not in RELATIONS:
-        raise ParameterError(f"a relation, one of {' '.join(RELATIONS)}", repr(relation), where=_place(id),
-                             remedy="'~' with tolerance= compares floats, '==' compares exactly")
+        raise ParameterError(
+            f"a relation, one of {' '.join(RELATIONS)}",
+            repr(relation),
+            where=_place(id),
+            remedy="'~' with tolerance= compares floats, '==' compares exactly",
+        )
     if on not in READINGS:
-        raise ParameterError(f"on= one of {', '.join(READINGS)}", repr(on), where=_place(id),
-                             remedy=nearest(str(on), READINGS))
+        raise ParameterError(
+            f"on= one of {', '.join(READINGS)}",
+            repr(on),
+            where=_place(id),
+            remedy=nearest(str(on), READINGS),
+        )
     _check_bound(id, relation, bound, tolerance)
     runs = _runs(id, measured, seeds)
     interval = None
@@ -132,11 +182,26 @@ def check(id: str, measured: object, relation: str, bound: object, *, tolerance:
         numbers = {"interval": ends, "mean": [mean], "every": runs}[on]
         shown = _shown(mean, relation, bound, tolerance)
         spread = (min(runs), max(runs)) if on == "every" else ends
-        interval = tuple(_shown(float(end), relation, bound, tolerance) for end in spread) if len(runs) > 1 else None
+        interval = (
+            tuple(_shown(float(end), relation, bound, tolerance) for end in spread)
+            if len(runs) > 1
+            else None
+        )
     holds = all(_satisfies(id, number, relation, bound, tolerance) for number in numbers)
-    claim = Claim(id=id, verdict="holds" if holds else "false" if given else "not claimed here", measured=shown,
-                  relation=relation, bound=_rounded(bound), tolerance=tolerance, interval=interval,
-                  seeds=_number_of(seeds), on=on if interval else "", unit=unit, note=note, varies=varies)
+    claim = Claim(
+        id=id,
+        verdict="holds" if holds else "false" if given else "not claimed here",
+        measured=shown,
+        relation=relation,
+        bound=_rounded(bound),
+        tolerance=tolerance,
+        interval=interval,
+        seeds=_number_of(seeds),
+        on=on if interval else "",
+        unit=unit,
+        note=note,
+        varies=varies,
+    )
     _show(claim)
     if claim.verdict == "false":
         raise _untrue(claim, measured, bound)
@@ -150,8 +215,12 @@ def quoted(id: str, statement: str, source: str) -> None:
     """
     known_id(id)
     if not statement.strip() or not source.strip():
-        raise ParameterError("a statement and its source", (statement, source), where=f"claims.quoted({id!r}, ...)",
-                             remedy="name author, year and table or section: a figure without a source is a rumour")
+        raise ParameterError(
+            "a statement and its source",
+            (statement, source),
+            where=f"claims.quoted({id!r}, ...)",
+            remedy="name author, year and table or section: a figure without a source is a rumour",
+        )
     _show(Claim(id=id, verdict="quoted", measured=statement, note=source))
 
 
@@ -166,8 +235,12 @@ def known_id(id: str) -> str:
     if item not in project.ledger():
         like = nearest(item, project.ledger())
         remedy = like if like.startswith("did") else "search notebooks/ledger.yaml for the sentence"
-        raise ParameterError("an id of notebooks/ledger.yaml, or one with a suffix after a dot", repr(id),
-                             where="claims", remedy=remedy)
+        raise ParameterError(
+            "an id of notebooks/ledger.yaml, or one with a suffix after a dot",
+            repr(id),
+            where="claims",
+            remedy=remedy,
+        )
     return item
 
 
@@ -205,9 +278,14 @@ def report(notebooks: Iterable[Path]) -> str:
     notebooks = [Path(path) for path in notebooks]
     rows = [_report_row(claim, path.name[:2]) for path in notebooks for claim in stored(path)]
     verdicts = [row[3] for row in rows]
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)) or "none"
+    counts = (
+        ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+        or "none"
+    )
     table = _aligned([("claim", "measured", "required", "verdict", "lesson"), *rows])
-    return "\n".join([*table, "", f"{len(rows)} claims: {counts}", "", *_coverage(notebooks)]) + "\n"
+    return (
+        "\n".join([*table, "", f"{len(rows)} claims: {counts}", "", *_coverage(notebooks)]) + "\n"
+    )
 
 
 def text_of(value: object) -> str:
@@ -219,7 +297,9 @@ def text_of(value: object) -> str:
     if value == 0 and isinstance(value, float):
         return "0.0"  # also for -0.0
     if isinstance(value, list | tuple):
-        inner = ", ".join(text_of(element) if not isinstance(element, str) else repr(element) for element in value)
+        inner = ", ".join(
+            text_of(element) if not isinstance(element, str) else repr(element) for element in value
+        )
         return f"({inner},)" if len(value) == 1 else f"({inner})"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
@@ -246,24 +326,40 @@ def _written_ids(source: str, positions: dict[str, int]) -> list[str]:
     for call in calls:
         at = positions.get(ast.unparse(call.func))
         if at is not None:
-            found += call.args[at:at + 1] or [word.value for word in call.keywords if word.arg == "id"]
+            found += call.args[at : at + 1] or [
+                word.value for word in call.keywords if word.arg == "id"
+            ]
     return [node.value for node in found if isinstance(node, ast.Constant)]
 
 
 def _check_bound(id: str, relation: str, bound: object, tolerance: float | None) -> None:
     where = _place(id)
     if (relation == "~") != (tolerance is not None):
-        raise ParameterError("tolerance= with the relation '~', and with no other",
-                             f"{relation!r} and tolerance={tolerance!r}", where=where,
-                             remedy="'~' needs the largest difference allowed, such as tolerance=1e-3")
-    if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < math.inf):
-        raise ParameterError("a positive tolerance", repr(tolerance), where=where, remedy="use '==' to compare exactly")
+        raise ParameterError(
+            "tolerance= with the relation '~', and with no other",
+            f"{relation!r} and tolerance={tolerance!r}",
+            where=where,
+            remedy="'~' needs the largest difference allowed, such as tolerance=1e-3",
+        )
+    if tolerance is not None and not (
+        isinstance(tolerance, int | float) and 0 < tolerance < math.inf
+    ):
+        raise ParameterError(
+            "a positive tolerance",
+            repr(tolerance),
+            where=where,
+            remedy="use '==' to compare exactly",
+        )
     if relation == "in":
         ends = _plain(bound)
         pair = isinstance(ends, list) and len(ends) == 2 and all(_is_number(end) for end in ends)
         if not pair or not ends[0] <= ends[1]:
-            raise ParameterError("a bound (low, high) for the relation 'in'", repr(bound), where=where,
-                                 remedy="write the smaller end first, such as (0.2, 0.4)")
+            raise ParameterError(
+                "a bound (low, high) for the relation 'in'",
+                repr(bound),
+                where=where,
+                remedy="write the smaller end first, such as (0.2, 0.4)",
+            )
 
 
 def _runs(id: str, measured: object, seeds: int | Sequence | None) -> list[float] | None:
@@ -272,16 +368,24 @@ def _runs(id: str, measured: object, seeds: int | Sequence | None) -> list[float
     if count is None or not isinstance(values, list):
         return None
     if len(values) != count or not all(_is_number(value) for value in values):
-        raise ShapeError(f"one number for each of {_count(count)}", text_of(_rounded(measured)), where=_place(id),
-                         remedy="reduce each run to one number first")
+        raise ShapeError(
+            f"one number for each of {_count(count)}",
+            text_of(_rounded(measured)),
+            where=_place(id),
+            remedy="reduce each run to one number first",
+        )
     return values
 
 
 def _number_of(seeds: int | Sequence | None) -> int | None:
     count = seeds if seeds is None or isinstance(seeds, int) else len(seeds)
     if count is not None and (isinstance(count, bool) or count < 1):
-        raise ParameterError("the number of seeds, or the seeds", repr(seeds), where="claims.check(..., seeds=...)",
-                             remedy="leave seeds out where nothing is random")
+        raise ParameterError(
+            "the number of seeds, or the seeds",
+            repr(seeds),
+            where="claims.check(..., seeds=...)",
+            remedy="leave seeds out where nothing is random",
+        )
     return count
 
 
@@ -291,7 +395,9 @@ def _interval(runs: Sequence[float]) -> tuple[float, float]:
     mean = math.fsum(runs) / count
     deviation = math.sqrt(math.fsum((run - mean) ** 2 for run in runs) / (count - 1))
     half = _t95(count - 1) * deviation / math.sqrt(count)
-    low, high = (0.0 if abs(end) < 1e-9 * half else end for end in (mean - half, mean + half))  # no rounding noise
+    low, high = (
+        0.0 if abs(end) < 1e-9 * half else end for end in (mean - half, mean + half)
+    )  # no rounding noise
     return low, high
 
 
@@ -299,46 +405,69 @@ def _t95(freedom: int) -> float:
     if freedom <= len(T95):
         return T95[freedom - 1]
     z = 1.959964  # expansion of t around the normal quantile (Fisher and Cornish 1960); error below 5e-5 from 21 on
-    return (z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3))
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
 
 
-def _satisfies(id: str, measured: object, relation: str, bound: object, tolerance: float | None) -> bool:
+def _satisfies(
+    id: str, measured: object, relation: str, bound: object, tolerance: float | None
+) -> bool:
     if relation == "==":
         return _same(measured, bound)
     if relation == "~":
         return _near(id, measured, bound, tolerance)
     value, ends = _plain(measured), _plain(bound)
     if not _is_number(value) or (relation != "in" and not _is_number(ends)):
-        raise ShapeError(f"one number on each side of {relation!r}",
-                         f"{text_of(_rounded(measured))} and {text_of(_rounded(bound))}", where=_place(id),
-                         remedy="pass .min() or .max() of an array, or seeds= where there is one number for each seed")
+        raise ShapeError(
+            f"one number on each side of {relation!r}",
+            f"{text_of(_rounded(measured))} and {text_of(_rounded(bound))}",
+            where=_place(id),
+            remedy="pass .min() or .max() of an array, or seeds= where there is one number for each seed",
+        )
     return _holds(value, relation, ends, tolerance)
 
 
 def _same(measured: object, bound: object) -> bool:
     first, second = _as_numpy(measured), _as_numpy(bound)
-    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray) and first.dtype.kind in "biufc":
+    if (
+        isinstance(first, np.ndarray)
+        and isinstance(second, np.ndarray)
+        and first.dtype.kind in "biufc"
+    ):
         return second.dtype.kind in "biufc" and np.array_equal(first, second, equal_nan=True)
     first, second = _plain(measured), _plain(bound)
     if isinstance(first, list) and isinstance(second, list):
         return len(first) == len(second) and all(map(_same, first, second))
-    return first == second or (first != first and second != second)  # nan is the only value unlike itself
+    return first == second or (
+        first != first and second != second
+    )  # nan is the only value unlike itself
 
 
 def _near(id: str, measured: object, bound: object, tolerance: float) -> bool:
     try:
         first, second = (np.asarray(_plain(value), dtype=float) for value in (measured, bound))
     except (TypeError, ValueError):
-        raise ShapeError("numbers on both sides of '~', in arrays of one shape", f"{measured!r} and {bound!r}",
-                         where=_place(id), remedy="use '==' for texts and for lists of shapes") from None
-    return first.shape == second.shape and np.allclose(first, second, rtol=0, atol=tolerance, equal_nan=True)
+        raise ShapeError(
+            "numbers on both sides of '~', in arrays of one shape",
+            f"{measured!r} and {bound!r}",
+            where=_place(id),
+            remedy="use '==' for texts and for lists of shapes",
+        ) from None
+    return first.shape == second.shape and np.allclose(
+        first, second, rtol=0, atol=tolerance, equal_nan=True
+    )
 
 
 def _as_numpy(value: object) -> object:
     if hasattr(value, "detach"):  # a tensor, without importing torch
         value = value.detach().cpu()
-        return (value.double() if str(value.dtype) in ("torch.bfloat16", "torch.float16") else value).numpy()
+        return (
+            value.double() if str(value.dtype) in ("torch.bfloat16", "torch.float16") else value
+        ).numpy()
     return value
 
 
@@ -363,7 +492,11 @@ def _rounded(value: object, digits: int = 6) -> object:
         return f"array {text_of(value.shape)}"
     value = _plain(value)
     if isinstance(value, list):
-        return f"{len(value)} values" if len(value) > 8 else [_rounded(element, digits) for element in value]
+        return (
+            f"{len(value)} values"
+            if len(value) > 8
+            else [_rounded(element, digits) for element in value]
+        )
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
@@ -376,19 +509,31 @@ def _shown(measured: object, relation: str, bound: object, tolerance: float | No
         return _rounded(measured)  # what is equal to the last bit has nothing to lose
     value, limit = _rounded(measured, 17), _plain(bound)
     if isinstance(value, list):
-        limits = limit if isinstance(limit, list) and len(limit) == len(value) else [limit] * len(value)
-        return [_shown(element, relation, end, tolerance) for element, end in zip(value, limits, strict=True)]
+        limits = (
+            limit if isinstance(limit, list) and len(limit) == len(value) else [limit] * len(value)
+        )
+        return [
+            _shown(element, relation, end, tolerance)
+            for element, end in zip(value, limits, strict=True)
+        ]
     if not isinstance(value, float) or not math.isfinite(value):
         return value
     if relation in ("<", "<=") and _is_number(limit) and 0 < value < min(limit, 1e-6):
-        return f"under {text_of(float(min(limit, 1e-6)))}"  # the size of a rounding error says nothing
+        return (
+            f"under {text_of(float(min(limit, 1e-6)))}"  # the size of a rounding error says nothing
+        )
     if relation == "~":
-        value = round(value, 1 - math.floor(math.log10(tolerance))) + 0.0  # nothing below a tenth of the tolerance
+        value = (
+            round(value, 1 - math.floor(math.log10(tolerance))) + 0.0
+        )  # nothing below a tenth of the tolerance
     try:
         truth = _holds(value, relation, limit, tolerance)
         shortened = (float(f"{value:.{digits}g}") for digits in range(4, 17))
         told = _rounded(limit)
-        return next((short for short in shortened if _holds(short, relation, told, tolerance) == truth), value)
+        return next(
+            (short for short in shortened if _holds(short, relation, told, tolerance) == truth),
+            value,
+        )
     except TypeError:  # a bound that is no number: `_satisfies` says so
         return value
 
@@ -407,7 +552,12 @@ def _storable(value: object) -> object:
     """JSON has no nan, no infinity and no types of torch: they are stored as words."""
     if isinstance(value, list | tuple):
         return [_storable(element) for element in value]
-    known = value is None or isinstance(value, str | int) or isinstance(value, float) and math.isfinite(value)
+    known = (
+        value is None
+        or isinstance(value, str | int)
+        or isinstance(value, float)
+        and math.isfinite(value)
+    )
     return value if known else str(value)
 
 
@@ -428,13 +578,20 @@ def _show(claim: Claim) -> None:
 
 def _untrue(claim: Claim, measured: object, bound: object) -> ClaimError:
     item = project.ledger()[known_id(claim.id)]
-    remedy = ("check the computation first; then the parameters: claim it only where it holds (given=...), "
-              "or show in the lesson that it does not hold here")
+    remedy = (
+        "check the computation first; then the parameters: claim it only where it holds (given=...), "
+        "or show in the lesson that it does not hold here"
+    )
     first, second = _plain(measured), _plain(bound)
     close = claim.relation == "==" and _is_number(first) and _is_number(second)
     if close and math.isclose(first, second, rel_tol=1e-4, abs_tol=1e-9):
         remedy = f"the two differ by {abs(first - second):.1e} only: compare floats with '~' and tolerance="
-    return ClaimError(claim.requirement(), claim.found(), where=f"claim {claim.id}: {item['statement']}", remedy=remedy)
+    return ClaimError(
+        claim.requirement(),
+        claim.found(),
+        where=f"claim {claim.id}: {item['statement']}",
+        remedy=remedy,
+    )
 
 
 def _report_row(data: dict, lesson: str) -> tuple[str, ...]:
@@ -448,7 +605,10 @@ def _report_row(data: dict, lesson: str) -> tuple[str, ...]:
 
 def _coverage(notebooks: Sequence[Path]) -> list[str]:
     covered = {path.name[:2]: cited(path) for path in notebooks}
-    ran = {path.name[:2]: any(cell.get("execution_count") for cell in _cells(path)) for path in notebooks}
+    ran = {
+        path.name[:2]: any(cell.get("execution_count") for cell in _cells(path))
+        for path in notebooks
+    }
     items: dict[str, list[str]] = {}
     for id, item in project.ledger().items():
         items.setdefault(item["notebook"][:2], []).append(id)
@@ -463,7 +623,9 @@ def _coverage(notebooks: Sequence[Path]) -> list[str]:
         lines += [f"      not covered: {id}" for id in missing]
     if waiting:
         open_items = sum(id not in anywhere for lesson in waiting for id in items[lesson])
-        lines.append(f"  not written yet: {len(waiting)} lessons with {open_items} open items ({', '.join(waiting)})")
+        lines.append(
+            f"  not written yet: {len(waiting)} lessons with {open_items} open items ({', '.join(waiting)})"
+        )
     total = sum(map(len, items.values()))
     lines.append(f"  all: {len(anywhere & set(project.ledger()))} of {total}")
     return lines
@@ -471,4 +633,7 @@ def _coverage(notebooks: Sequence[Path]) -> list[str]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [min(max(len(row[column]) for row in rows), 44) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -46,17 +46,25 @@ class Row:
     parameters: int = 0  # those first used here: shared weights count once
     multiply_adds: int = 0
     activation_bytes: int = 0
-    receptive_field: Shape | None = None  # input pixels, per axis, that one output value can see; None: no image axes
+    receptive_field: Shape | None = (
+        None  # input pixels, per axis, that one output value can see; None: no image axes
+    )
     inputs: tuple[int, ...] = ()  # the rows whose outputs it reads; -1 is the input of the network
     is_module: bool = True
-    is_view: bool = False  # rearranges without computing: flatten, permute, dropout outside training
+    is_view: bool = (
+        False  # rearranges without computing: flatten, permute, dropout outside training
+    )
     call: int = 1  # 2 for the second use of the same module
     note: str = ""
 
     @property
     def label(self) -> str:
         """The name, with the number of the call where one module is used several times."""
-        return self.name + (f" ({self.call})" if self.call > 1 else "") + (f" [{self.note}]" if self.note else "")
+        return (
+            self.name
+            + (f" ({self.call})" if self.call > 1 else "")
+            + (f" [{self.note}]" if self.note else "")
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,7 +75,9 @@ class Table:
     title: str
     input_shape: Shape | tuple[Shape, ...]
     input_bytes: int
-    classes: dict[str, str] = field(default_factory=dict)  # module path to class, of every module; "" is the network
+    classes: dict[str, str] = field(
+        default_factory=dict
+    )  # module path to class, of every module; "" is the network
 
     @property
     def parameters(self) -> int:
@@ -95,12 +105,18 @@ class Table:
 
         Raises `ParameterError` for a name that no row has, naming the nearest.
         """
-        rows = tuple(row for row in self.rows if row.name == name or row.name.startswith(f"{name}."))
+        rows = tuple(
+            row for row in self.rows if row.name == name or row.name.startswith(f"{name}.")
+        )
         if not rows:
             paths = [row.name.split(".") for row in self.rows]
             known = {".".join(path[:n]) for path in paths for n in range(1, len(path) + 1)}
-            raise ParameterError("the name of a layer or block of this network", repr(name),
-                                 where=f"cost table of {self.title}", remedy=nearest(str(name), known))
+            raise ParameterError(
+                "the name of a layer or block of this network",
+                repr(name),
+                where=f"cost table of {self.title}",
+                remedy=nearest(str(name), known),
+            )
         return replace(self, rows=rows, title=f"{self.title}, {name}", input_bytes=0)
 
     def grouped(self, depth: int = 1) -> Table:
@@ -112,15 +128,23 @@ class Table:
         groups: dict[str, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(".".join(row.name.split(".")[:depth]), []).append(row)
-        return replace(self, rows=tuple(_sum(name, rows, self.classes) for name, rows in groups.items()))
+        return replace(
+            self, rows=tuple(_sum(name, rows, self.classes) for name, rows in groups.items())
+        )
 
     def __str__(self) -> str:
         lines = _cells(self)
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = []
         for line in lines:
-            name, kind, *numbers = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            text.append("  ".join([name.strip().ljust(widths[0]), kind.strip().ljust(widths[1]), *numbers]).rstrip())
+            name, kind, *numbers = (
+                cell.rjust(width) for cell, width in zip(line, widths, strict=True)
+            )
+            text.append(
+                "  ".join(
+                    [name.strip().ljust(widths[0]), kind.strip().ljust(widths[1]), *numbers]
+                ).rstrip()
+            )
         rule = "-" * max(map(len, text))
         head = f"{self.title} on {_shape(self.input_shape)}"
         return "\n".join([head, rule, text[0], rule, *text[1:-1], rule, text[-1]])
@@ -139,13 +163,21 @@ class Table:
 
         def line(cells: list[str], tag: str) -> str:
             align = ["left", "left"] + ["right"] * (len(cells) - 2)
-            return "<tr>" + "".join(f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
-                                    for cell, side in zip(cells, align, strict=True)) + "</tr>"
+            return (
+                "<tr>"
+                + "".join(
+                    f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
+                    for cell, side in zip(cells, align, strict=True)
+                )
+                + "</tr>"
+            )
 
         caption = html.escape(f"{self.title} on {_shape(self.input_shape)}")
         rows = "".join(line(cells, "td") for cells in body)
-        return (f"<table><caption>{caption}</caption><thead>{line(head, 'th')}</thead>"
-                f"<tbody>{rows}</tbody><tfoot>{line(total, 'th')}</tfoot></table>")
+        return (
+            f"<table><caption>{caption}</caption><thead>{line(head, 'th')}</thead>"
+            f"<tbody>{rows}</tbody><tfoot>{line(total, 'th')}</tfoot></table>"
+        )
 
 
 def table(model: nn.Module, input_shape: object, *, training: bool = False) -> Table:
@@ -164,9 +196,12 @@ def table(model: nn.Module, input_shape: object, *, training: bool = False) -> T
     naming the layer that refused it, and `MachineError` where values decide and the weights are on the meta device.
     """
     if not isinstance(model, nn.Module):
-        raise ParameterError("a torch.nn.Module", f"{type(model).__name__} {str(model)[:60]!r}",
-                             where="argument model of cost.table",
-                             remedy="pass the built network, such as models.build('resnet18')")
+        raise ParameterError(
+            "a torch.nn.Module",
+            f"{type(model).__name__} {str(model)[:60]!r}",
+            where="argument model of cost.table",
+            remedy="pass the built network, such as models.build('resnet18')",
+        )
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = model.module
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
@@ -176,10 +211,17 @@ def table(model: nn.Module, input_shape: object, *, training: bool = False) -> T
             return _trace(shadow, [_on_meta(x) for x in inputs], "meta")
     except _NeedsValues as error:
         if any(p.is_meta for p in model.parameters()):
-            raise MachineError("a network that runs without knowing values", error.__cause__, where=error,
-                               remedy="build it with real weights: values decide what it runs") from error.__cause__
+            raise MachineError(
+                "a network that runs without knowing values",
+                error.__cause__,
+                where=error,
+                remedy="build it with real weights: values decide what it runs",
+            ) from error.__cause__
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    inputs = [torch.zeros(x.shape, dtype=x.dtype, device=device) if x.is_meta else x.to(device) for x in inputs]
+    inputs = [
+        torch.zeros(x.shape, dtype=x.dtype, device=device) if x.is_meta else x.to(device)
+        for x in inputs
+    ]
     with _borrowed(model, training):
         return _trace(model, inputs, device)
 
@@ -200,7 +242,7 @@ class _Field:
     size: Shape
 
     def window(self, kernel: Iterable[float], stride: Iterable[float], size: Shape) -> _Field:
-        kernel, stride = tuple(kernel)[-len(self.seen):], tuple(stride)[-len(self.seen):]
+        kernel, stride = tuple(kernel)[-len(self.seen) :], tuple(stride)[-len(self.seen) :]
         if not len(kernel) == len(stride) == len(self.seen):
             return self
         seen = tuple(r + (k - 1) * j for r, k, j in zip(self.seen, kernel, self.step, strict=True))
@@ -254,7 +296,9 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func._overloadpacket not in flop_registry:  # a composite operation is counted by its parts
+        if (
+            func._overloadpacket not in flop_registry
+        ):  # a composite operation is counted by its parts
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -275,7 +319,9 @@ class _Tracer:
         self.call: _Draft | None = None  # the row of a function that runs between modules
         self.function_name: str | None = None
         for x in inputs:
-            axes = tuple(x.shape[2:]) if x.ndim > 3 else ()  # (N, C, L) may be a text as well: it waits for a window
+            axes = (
+                tuple(x.shape[2:]) if x.ndim > 3 else ()
+            )  # (N, C, L) may be a text as well: it waits for a window
             field = _Field((1,) * len(axes), (1,) * len(axes), axes) if axes else None
             self.known[id(x)] = _Known(x, -1, id(x), field)
         self.stored = {item.storage for item in self.known.values()}
@@ -298,7 +344,9 @@ class _Tracer:
         self.running.append(module)
         self.received = [tuple(x.shape) for x in _tensors((args, kwargs))]
         if self.leaf is None and self.is_leaf(module):
-            self.leaf = self.draft(self.names.get(id(module)) or type(module).__name__, type(module).__name__, True)
+            self.leaf = self.draft(
+                self.names.get(id(module)) or type(module).__name__, type(module).__name__, True
+            )
             self.leaf_module = module
             for x in _tensors((args, kwargs)):
                 if id(x) in self.known:
@@ -356,17 +404,27 @@ class _Tracer:
         fields = [item.field for item in known if item.field is not None]
         if geometry is not None:
             if fields and len(fields[0].seen) == 1:  # torch pools a sequence as an image of one row
-                geometry = tuple(part[-1:] if isinstance(part, tuple) else part for part in geometry)
-            if not fields or len(fields[0].seen) == len(geometry[0]):  # a window over channels (LRN) is no kernel
+                geometry = tuple(
+                    part[-1:] if isinstance(part, tuple) else part for part in geometry
+                )
+            if not fields or len(fields[0].seen) == len(
+                geometry[0]
+            ):  # a window over channels (LRN) is no kernel
                 row.geometry.append(geometry)
         if not fields and geometry is not None and known and known[0].producer == -1:
-            axes = tuple(known[0].tensor.shape[-len(geometry[0]):])
+            axes = tuple(known[0].tensor.shape[-len(geometry[0]) :])
             fields = [_Field((1,) * len(axes), (1,) * len(axes), axes)]
         seen = _receptive_field(func, args, output, fields, self.batch)
         for out in _tensors(output):
-            before = known[0] if func.is_view and known else self.known.get(id(out))  # of a view, or in place
-            self.known[id(out)] = _Known(out, row.index, before.storage if before else id(out), seen)
-        if row is not self.leaf and row is not self.call:  # an operation that no torch function asked for
+            before = (
+                known[0] if func.is_view and known else self.known.get(id(out))
+            )  # of a view, or in place
+            self.known[id(out)] = _Known(
+                out, row.index, before.storage if before else id(out), seen
+            )
+        if (
+            row is not self.leaf and row is not self.call
+        ):  # an operation that no torch function asked for
             self.close(row, output)
         return output
 
@@ -424,37 +482,77 @@ def _in_parts() -> Iterator[None]:
 
 def _table(tracer: _Tracer, inputs: list[torch.Tensor]) -> Table:
     model, batch = tracer.model, tracer.batch
-    drafts = [draft for draft in tracer.drafts if draft.shapes or draft.is_module]  # the others made no tensor
+    drafts = [
+        draft for draft in tracer.drafts if draft.shapes or draft.is_module
+    ]  # the others made no tensor
     index = {-1: -1} | {draft.index: i for i, draft in enumerate(drafts)}
     calls: dict[str, int] = {}
     rows = []
     for draft in drafts:
         calls[draft.name] = calls.get(draft.name, 0) + 1
-        kernel, stride, padding, groups = draft.geometry[0] if len(draft.geometry) == 1 else (None, None, None, 1)
+        kernel, stride, padding, groups = (
+            draft.geometry[0] if len(draft.geometry) == 1 else (None, None, None, 1)
+        )
         shapes = tuple(draft.shapes)
-        rows.append(Row(
-            draft.name, draft.kind, shapes[0] if len(shapes) == 1 else shapes, kernel, stride, padding, groups,
-            parameters=draft.parameters, multiply_adds=draft.multiply_adds // batch,
-            activation_bytes=draft.bytes // batch,
-            receptive_field=tuple(math.ceil(pixels) for pixels in draft.field.seen) if draft.field else None,
-            inputs=tuple(index[i] for i in draft.inputs if i != draft.index and i in index),
-            is_module=draft.is_module, is_view=not draft.computes, call=calls[draft.name]))
+        rows.append(
+            Row(
+                draft.name,
+                draft.kind,
+                shapes[0] if len(shapes) == 1 else shapes,
+                kernel,
+                stride,
+                padding,
+                groups,
+                parameters=draft.parameters,
+                multiply_adds=draft.multiply_adds // batch,
+                activation_bytes=draft.bytes // batch,
+                receptive_field=tuple(math.ceil(pixels) for pixels in draft.field.seen)
+                if draft.field
+                else None,
+                inputs=tuple(index[i] for i in draft.inputs if i != draft.index and i in index),
+                is_module=draft.is_module,
+                is_view=not draft.computes,
+                call=calls[draft.name],
+            )
+        )
     for name, module in model.named_modules():
-        left = [p for p in module.parameters(recurse=False) if tracer.uncounted.pop(id(p), None) is not None]
+        left = [
+            p
+            for p in module.parameters(recurse=False)
+            if tracer.uncounted.pop(id(p), None) is not None
+        ]
         if left:
-            rows.append(Row(name or "parameters", type(module).__name__, (),
-                            parameters=sum(p.numel() for p in left), note="not run"))
+            rows.append(
+                Row(
+                    name or "parameters",
+                    type(module).__name__,
+                    (),
+                    parameters=sum(p.numel() for p in left),
+                    note="not run",
+                )
+            )
     shapes = tuple(tuple(x.shape[1:]) for x in inputs)
     size = sum(x.numel() * x.element_size() for x in inputs)
-    return Table(tuple(rows), type(model).__name__, shapes[0] if len(shapes) == 1 else shapes, size // batch,
-                 {name: type(module).__name__ for name, module in model.named_modules()})
+    return Table(
+        tuple(rows),
+        type(model).__name__,
+        shapes[0] if len(shapes) == 1 else shapes,
+        size // batch,
+        {name: type(module).__name__ for name, module in model.named_modules()},
+    )
 
 
-def _refused(tracer: _Tracer, inputs: list[torch.Tensor], error: Exception, device: object) -> Exception:
+def _refused(
+    tracer: _Tracer, inputs: list[torch.Tensor], error: Exception, device: object
+) -> Exception:
     """The error to show when the network raised, with the layer in which it happened."""
     module = tracer.running[-1] if tracer.running else tracer.model
     name = tracer.names.get(id(module), "")
-    where = f"layer {name} ({type(module).__name__})" if name else f"forward of {type(tracer.model).__name__}"
+    where = (
+        f"layer {name} ({type(module).__name__})"
+        if name
+        else f"forward of {type(tracer.model).__name__}"
+    )
     if device == "meta" and (isinstance(error, NotImplementedError) or "meta" in str(error)):
         needs = _NeedsValues(where)
         needs.__cause__ = error
@@ -463,7 +561,9 @@ def _refused(tracer: _Tracer, inputs: list[torch.Tensor], error: Exception, devi
     given = " and ".join(_shape(tuple(x.shape[1:])) for x in inputs)
     received = tracer.received[0] if tracer.running and tracer.received else ()
     expected = "an input that the network can take"
-    remedy = f"correct the layer or the input: it received {_shape(received[1:])}, without the batch"
+    remedy = (
+        f"correct the layer or the input: it received {_shape(received[1:])}, without the batch"
+    )
     channels = getattr(module, "in_channels", None)
     if any(x.ndim > 4 for x in inputs) and isinstance(module, nn.Conv2d):
         remedy = f"leave out the batch: {tuple(inputs[0].shape[2:])}"
@@ -471,11 +571,18 @@ def _refused(tracer: _Tracer, inputs: list[torch.Tensor], error: Exception, devi
         expected, given = f"{channels} channels", f"{received[1]}, in an input of {given}"
         remedy = f"give an input with {channels} channels, or build the network for {received[1]}"
     elif isinstance(module, nn.Linear) and received and received[-1] != module.in_features:
-        expected, given = f"{module.in_features} features", f"{received[-1]}, from an input of {given}"
+        expected, given = (
+            f"{module.in_features} features",
+            f"{received[-1]}, from an input of {given}",
+        )
         remedy = "give the image size that the network was built for"
     elif "indices" in reason or "Long" in reason:
         remedy = "pass a tensor of whole numbers, with the batch as its first axis, in place of the shape"
-    elif "too small" in reason or "Kernel size can't be greater" in reason or "non-positive" in reason:
+    elif (
+        "too small" in reason
+        or "Kernel size can't be greater" in reason
+        or "non-positive" in reason
+    ):
         remedy = "give a larger image: the windows before this layer leave too few pixels"
     return ShapeError(expected, given, where=f"{where}: {reason}", remedy=remedy)
 
@@ -508,12 +615,17 @@ def _meta_copy(model: nn.Module, training: bool) -> nn.Module:
             if nn.parameter.is_lazy(tensor):
                 memo[id(tensor)] = type(tensor)(device="meta", dtype=tensor.dtype)
             elif isinstance(tensor, nn.Parameter):
-                memo[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device="meta"), requires_grad=False)
+                memo[id(tensor)] = nn.Parameter(
+                    torch.empty_like(tensor, device="meta"), requires_grad=False
+                )
             elif tensor.ndim > 0:  # a single number may be read by the network and stays
                 memo[id(tensor)] = torch.empty_like(tensor, device="meta")
     try:
         return copy.deepcopy(model, memo).train(training)
-    except (TypeError, RuntimeError) as error:  # it holds something that cannot be copied, such as a lock
+    except (
+        TypeError,
+        RuntimeError,
+    ) as error:  # it holds something that cannot be copied, such as a lock
         raise _NeedsValues(f"copy of {type(model).__name__}") from error
 
 
@@ -537,16 +649,30 @@ def _inputs(model: nn.Module, given: object, batch: int) -> list[torch.Tensor]:
     where = "argument input_shape of cost.table"
     if isinstance(given, torch.Tensor):
         return [given]
-    if isinstance(given, (tuple, list)) and given and all(isinstance(x, torch.Tensor) for x in given):
+    if (
+        isinstance(given, (tuple, list))
+        and given
+        and all(isinstance(x, torch.Tensor) for x in given)
+    ):
         return list(given)
-    several = isinstance(given, (tuple, list)) and given and all(isinstance(x, (tuple, list)) for x in given)
+    several = (
+        isinstance(given, (tuple, list))
+        and given
+        and all(isinstance(x, (tuple, list)) for x in given)
+    )
     shapes = list(given) if several else [given]
     for shape in shapes:
         whole = isinstance(shape, (tuple, list)) and all(type(n) is int and n > 0 for n in shape)
         if not whole or not shape:
-            raise ShapeError("a shape of whole numbers above zero, such as (3, 224, 224)", repr(given), where=where,
-                             remedy="give (channels, height, width), without the batch")
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+            raise ShapeError(
+                "a shape of whole numbers above zero, such as (3, 224, 224)",
+                repr(given),
+                where=where,
+                remedy="give (channels, height, width), without the batch",
+            )
+    dtype = next(
+        (p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype()
+    )
     return [torch.empty((batch, *shape), dtype=dtype, device="meta") for shape in shapes]
 
 
@@ -570,15 +696,32 @@ def _tensors(value: object) -> list[torch.Tensor]:
 # --- what one operation costs and sees ------------------------------------------------------------------------------
 
 
-_POOLS = {getattr(aten, name): axes for axes in (1, 2, 3)
-          for name in (f"max_pool{axes}d_with_indices", f"max_pool{axes}d", f"avg_pool{axes}d") if hasattr(aten, name)}
-_ADAPTIVE = {getattr(aten, name) for axes in (1, 2, 3)
-             for name in (f"_adaptive_avg_pool{axes}d", f"adaptive_max_pool{axes}d") if hasattr(aten, name)}
+_POOLS = {
+    getattr(aten, name): axes
+    for axes in (1, 2, 3)
+    for name in (f"max_pool{axes}d_with_indices", f"max_pool{axes}d", f"avg_pool{axes}d")
+    if hasattr(aten, name)
+}
+_ADAPTIVE = {
+    getattr(aten, name)
+    for axes in (1, 2, 3)
+    for name in (f"_adaptive_avg_pool{axes}d", f"adaptive_max_pool{axes}d")
+    if hasattr(aten, name)
+}
 
 
 # On the meta device torch works out these shapes in Python, slowly, although they are the shape of the input.
 _NORMS = {aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm}
-_POINTWISE = {aten.relu, aten.add, aten.mul, aten.hardtanh, aten.silu, aten.gelu, aten.sigmoid, aten.hardswish}
+_POINTWISE = {
+    aten.relu,
+    aten.add,
+    aten.mul,
+    aten.hardtanh,
+    aten.silu,
+    aten.gelu,
+    aten.sigmoid,
+    aten.hardswish,
+}
 _IN_PLACE = {aten.relu_, aten.add_, aten.mul_, aten.hardtanh_, aten.silu_, aten.hardswish_}
 
 
@@ -587,11 +730,18 @@ def _same_shape(func, args: tuple, tensors: list[torch.Tensor]) -> object:
     packet, first = func._overloadpacket, tensors[0] if tensors else None
     if first is None or not first.is_meta or args[0] is not first or not first.is_floating_point():
         return None
-    if packet in _NORMS and first.ndim > 1 and all(x.numel() == first.shape[1] for x in tensors[1:]):
-        if packet is aten._native_batch_norm_legit_no_training or not args[5]:  # in training: torch's own way
+    if (
+        packet in _NORMS
+        and first.ndim > 1
+        and all(x.numel() == first.shape[1] for x in tensors[1:])
+    ):
+        if (
+            packet is aten._native_batch_norm_legit_no_training or not args[5]
+        ):  # in training: torch's own way
             return torch.empty_like(first), first.new_empty(0), first.new_empty(0)
     if (packet in _POINTWISE or packet in _IN_PLACE) and all(
-            x.shape == first.shape and x.dtype == first.dtype and x.is_meta for x in tensors):
+        x.shape == first.shape and x.dtype == first.dtype and x.is_meta for x in tensors
+    ):
         return first if packet in _IN_PLACE else torch.empty_like(first)
     return None
 
@@ -599,14 +749,21 @@ def _same_shape(func, args: tuple, tensors: list[torch.Tensor]) -> object:
 def _multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int:
     packet = func._overloadpacket
     if packet in flop_registry:
-        return flop_registry[packet](*args, **kwargs, out_val=output) // 2  # torch counts a multiply-add as two
+        return (
+            flop_registry[packet](*args, **kwargs, out_val=output) // 2
+        )  # torch counts a multiply-add as two
     if packet in (aten.mv, aten.dot, aten.vdot):
         return args[0].numel()
     if packet in (aten.addmv, aten.addbmm):
         return args[1].numel() * (args[2].shape[-1] if packet is aten.addbmm else 1)
-    if packet in (aten.mkldnn_rnn_layer, aten._cudnn_rnn):  # every step multiplies by every matrix once
+    if packet in (
+        aten.mkldnn_rnn_layer,
+        aten._cudnn_rnn,
+    ):  # every step multiplies by every matrix once
         matrices = _tensors(args[1:3])
-        return args[0].numel() // args[0].shape[-1] * sum(w.numel() for w in matrices if w.ndim == 2)
+        return (
+            args[0].numel() // args[0].shape[-1] * sum(w.numel() for w in matrices if w.ndim == 2)
+        )
     if packet is aten._trilinear:  # nn.Bilinear: (N, in1), (out, in1, in2), (N, in2)
         return args[0].numel() // args[0].shape[-1] * args[1].numel()
     if packet is aten._cdist_forward:  # squared differences are added up
@@ -634,7 +791,9 @@ def _geometry(func, args: tuple) -> tuple[Shape, Shape, Shape, int] | None:
     return None
 
 
-def _receptive_field(func, args: tuple, output: object, fields: list[_Field], batch: int) -> _Field | None:
+def _receptive_field(
+    func, args: tuple, output: object, fields: list[_Field], batch: int
+) -> _Field | None:
     """What the output of an operation sees, from what its inputs see."""
     out = next(iter(_tensors(output)), None)
     if not fields or out is None:
@@ -643,10 +802,17 @@ def _receptive_field(func, args: tuple, output: object, fields: list[_Field], ba
     axes = max(len(f.seen) for f in fields)
     fields = [f for f in fields if len(f.seen) == axes]
     largest = max(fields, key=lambda f: math.prod(f.size))
-    seen = _Field(tuple(max(f.seen[i] for f in fields) for i in range(axes)),
-                  tuple(max(f.step[i] for f in fields) for i in range(axes)), largest.size)
+    seen = _Field(
+        tuple(max(f.seen[i] for f in fields) for i in range(axes)),
+        tuple(max(f.step[i] for f in fields) for i in range(axes)),
+        largest.size,
+    )
     size = tuple(out.shape[-axes:])
-    scale = [n / m for n, m in zip(seen.size, size, strict=True)] if len(size) == axes and all(size) else []
+    scale = (
+        [n / m for n, m in zip(seen.size, size, strict=True)]
+        if len(size) == axes and all(size)
+        else []
+    )
     geometry = _geometry(func, args)
     if geometry is not None:
         kernel, stride, _, _ = geometry
@@ -659,16 +825,25 @@ def _receptive_field(func, args: tuple, output: object, fields: list[_Field], ba
             stride = [1 / s for s in stride]
         return seen.window(reach, stride, size)
     if packet is aten.im2col:
-        return seen.window([(k - 1) * d + 1 for k, d in zip(args[1], args[2], strict=True)], args[4], seen.size)
+        return seen.window(
+            [(k - 1) * d + 1 for k, d in zip(args[1], args[2], strict=True)], args[4], seen.size
+        )
     if packet in _ADAPTIVE:
-        return seen.window([_widest(n, m) for n, m in zip(seen.size, size, strict=True)], scale, size)
+        return seen.window(
+            [_widest(n, m) for n, m in zip(seen.size, size, strict=True)], scale, size
+        )
     if name.startswith("upsample"):
         return seen.window((1 if "nearest" in name else 2,) * axes, scale, size)
-    if packet in (aten.mean, aten.sum, aten.amax) and out.numel() * math.prod(seen.size) <= args[0].numel():
+    if (
+        packet in (aten.mean, aten.sum, aten.amax)
+        and out.numel() * math.prod(seen.size) <= args[0].numel()
+    ):
         return seen.everything()
     if packet in (aten.mm, aten.addmm):
         x = args[1] if packet is aten.addmm else args[0]
-        return seen.everything() if x.shape[0] == batch else seen  # (batch, features): all positions are features
+        return (
+            seen.everything() if x.shape[0] == batch else seen
+        )  # (batch, features): all positions are features
     if packet in (aten.bmm, aten.baddbmm) and len(fields) > 1 or "attention" in name:
         return seen.everything()
     return seen
@@ -686,9 +861,16 @@ def _sum(name: str, rows: list[Row], classes: dict[str, str]) -> Row:
     if len(rows) == 1 and rows[0].name == name:
         return rows[0]
     ran = [row for row in rows if not row.note] or rows
-    return Row(name, classes.get(name, ran[-1].kind), ran[-1].output_shape, parameters=sum(r.parameters for r in rows),
-               multiply_adds=sum(r.multiply_adds for r in rows), activation_bytes=sum(r.activation_bytes for r in rows),
-               receptive_field=ran[-1].receptive_field, note=ran[-1].note)
+    return Row(
+        name,
+        classes.get(name, ran[-1].kind),
+        ran[-1].output_shape,
+        parameters=sum(r.parameters for r in rows),
+        multiply_adds=sum(r.multiply_adds for r in rows),
+        activation_bytes=sum(r.activation_bytes for r in rows),
+        receptive_field=ran[-1].receptive_field,
+        note=ran[-1].note,
+    )
 
 
 def _shape(shape: tuple) -> str:
@@ -709,12 +891,43 @@ def _bytes(count: int) -> str:
 
 
 def _cells(costs: Table) -> list[list[str]]:
-    lines = [["layer", "type", "output", "kernel", "stride", "pad", "sees", "parameters", "multiply-adds", "memory"]]
+    lines = [
+        [
+            "layer",
+            "type",
+            "output",
+            "kernel",
+            "stride",
+            "pad",
+            "sees",
+            "parameters",
+            "multiply-adds",
+            "memory",
+        ]
+    ]
     for row in costs.rows:
-        lines.append([
-            row.label, row.kind + (f", {row.groups} groups" if row.groups > 1 else ""), _shape(row.output_shape),
-            _shape(row.kernel) if row.kernel else "", _brief(row.stride), _brief(row.padding),
-            _brief(row.receptive_field), f"{row.parameters:,}" if row.parameters else "",
-            f"{row.multiply_adds:,}" if row.multiply_adds else "", _bytes(row.activation_bytes)])
-    total = ["", "", "", "", "", f"{costs.parameters:,}", f"{costs.multiply_adds:,}", _bytes(costs.activation_bytes)]
+        lines.append(
+            [
+                row.label,
+                row.kind + (f", {row.groups} groups" if row.groups > 1 else ""),
+                _shape(row.output_shape),
+                _shape(row.kernel) if row.kernel else "",
+                _brief(row.stride),
+                _brief(row.padding),
+                _brief(row.receptive_field),
+                f"{row.parameters:,}" if row.parameters else "",
+                f"{row.multiply_adds:,}" if row.multiply_adds else "",
+                _bytes(row.activation_bytes),
+            ]
+        )
+    total = [
+        "",
+        "",
+        "",
+        "",
+        "",
+        f"{costs.parameters:,}",
+        f"{costs.multiply_adds:,}",
+        _bytes(costs.activation_bytes),
+    ]
     return [*lines, [f"total, {len(costs.rows)} rows", "", *total]]

@@ -68,22 +68,40 @@ class ImageSet:
     def __post_init__(self):
         where = f"ImageSet({self.name!r})"
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ShapeError("images as uint8 (N, C, H, W)", f"{self.images.dtype} {tuple(self.images.shape)}",
-                             where=where,
-                             remedy="scale to 0..255 and convert with .to(torch.uint8); add the missing axis")
+            raise ShapeError(
+                "images as uint8 (N, C, H, W)",
+                f"{self.images.dtype} {tuple(self.images.shape)}",
+                where=where,
+                remedy="scale to 0..255 and convert with .to(torch.uint8); add the missing axis",
+            )
         if self.labels.shape[:1] != self.images.shape[:1]:
-            raise ShapeError(f"{len(self.images)} labels, one an image", tuple(self.labels.shape), where=where,
-                             remedy="pass one row of labels for each image")
-        if self.labels.ndim == 1 and self.labels.dtype == torch.int64 and len(self.labels) and self.classes:
+            raise ShapeError(
+                f"{len(self.images)} labels, one an image",
+                tuple(self.labels.shape),
+                where=where,
+                remedy="pass one row of labels for each image",
+            )
+        if (
+            self.labels.ndim == 1
+            and self.labels.dtype == torch.int64
+            and len(self.labels)
+            and self.classes
+        ):
             low, high = self.labels.aminmax()
             if low < 0 or high >= len(self.classes):
-                raise ShapeError(f"labels from 0 to {len(self.classes) - 1}, one a class", f"{low} to {high}",
-                                 where=where, remedy="count the classes from 0, or name all of them in `classes`")
+                raise ShapeError(
+                    f"labels from 0 to {len(self.classes) - 1}, one a class",
+                    f"{low} to {high}",
+                    where=where,
+                    remedy="count the classes from 0, or name all of them in `classes`",
+                )
 
     def __repr__(self) -> str:
         n, *shape = self.images.shape
-        return (f"ImageSet({self.name!r}, {n} images of {' x '.join(map(str, shape))}, {len(self.classes)} classes, "
-                f"{self.images.device}, {self.nbytes:,} bytes)")
+        return (
+            f"ImageSet({self.name!r}, {n} images of {' x '.join(map(str, shape))}, {len(self.classes)} classes, "
+            f"{self.images.device}, {self.nbytes:,} bytes)"
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -109,7 +127,9 @@ class ImageSet:
             return self.scaling()(self.images[index][None])[0], self.labels[index]
         index = torch.as_tensor(index, device=self.device)
         index = index.nonzero()[:, 0] if index.dtype == torch.bool else index.long()
-        return self._with(images=self.images.index_select(0, index), labels=self.labels.index_select(0, index))
+        return self._with(
+            images=self.images.index_select(0, index), labels=self.labels.index_select(0, index)
+        )
 
     def _with(self, **changes: Tensor) -> ImageSet:
         """This set with other tensors, which are not checked again: on a GPU a look at the labels waits for it."""
@@ -121,12 +141,21 @@ class ImageSet:
         """The same set on another device; itself when it is there already."""
         if torch.device(device) == self.device:
             return self
-        moved = {name: value.to(device) for name in ("images", "labels", "mean", "std")
-                 if (value := getattr(self, name)) is not None}
+        moved = {
+            name: value.to(device)
+            for name in ("images", "labels", "mean", "std")
+            if (value := getattr(self, name)) is not None
+        }
         return self._with(**moved)
 
-    def split(self, sizes: Sequence[int] | Sequence[float], *, generator: torch.Generator | None = None,
-              seed: int | None = None, stratified: bool = False) -> tuple[ImageSet, ...]:
+    def split(
+        self,
+        sizes: Sequence[int] | Sequence[float],
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+        stratified: bool = False,
+    ) -> tuple[ImageSet, ...]:
         """Parts that share no image and together hold every image, in a random order drawn from generator or seed.
 
         sizes: numbers of images that add up to N, or fractions that add up to 1. Without generator and seed the order
@@ -143,39 +172,70 @@ class ImageSet:
         generator = _generator(generator, seed, where="ImageSet.split")
         order = None if generator is None else _permutation(len(self), generator, self.device)
         if stratified:
-            order = self._interleaved(torch.arange(len(self), device=self.device) if order is None else order)
+            order = self._interleaved(
+                torch.arange(len(self), device=self.device) if order is None else order
+            )
         whole = self if order is None else self[order]
         stops = np.cumsum(sizes)
-        return tuple(whole[int(stop - size):int(stop)] for size, stop in zip(sizes, stops, strict=True))
+        return tuple(
+            whole[int(stop - size) : int(stop)] for size, stop in zip(sizes, stops, strict=True)
+        )
 
-    def subset(self, size: int, *, generator: torch.Generator | None = None, seed: int | None = None,
-               stratified: bool = True) -> ImageSet:
+    def subset(
+        self,
+        size: int,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+        stratified: bool = True,
+    ) -> ImageSet:
         """`size` images, drawn at random with each class in proportion; the whole set when it has no more than that."""
         if size >= len(self):
             return self
-        return self.split((size, len(self) - size), generator=generator, seed=seed, stratified=stratified)[0]
+        return self.split(
+            (size, len(self) - size), generator=generator, seed=seed, stratified=stratified
+        )[0]
 
-    def batches(self, batch_size: int, generator: torch.Generator | None = None, *, augment: Callable | None = None,
-                drop_last: bool = False, dtype: torch.dtype | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        *,
+        augment: Callable | None = None,
+        drop_last: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) for one pass: images float (B, C, H, W), scaled to 0..1 and normalised if the set is.
 
         generator: shuffles, and feeds ``augment(images, generator=generator)``, which sees the uint8 batch. Without one
         the order stays. dtype: floating point type, by default torch's current one. Only one batch is ever in memory.
         """
         if batch_size < 1:
-            raise ParameterError("a batch size of at least 1", batch_size, where="ImageSet.batches", remedy="try 128")
+            raise ParameterError(
+                "a batch size of at least 1", batch_size, where="ImageSet.batches", remedy="try 128"
+            )
         if augment is not None and generator is None:
-            raise ParameterError("a generator to draw the augmentation from", None, where="ImageSet.batches",
-                                 remedy="pass generator=torch.Generator().manual_seed(0)")
+            raise ParameterError(
+                "a generator to draw the augmentation from",
+                None,
+                where="ImageSet.batches",
+                remedy="pass generator=torch.Generator().manual_seed(0)",
+            )
         scaled = self.scaling(dtype)
         order = None if generator is None else _permutation(len(self), generator, self.device)
         stop = len(self) - len(self) % batch_size if drop_last else len(self)
         for start in range(0, stop, batch_size):
             if order is None:
-                images, labels = self.images[start:start + batch_size], self.labels[start:start + batch_size]
+                images, labels = (
+                    self.images[start : start + batch_size],
+                    self.labels[start : start + batch_size],
+                )
             else:  # index_select into uint8 is 4 times as fast as images[rows]
-                rows = order[start:start + batch_size]
-                images, labels = self.images.index_select(0, rows), self.labels.index_select(0, rows)
+                rows = order[start : start + batch_size]
+                images, labels = (
+                    self.images.index_select(0, rows),
+                    self.labels.index_select(0, rows),
+                )
             if augment is not None:
                 images = augment(images, generator=generator)
             yield scaled(images), labels
@@ -189,7 +249,10 @@ class ImageSet:
         dtype = dtype or torch.get_default_dtype()
         if self.mean is None:
             return lambda images: images.to(dtype).div_(255)
-        factor, offset = 1 / (255 * self.std), -self.mean / self.std  # (x / 255 - mean) / std == x * factor + offset
+        factor, offset = (
+            1 / (255 * self.std),
+            -self.mean / self.std,
+        )  # (x / 255 - mean) / std == x * factor + offset
         factor, offset = (part.to(dtype).view(-1, 1, 1) for part in (factor, offset))
         return lambda images: images.to(dtype).mul_(factor).add_(offset)
 
@@ -199,16 +262,24 @@ class ImageSet:
         Counted exactly from the 256 possible values, so it is the same number on every machine, without a float copy.
         """
         values = torch.arange(256, dtype=torch.float64, device=self.device) / 255
-        counts = torch.stack([
-            sum(torch.bincount(part[:, channel].flatten(), minlength=256) for part in self.images.split(4096))
-            for channel in range(self.images.shape[1])
-        ]).double()
+        counts = torch.stack(
+            [
+                sum(
+                    torch.bincount(part[:, channel].flatten(), minlength=256)
+                    for part in self.images.split(4096)
+                )
+                for channel in range(self.images.shape[1])
+            ]
+        ).double()
         share = counts / counts.sum(1, keepdim=True)
         mean = share @ values
         return mean, (share @ values.square() - mean.square()).clamp_min(0).sqrt()
 
-    def normalised(self, mean: float | Sequence[float] | Tensor | None = None,
-                   std: float | Sequence[float] | Tensor | None = None) -> ImageSet:
+    def normalised(
+        self,
+        mean: float | Sequence[float] | Tensor | None = None,
+        std: float | Sequence[float] | Tensor | None = None,
+    ) -> ImageSet:
         """The same images, whose batches come as (x / 255 - mean) / std; by default with this set's own statistics.
 
         >>> train, test = data.load("digits", True), data.load("digits", False)
@@ -217,11 +288,19 @@ class ImageSet:
         """
         own = self.statistics() if mean is None or std is None else (None, None)
         channels = self.images.shape[1]
-        mean, std = (torch.as_tensor(own if given is None else given, dtype=torch.float64, device=self.device)
-                     .expand(channels) for given, own in zip((mean, std), own, strict=True))
+        mean, std = (
+            torch.as_tensor(
+                own if given is None else given, dtype=torch.float64, device=self.device
+            ).expand(channels)
+            for given, own in zip((mean, std), own, strict=True)
+        )
         if not (std > 0).all():
-            raise ParameterError("a standard deviation above 0", std.tolist(), where="ImageSet.normalised",
-                                 remedy="leave the constant channel out, or pass std=1")
+            raise ParameterError(
+                "a standard deviation above 0",
+                std.tolist(),
+                where="ImageSet.normalised",
+                remedy="leave the constant channel out, or pass std=1",
+            )
         return self._with(mean=mean, std=std)
 
     def _sizes(self, sizes: Sequence[int] | Sequence[float]) -> list[int]:
@@ -232,27 +311,43 @@ class ImageSet:
             stops = [round(total * share) for share in np.cumsum(sizes)]
             counts, right = np.diff([0, *stops]).tolist(), abs(sum(sizes) - 1) < 1e-9
         if not right or min(counts, default=-1) < 0:
-            raise ParameterError(f"sizes that add up to {total}, or fractions that add up to 1", sizes, where=where,
-                                 remedy="give the rest a part of its own; every image belongs to exactly one")
+            raise ParameterError(
+                f"sizes that add up to {total}, or fractions that add up to 1",
+                sizes,
+                where=where,
+                remedy="give the rest a part of its own; every image belongs to exactly one",
+            )
         return counts
 
     def _interleaved(self, order: Tensor) -> Tensor:
         """An order whose every stretch holds each class in proportion: rank r of m goes to place (r + 0.5) / m."""
         if self.labels.ndim != 1:
-            raise ShapeError("one label an image to stratify by", tuple(self.labels.shape), where="ImageSet.split",
-                             remedy="leave stratified=False")
+            raise ShapeError(
+                "one label an image to stratify by",
+                tuple(self.labels.shape),
+                where="ImageSet.split",
+                remedy="leave stratified=False",
+            )
         labels = self.labels[order]
         place = torch.empty(len(order), dtype=torch.float64, device=self.device)
         for label in labels.unique():
             members = labels == label
-            place[members] = (torch.arange(int(members.sum()), device=self.device).double() + 0.5) / members.sum()
+            place[members] = (
+                torch.arange(int(members.sum()), device=self.device).double() + 0.5
+            ) / members.sum()
         return order[place.argsort(stable=True)]
 
 
-def _generator(generator: torch.Generator | None, seed: int | None, *, where: str) -> torch.Generator | None:
+def _generator(
+    generator: torch.Generator | None, seed: int | None, *, where: str
+) -> torch.Generator | None:
     if generator is not None and seed is not None:
-        raise ParameterError("a generator or a seed", f"both (seed={seed})", where=where,
-                             remedy="leave one of them out")
+        raise ParameterError(
+            "a generator or a seed",
+            f"both (seed={seed})",
+            where=where,
+            remedy="leave one of them out",
+        )
     return generator if seed is None else torch.Generator().manual_seed(seed)
 
 
@@ -283,14 +378,32 @@ def digits(train: bool | None = None) -> ImageSet:
 
     source = load_digits()
     images = torch.from_numpy((source.images * 255 / 16).round().astype(np.uint8))[:, None]
-    whole = _named("digits", images, torch.from_numpy(source.target).long(), [str(digit) for digit in range(10)])
+    whole = _named(
+        "digits",
+        images,
+        torch.from_numpy(source.target).long(),
+        [str(digit) for digit in range(10)],
+    )
     if train is None:
         return whole
     return whole.split((1347, 450), seed=0, stratified=True)[0 if train else 1]
 
 
-_PHOTOS = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistochemistry", "retina", "rocket",
-           "brick", "camera", "coins", "grass", "gravel", "moon")
+_PHOTOS = (
+    "astronaut",
+    "chelsea",
+    "coffee",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "retina",
+    "rocket",
+    "brick",
+    "camera",
+    "coins",
+    "grass",
+    "gravel",
+    "moon",
+)
 
 
 def photos() -> dict[str, Tensor]:
@@ -307,7 +420,9 @@ def photos() -> dict[str, Tensor]:
     pictures = {}
     for name in _PHOTOS:
         picture = torch.from_numpy(np.array(getattr(skimage_data, name)()))
-        pictures[name] = picture.movedim(-1, 0).contiguous() if picture.ndim == 3 else picture.repeat(3, 1, 1)
+        pictures[name] = (
+            picture.movedim(-1, 0).contiguous() if picture.ndim == 3 else picture.repeat(3, 1, 1)
+        )
     return pictures
 
 
@@ -337,18 +452,30 @@ def cifar10(train: bool = True, *, download: bool = False) -> ImageSet:
     import torchvision
 
     kind = torchvision.datasets.CIFAR10
-    sums = {name: ("md5", value) for name, value in [*kind.train_list, *kind.test_list,
-                                                    (kind.meta["filename"], kind.meta["md5"])]}
+    sums = {
+        name: ("md5", value)
+        for name, value in [
+            *kind.train_list,
+            *kind.test_list,
+            (kind.meta["filename"], kind.meta["md5"]),
+        ]
+    }
     source = _torchvision("cifar10", kind, Path(kind.base_folder), sums, train, download)
     images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
     return _named("cifar10", images, torch.tensor(source.targets), source.classes, train)
 
 
-_SETS: dict[str, Callable[..., ImageSet]] = {"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist,
-                                             "cifar10": cifar10}
+_SETS: dict[str, Callable[..., ImageSet]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+}
 
 
-def load(name: str, train: bool, *, download: bool = False, size: int | tuple[int, int] | None = None) -> ImageSet:
+def load(
+    name: str, train: bool, *, download: bool = False, size: int | tuple[int, int] | None = None
+) -> ImageSet:
     """The training or test part of a set by its name, or of your own folder with ``train/`` and ``test/`` in it.
 
     name: "digits" (1,347 and 450), "mnist", "fashion_mnist", "cifar10", or the path of a folder (see `image_folder`;
@@ -363,8 +490,12 @@ def load(name: str, train: bool, *, download: bool = False, size: int | tuple[in
         return _SETS[name](train, download=download)
     if (path := Path(name).expanduser()).is_dir():
         return _folder(path / ("train" if train else "test"), size, name=path.name, train=train)
-    raise ParameterError("the name of a data set or the path of a folder", repr(name), where="data.load",
-                         remedy=nearest(name, _SETS))
+    raise ParameterError(
+        "the name of a data set or the path of a folder",
+        repr(name),
+        where="data.load",
+        remedy=nearest(name, _SETS),
+    )
 
 
 def image_folder(path: str | Path, *, size: int | tuple[int, int] | None = None) -> ImageSet:
@@ -384,7 +515,9 @@ def image_folder(path: str | Path, *, size: int | tuple[int, int] | None = None)
     return _folder(path, size, name=path.name)
 
 
-def _folder(path: Path, size: int | tuple[int, int] | None, *, name: str, train: bool | None = None) -> ImageSet:
+def _folder(
+    path: Path, size: int | tuple[int, int] | None, *, name: str, train: bool | None = None
+) -> ImageSet:
     files, labels, classes = _class_folders(path)
     size = (size, size) if isinstance(size, int) else size
     threads = min(4, os.cpu_count() or 1)  # decoding releases the interpreter lock
@@ -394,9 +527,12 @@ def _folder(path: Path, size: int | tuple[int, int] | None, *, name: str, train:
             size = kinds[0][1:]
             for file, (_, *shape) in zip(files, kinds, strict=True):
                 if tuple(shape) != tuple(size):
-                    raise DataError(f"pictures of one size, {size[0]} x {size[1]} like {files[0].name}",
-                                    f"{shape[0]} x {shape[1]} (height x width)", where=file,
-                                    remedy="pass size=, for example size=64, to scale and crop all of them alike")
+                    raise DataError(
+                        f"pictures of one size, {size[0]} x {size[1]} like {files[0].name}",
+                        f"{shape[0]} x {shape[1]} (height x width)",
+                        where=file,
+                        remedy="pass size=, for example size=64, to scale and crop all of them alike",
+                    )
         channels = max(channels for channels, *_ in kinds)
         images = np.empty((len(files), channels, *size), np.uint8)
         list(pool.map(_decode, files, images))
@@ -406,17 +542,28 @@ def _folder(path: Path, size: int | tuple[int, int] | None, *, name: str, train:
 def _class_folders(path: Path) -> tuple[list[Path], list[int], list[str]]:
     remedy = "put JPEG or PNG files into one folder for each class, like pictures/cat/001.jpg"
     if not path.is_dir():
-        raise DataError("a folder of pictures", "no such folder", where=path, remedy=f"check the path; {remedy}")
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        raise DataError(
+            "a folder of pictures", "no such folder", where=path, remedy=f"check the path; {remedy}"
+        )
+    folders = sorted(
+        folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+    )
     if not folders:
         raise DataError("one folder for each class", "no folders", where=path, remedy=remedy)
     files, labels = [], []
     for label, folder in enumerate(folders):
-        found = sorted(file for file in folder.rglob("*")
-                       if file.suffix.lower() in (".jpg", ".jpeg", ".png") and not file.name.startswith("."))
+        found = sorted(
+            file
+            for file in folder.rglob("*")
+            if file.suffix.lower() in (".jpg", ".jpeg", ".png") and not file.name.startswith(".")
+        )
         if not found:
-            raise DataError("at least one picture in each class", f"class {folder.name!r} is empty", where=folder,
-                            remedy=f"{remedy}, or remove the empty folder")
+            raise DataError(
+                "at least one picture in each class",
+                f"class {folder.name!r} is empty",
+                where=folder,
+                remedy=f"{remedy}, or remove the empty folder",
+            )
         files += found
         labels += [label] * len(found)
     return files, labels, [folder.name for folder in folders]
@@ -435,8 +582,12 @@ def _open(file: Path):
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:
-    return DataError("a JPEG or PNG picture", f"a file that cannot be decoded ({error})", where=file,
-                     remedy="open it in a viewer; then replace or remove it")
+    return DataError(
+        "a JPEG or PNG picture",
+        f"a file that cannot be decoded ({error})",
+        where=file,
+        remedy="open it in a viewer; then replace or remove it",
+    )
 
 
 def _shape_of(file: Path) -> tuple[int, int, int]:
@@ -444,7 +595,9 @@ def _shape_of(file: Path) -> tuple[int, int, int]:
     with _open(file) as picture:
         width, height = picture.size
         try:
-            sideways = picture.getexif().get(0x0112, 1) >= 5  # orientation tag: the camera was held sideways
+            sideways = (
+                picture.getexif().get(0x0112, 1) >= 5
+            )  # orientation tag: the camera was held sideways
         except (OSError, SyntaxError, ValueError) as error:
             raise _unreadable(file, error) from error
         height, width = (width, height) if sideways else (height, width)
@@ -469,25 +622,40 @@ def _decode(file: Path, out: np.ndarray) -> None:
     out[:] = np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _idx(name: str, folder: str, train: bool, download: bool, classes: Sequence[str] | None = None) -> ImageSet:
+def _idx(
+    name: str, folder: str, train: bool, download: bool, classes: Sequence[str] | None = None
+) -> ImageSet:
     import torchvision
 
     sums = {file: ("sha256", value) for file, value in _IDX_SHA256[folder].items()}
     kind = getattr(torchvision.datasets, folder)
     source = _torchvision(name, kind, Path(folder) / "raw", sums, train, download)
-    return _named(name, source.data[:, None], source.targets.long(), classes or source.classes, train)
+    return _named(
+        name, source.data[:, None], source.targets.long(), classes or source.classes, train
+    )
 
 
-def _torchvision(name: str, kind: type, folder: Path, sums: dict[str, tuple[str, str]], train: bool, download: bool):
+def _torchvision(
+    name: str,
+    kind: type,
+    folder: Path,
+    sums: dict[str, tuple[str, str]],
+    train: bool,
+    download: bool,
+):
     """torchvision's reader of a set whose files under root()/folder were all found and checked."""
     place = root() / folder
     if download and not all((place / file).is_file() for file in sums):
         _download(name, kind, folder, sums)
     missing = [file for file in sums if not (place / file).is_file()]
     if missing:
-        raise DataError(f"the files of {name}", f"{missing[0]} is missing", where=place,
-                        remedy=f"data.{name}(download=True) fetches them; or put them there, or set CNNCOURSE_DATA "
-                               f"to the folder that holds {folder.parts[0]}/")
+        raise DataError(
+            f"the files of {name}",
+            f"{missing[0]} is missing",
+            where=place,
+            remedy=f"data.{name}(download=True) fetches them; or put them there, or set CNNCOURSE_DATA "
+            f"to the folder that holds {folder.parts[0]}/",
+        )
     _verify(name, place, sums)
     return kind(root(), train=train, download=False)
 
@@ -498,8 +666,12 @@ def _verify(name: str, place: Path, sums: dict[str, tuple[str, str]]) -> None:
             found = hashlib.file_digest(stream, algorithm).hexdigest()
         if found != expected:
             size = (place / file).stat().st_size
-            raise DataError(f"{algorithm} {expected}", f"{found} ({size:,} bytes): cut short or altered",
-                            where=place / file, remedy=f"remove this file, then data.{name}(download=True)")
+            raise DataError(
+                f"{algorithm} {expected}",
+                f"{found} ({size:,} bytes): cut short or altered",
+                where=place / file,
+                remedy=f"remove this file, then data.{name}(download=True)",
+            )
 
 
 def _download(name: str, kind: type, folder: Path, sums: dict[str, tuple[str, str]]) -> None:
@@ -512,10 +684,14 @@ def _download(name: str, kind: type, folder: Path, sums: dict[str, tuple[str, st
             altered = "corrupted" in str(error)
             raise DataError(
                 f"{name} from its published address",
-                "a file with another checksum than the published one" if altered else f"no connection: {error}",
+                "a file with another checksum than the published one"
+                if altered
+                else f"no connection: {error}",
                 where=f"download to {root()}",
-                remedy="try again later: the file was altered or cut short on its way" if altered else
-                f"check the network; or copy the files by hand to {root() / folder}; digits and photos need no network",
+                remedy="try again later: the file was altered or cut short on its way"
+                if altered
+                else f"check the network; or copy the files by hand to {root() / folder}; "
+                "digits and photos need no network",
             ) from error
         _verify(name, Path(temporary) / folder, sums)
         (root() / folder).mkdir(parents=True, exist_ok=True)
@@ -523,7 +699,9 @@ def _download(name: str, kind: type, folder: Path, sums: dict[str, tuple[str, st
             os.replace(Path(temporary) / folder / file, root() / folder / file)
 
 
-def _named(name: str, images: Tensor, labels: Tensor, classes: Sequence[str], train: bool | None = None) -> ImageSet:
+def _named(
+    name: str, images: Tensor, labels: Tensor, classes: Sequence[str], train: bool | None = None
+) -> ImageSet:
     """The set with its checksum, noted in `loaded` and in the run's record."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
     digest.update(images.numpy())

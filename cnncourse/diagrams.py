@@ -27,15 +27,38 @@ from cnncourse.figures import COLOUR
 
 LEVELS = ("block", "stage", "network", "graph")
 # kind of a box -> colour and how much of it is white
-FILL = {"conv": (COLOUR["input"], 0.78), "block": (COLOUR["input"], 0.78), "fc": (COLOUR["output"], 0.68),
-        "pool": (COLOUR["weight"], 0.64), "concat": (COLOUR["fourth"], 0.80), "add": (COLOUR["fourth"], 0.80),
-        "norm": (COLOUR["muted"], 0.75), "other": (COLOUR["muted"], 0.75), "input": (COLOUR["muted"], 0.88)}
+FILL = {
+    "conv": (COLOUR["input"], 0.78),
+    "block": (COLOUR["input"], 0.78),
+    "fc": (COLOUR["output"], 0.68),
+    "pool": (COLOUR["weight"], 0.64),
+    "concat": (COLOUR["fourth"], 0.80),
+    "add": (COLOUR["fourth"], 0.80),
+    "norm": (COLOUR["muted"], 0.75),
+    "other": (COLOUR["muted"], 0.75),
+    "input": (COLOUR["muted"], 0.88),
+}
 INK, MUTED = COLOUR["ink"], "0.38"
 CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")  # they hold blocks and are none
-SHORT = {"BatchNorm1d": "BN", "BatchNorm2d": "BN", "BatchNorm3d": "BN", "batch_norm": "BN", "LayerNorm": "LN",
-         "LayerNorm2d": "LN", "GroupNorm": "GN", "LocalResponseNorm": "LRN", "local_response_norm": "LRN",
-         "TowerNorm": "LRN", "relu": "ReLU", "Dropout": "dropout", "dropout": "dropout",
-         "mul": "scale", "div": "scale", "truediv": "scale", "PaddedShortcut": "zero padding"}
+SHORT = {
+    "BatchNorm1d": "BN",
+    "BatchNorm2d": "BN",
+    "BatchNorm3d": "BN",
+    "batch_norm": "BN",
+    "LayerNorm": "LN",
+    "LayerNorm2d": "LN",
+    "GroupNorm": "GN",
+    "LocalResponseNorm": "LRN",
+    "local_response_norm": "LRN",
+    "TowerNorm": "LRN",
+    "relu": "ReLU",
+    "Dropout": "dropout",
+    "dropout": "dropout",
+    "mul": "scale",
+    "div": "scale",
+    "truediv": "scale",
+    "PaddedShortcut": "zero padding",
+}
 
 
 # --- from the trace to boxes ----------------------------------------------------------------------------------------
@@ -87,10 +110,21 @@ def _graph(costs: cost.Table) -> dict[int, Box]:
             continue  # made from parameters alone: not part of the flow
         source = sources[0]
         alone = len(sources) == 1
-        quiet = not row.multiply_adds and row.kernel is None and (
-            row.output_shape == boxes[source].shape or row.kind in SHORT and row.kind != "PaddedShortcut")
-        unread = all(len(readers[j]) == 1 for j in row.inputs)  # another reader would seem to read this row's output
-        constant = row.kind in ("add", "radd", "iadd", "sub") and not row.parameters  # sum([x]) is 0 + x
+        quiet = (
+            not row.multiply_adds
+            and row.kernel is None
+            and (
+                row.output_shape == boxes[source].shape
+                or row.kind in SHORT
+                and row.kind != "PaddedShortcut"
+            )
+        )
+        unread = all(
+            len(readers[j]) == 1 for j in row.inputs
+        )  # another reader would seem to read this row's output
+        constant = (
+            row.kind in ("add", "radd", "iadd", "sub") and not row.parameters
+        )  # sum([x]) is 0 + x
         if alone and (row.is_view or constant or quiet and unread and source != INPUT):
             holder[i] = source
             boxes[source].parameters += row.parameters
@@ -99,8 +133,17 @@ def _graph(costs: cost.Table) -> dict[int, Box]:
         else:
             holder[i] = i
             kind, words = _kind(row), _words(row)
-            boxes[i] = Box(words, kind, row.output_shape, sources, row.name, [], row.parameters, row.groups,
-                           row.multiply_adds)
+            boxes[i] = Box(
+                words,
+                kind,
+                row.output_shape,
+                sources,
+                row.name,
+                [],
+                row.parameters,
+                row.groups,
+                row.multiply_adds,
+            )
     return boxes
 
 
@@ -143,7 +186,9 @@ def _owner(name: str, classes: dict[str, str]) -> str | None:
     """The outermost block that holds a layer, or None for a layer of the network itself."""
     parts = name.split(".")
     paths = [".".join(parts[:n]) for n in range(1, len(parts))]
-    return next((path for path in paths if classes.get(path, CONTAINERS[0]) not in CONTAINERS), None)
+    return next(
+        (path for path in paths if classes.get(path, CONTAINERS[0]) not in CONTAINERS), None
+    )
 
 
 def _merged(boxes: dict[int, Box], classes: dict[str, str]) -> dict[int, Box]:
@@ -224,7 +269,9 @@ def _series(boxes: dict[int, Box]) -> list:
     def walk(n: int, end: int, region: set[int]) -> list:
         """What lies between n and end, inside the region."""
         follows = {m: [k for k in after[m] if k in region or k == end] for m in region}
-        follows[n] = [k for k in after[n] if k in region]  # a straight way to the end belongs to the split at n
+        follows[n] = [
+            k for k in after[n] if k in region
+        ]  # a straight way to the end belongs to the split at n
         meets = _meets(n, end, follows)
         items: list = []
         while n != end:
@@ -250,7 +297,8 @@ def _series(boxes: dict[int, Box]) -> list:
         paths = []
         for part in sorted(parts, key=min):
             begins = {m: [k for k in follows[m] if k in part or k == meet] for m in part} | {
-                n: [k for k in follows[n] if k in part]}
+                n: [k for k in follows[n] if k in part]
+            }
             nested = len(begins[n]) == 1 or _meets(n, meet, begins)[n] != meet
             closed = all(set(boxes[m].inputs) <= part | {n} for m in part)
             paths.append(walk(n, meet, part) if nested and closed else [Woven(sorted(part), meet)])
@@ -304,13 +352,13 @@ def _fold(items: list, boxes: dict[int, Box]) -> list:
         best, times = 0, 1
         for period in range(1, (len(items) - i) // 2 + 1):
             count = 1
-            while looks[i + count * period:i + (count + 1) * period] == looks[i:i + period]:
+            while looks[i + count * period : i + (count + 1) * period] == looks[i : i + period]:
                 count += 1
             if count > 1 and not isinstance(items[i + period - 1], Branches):
                 best, times = period, count
                 break
         if times > 1:
-            folded.append(Repeat(items[i:i + best], times))
+            folded.append(Repeat(items[i : i + best], times))
             i += best * times
         else:
             folded.append(items[i])
@@ -337,7 +385,9 @@ class _Canvas:
         font = self._font.copy()
         font.set_size(points or self.points)
         font.set_weight("bold" if bold else "normal")
-        return self._measure.get_text_width_height_descent(text, font, False)[0] / 72 if text else 0.0
+        return (
+            self._measure.get_text_width_height_descent(text, font, False)[0] / 72 if text else 0.0
+        )
 
     def line(self, points: float | None = None) -> float:
         """The height of a line of text."""
@@ -354,24 +404,62 @@ class _Canvas:
         left, top, w, h = (y, x - w / 2, h, w) if self.turned else (x - w / 2, y, w, h)
         r = min(0.06, h / 4, w / 4)
         look = {"facecolor": face, "edgecolor": edge, "linewidth": 1.1, "zorder": 3, **look}
-        self.patches.append(FancyBboxPatch((left + r, top + r), w - 2 * r, h - 2 * r,
-                                           boxstyle=f"round,pad={r}", **look))
+        self.patches.append(
+            FancyBboxPatch(
+                (left + r, top + r), w - 2 * r, h - 2 * r, boxstyle=f"round,pad={r}", **look
+            )
+        )
 
     def circle(self, x: float, y: float, r: float, kind: str) -> None:
         face, edge = self.shades(kind)
-        self.patches.append(Circle((y, x) if self.turned else (x, y), r, facecolor=face, edgecolor=edge, linewidth=1.1,
-                                   zorder=3))
+        self.patches.append(
+            Circle(
+                (y, x) if self.turned else (x, y),
+                r,
+                facecolor=face,
+                edgecolor=edge,
+                linewidth=1.1,
+                zorder=3,
+            )
+        )
 
-    def polygon(self, points: list[tuple[float, float]], colour: tuple, edge: tuple, zorder: float) -> None:
-        self.patches.append(Polygon(points, closed=True, facecolor=colour, edgecolor=edge, linewidth=1.0,
-                                    zorder=zorder, joinstyle="round"))
+    def polygon(
+        self, points: list[tuple[float, float]], colour: tuple, edge: tuple, zorder: float
+    ) -> None:
+        self.patches.append(
+            Polygon(
+                points,
+                closed=True,
+                facecolor=colour,
+                edgecolor=edge,
+                linewidth=1.0,
+                zorder=zorder,
+                joinstyle="round",
+            )
+        )
 
     def text(self, x: float, y: float, text: str, **look) -> None:
-        look = {"ha": "center", "va": "center", "fontsize": self.points, "color": INK, "zorder": 5, **look}
+        look = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": self.points,
+            "color": INK,
+            "zorder": 5,
+            **look,
+        }
         self.texts.append((x, y, text, look))
 
-    def path(self, points: Sequence[tuple[float, float]], *, arrow: bool = True, colour: str = MUTED,
-             dashed: bool = False, width: float = 1.3, bend: float = 0.09, zorder: float = 2) -> None:
+    def path(
+        self,
+        points: Sequence[tuple[float, float]],
+        *,
+        arrow: bool = True,
+        colour: str = MUTED,
+        dashed: bool = False,
+        width: float = 1.3,
+        bend: float = 0.09,
+        zorder: float = 2,
+    ) -> None:
         """A line with rounded corners, and an arrow head at its end."""
         points = [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
         if len(points) < 2:
@@ -388,17 +476,34 @@ class _Canvas:
             for far in (before, behind):
                 reach = math.hypot(far[0] - corner[0], far[1] - corner[1])
                 r = min(bend, reach / 2)
-                near.append(tuple(c + (f - c) * r / reach for c, f in zip(corner, far, strict=True)))
+                near.append(
+                    tuple(c + (f - c) * r / reach for c, f in zip(corner, far, strict=True))
+                )
             verts += [near[0], corner, near[1]]
             codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
         verts.append((x1 - ux * head, y1 - uy * head))
         codes.append(Path.LINETO)
-        self.patches.append(PathPatch(Path(verts, codes), facecolor="none", edgecolor=colour, linewidth=width,
-                                      linestyle=(0, (3, 2)) if dashed else "-", zorder=zorder, capstyle="butt"))
+        self.patches.append(
+            PathPatch(
+                Path(verts, codes),
+                facecolor="none",
+                edgecolor=colour,
+                linewidth=width,
+                linestyle=(0, (3, 2)) if dashed else "-",
+                zorder=zorder,
+                capstyle="butt",
+            )
+        )
         if arrow:
-            tip = [(x1, y1), (x1 - ux * head - uy * head / 2, y1 - uy * head + ux * head / 2),
-                   (x1 - ux * head + uy * head / 2, y1 - uy * head - ux * head / 2), (x1, y1)]
-            self.patches.append(PathPatch(Path(tip), facecolor=colour, edgecolor="none", zorder=zorder))
+            tip = [
+                (x1, y1),
+                (x1 - ux * head - uy * head / 2, y1 - uy * head + ux * head / 2),
+                (x1 - ux * head + uy * head / 2, y1 - uy * head - ux * head / 2),
+                (x1, y1),
+            ]
+            self.patches.append(
+                PathPatch(Path(tip), facecolor=colour, edgecolor="none", zorder=zorder)
+            )
 
     def title(self, x: float, y: float, text: str) -> None:
         self.text(x, y, text, fontsize=1.1 * self.points, fontweight="bold")
@@ -406,7 +511,9 @@ class _Canvas:
     def title_width(self, text: str | None) -> float:
         return self.width(text or "", 1.1 * self.points, bold=True)
 
-    def legend(self, left: float, y: float, kinds: Iterable[tuple[str, str]], *, solid: bool = False) -> float:
+    def legend(
+        self, left: float, y: float, kinds: Iterable[tuple[str, str]], *, solid: bool = False
+    ) -> float:
         """Small boxes with their meaning in one line from `left`; returns where the line ends."""
         for kind, word in kinds:
             face, edge = self.shades(kind)
@@ -444,11 +551,17 @@ class _Canvas:
 class _Down:
     """Measures and places a nest of boxes from top to bottom; `tiny` boxes have no text."""
 
-    def __init__(self, boxes: dict[int, Box], canvas: _Canvas, *, tiny: bool = False, costs: bool = False):
+    def __init__(
+        self, boxes: dict[int, Box], canvas: _Canvas, *, tiny: bool = False, costs: bool = False
+    ):
         self.boxes, self.canvas, self.tiny, self.costs = boxes, canvas, tiny, costs
         self.joined = {j for box in boxes.values() if box.kind == "concat" for j in box.inputs}
-        self.gap = 0.075 if tiny else 0.20  # between boxes; a shape beside the arrow takes a line of text more
-        self.side = 0.05 if tiny else 0.28  # between branches, and between a branch and a line around it
+        self.gap = (
+            0.075 if tiny else 0.20
+        )  # between boxes; a shape beside the arrow takes a line of text more
+        self.side = (
+            0.05 if tiny else 0.28
+        )  # between branches, and between a branch and a line around it
         self.stroke = 0.7 if tiny else 1.3
         self.at: dict[int, tuple[float, float]] = {}  # box -> centre and top
         self.pending: list | None = None
@@ -470,7 +583,9 @@ class _Down:
         if self.boxes[n].kind == "add":
             return 0.32, 0.32
         texts = self.texts(n)
-        return max(self.canvas.width(t, p) for t, p in texts) + 0.26, sum(self.canvas.line(p) for _, p in texts) + 0.14
+        return max(self.canvas.width(t, p) for t, p in texts) + 0.26, sum(
+            self.canvas.line(p) for _, p in texts
+        ) + 0.14
 
     def label(self, n: int) -> str:
         """The shape to write below a box: where it changed, and before a concatenation."""
@@ -495,10 +610,18 @@ class _Down:
             return max(s[0] for s in sizes), max(s[1] for s in sizes), sum(s[2] for s in sizes)
         if isinstance(item, Repeat):
             left, right, height = self.measure(item.items)
-            return left + 0.12, right + 0.26 + self.canvas.width(f"×{item.times}", bold=True), height + 0.16
+            return (
+                left + 0.12,
+                right + 0.26 + self.canvas.width(f"×{item.times}", bold=True),
+                height + 0.16,
+            )
         if isinstance(item, Woven):
             left, right, height = self.measure(item.boxes)
-            return left, right + 0.5 * self.side * (len(self.around(item)) + 1) + (0 if self.tiny else 0.16), height
+            return (
+                left,
+                right + 0.5 * self.side * (len(self.around(item)) + 1) + (0 if self.tiny else 0.16),
+                height,
+            )
         if isinstance(item, Branches):
             paths = [self.measure(path) for path in item.paths]
             height = max(p[2] for p in paths) + self.gap
@@ -512,7 +635,11 @@ class _Down:
             edge += (self.side if item.straight else 0) + (0.16 if joins and not self.tiny else 0)
             return paths[main][0], max(paths[main][1], edge), height
         w, h = self.extent(item)
-        words = ", ".join(self.boxes[item].extras) if self.boxes[item].kind == "add" and not self.tiny else ""
+        words = (
+            ", ".join(self.boxes[item].extras)
+            if self.boxes[item].kind == "add" and not self.tiny
+            else ""
+        )
         left = w / 2 + (self.canvas.width(words, self.canvas.small) + 0.08 if words else 0)
         label = self.canvas.width(self.label(item), self.canvas.small)
         return left, max(w / 2, 0.1 + label if label else 0), h + self.below(item)
@@ -562,12 +689,25 @@ class _Down:
         end, line = self.place(item.items, x, y + 0.08, start)
         frame = end - self.gap * 0.6
         centre, w = x + (right - left) / 2, left + right + 0.24
-        self.canvas.box(centre, y - 0.06, w, frame - y + 0.06, "other", facecolor="none", edgecolor="0.55",
-                        linestyle=(0, (4, 3)), zorder=1)
-        self.canvas.text(centre + w / 2 + 0.07, (y + frame) / 2, f"×{item.times}", ha="left", fontweight="bold")
+        self.canvas.box(
+            centre,
+            y - 0.06,
+            w,
+            frame - y + 0.06,
+            "other",
+            facecolor="none",
+            edgecolor="0.55",
+            linestyle=(0, (4, 3)),
+            zorder=1,
+        )
+        self.canvas.text(
+            centre + w / 2 + 0.07, (y + frame) / 2, f"×{item.times}", ha="left", fontweight="bold"
+        )
         return end + 0.08, line
 
-    def one(self, n: int, x: float, y: float, start: list, waiting: list | None) -> tuple[float, list]:
+    def one(
+        self, n: int, x: float, y: float, start: list, waiting: list | None
+    ) -> tuple[float, list]:
         box, (w, h) = self.boxes[n], self.extent(n)
         centre = x  # of the text
         self.at[n] = (x, y)
@@ -588,7 +728,13 @@ class _Down:
                 if abs(away) < 1e-6:
                     self.line([*line, (x, y)])
                 else:
-                    self.line([*line, (line[-1][0], y + h / 2), (x + math.copysign(w / 2, away), y + h / 2)])
+                    self.line(
+                        [
+                            *line,
+                            (line[-1][0], y + h / 2),
+                            (x + math.copysign(w / 2, away), y + h / 2),
+                        ]
+                    )
         if box.kind == "add":
             self.canvas.circle(x, y + h / 2, w / 2, "add")
         elif not (waiting and box.kind == "concat"):
@@ -604,13 +750,26 @@ class _Down:
             self.canvas.text(centre, top + self.canvas.line(points) / 2, text, fontsize=points)
             top += self.canvas.line(points)
         if self.boxes[n].kind == "add" and self.boxes[n].extras:
-            self.canvas.text(x - w / 2 - 0.06, y + h / 2, ", ".join(self.boxes[n].extras),
-                             fontsize=self.canvas.small, ha="right")
+            self.canvas.text(
+                x - w / 2 - 0.06,
+                y + h / 2,
+                ", ".join(self.boxes[n].extras),
+                fontsize=self.canvas.small,
+                ha="right",
+            )
         if self.label(n):
-            self.canvas.text(x + 0.07, y + h + 0.05 + self.canvas.line() / 2, self.label(n), ha="left", color=MUTED,
-                             fontsize=self.canvas.small)
+            self.canvas.text(
+                x + 0.07,
+                y + h + 0.05 + self.canvas.line() / 2,
+                self.label(n),
+                ha="left",
+                color=MUTED,
+                fontsize=self.canvas.small,
+            )
 
-    def branches(self, item: Branches, x: float, y: float, start: list) -> tuple[float, list | None]:
+    def branches(
+        self, item: Branches, x: float, y: float, start: list
+    ) -> tuple[float, list | None]:
         sizes = [self.measure(path) for path in item.paths]
         left, _, height = self.measure(item)
         main = self.main(item)
@@ -665,7 +824,9 @@ class _Down:
         return {"linewidth": 0.7} if self.tiny else {}
 
 
-def _tower(canvas: _Canvas, boxes: dict[int, Box], x: float, title: str | None, fold: bool, costs: bool) -> tuple:
+def _tower(
+    canvas: _Canvas, boxes: dict[int, Box], x: float, title: str | None, fold: bool, costs: bool
+) -> tuple:
     """One diagram from top to bottom with its input above; x is its left edge. Returns (right edge, bottom)."""
     down, items, y = _Down(boxes, canvas, costs=costs), _series(boxes), 0.1
     items = _fold(items, boxes) if fold else items
@@ -680,7 +841,9 @@ def _tower(canvas: _Canvas, boxes: dict[int, Box], x: float, title: str | None, 
         y += 0.36
     canvas.text(axis, y + canvas.line() / 2, shape, color=MUTED, fontsize=canvas.small)
     y += canvas.line()
-    top = y + down.gap + (0 if isinstance(items[0], Branches) else 0.7 * down.gap)  # first boxes at one height
+    top = (
+        y + down.gap + (0 if isinstance(items[0], Branches) else 0.7 * down.gap)
+    )  # first boxes at one height
     end, out = down.place(items, axis, top, [(axis, y)])
     if down.pending is None:
         canvas.path([*out, (out[-1][0], end + 0.08)])
@@ -690,9 +853,18 @@ def _tower(canvas: _Canvas, boxes: dict[int, Box], x: float, title: str | None, 
 # --- draw: one module -----------------------------------------------------------------------------------------------
 
 
-def draw(model: nn.Module, input_shape: tuple[int, ...], *, level: str = "block", title: str | None = None,
-         ax: Axes | None = None, fold: bool = True, costs: bool = False, training: bool = False,
-         points: float = 11) -> Figure:
+def draw(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    level: str = "block",
+    title: str | None = None,
+    ax: Axes | None = None,
+    fold: bool = True,
+    costs: bool = False,
+    training: bool = False,
+    points: float = 11,
+) -> Figure:
     """A diagram of `model` for an input of (C, H, W), on a figure of its own size or fitted into `ax`.
 
     >>> diagrams.draw(models.resnet.BasicBlock(64, 64), (64, 56, 56), title="residual block")
@@ -706,8 +878,12 @@ def draw(model: nn.Module, input_shape: tuple[int, ...], *, level: str = "block"
     Raises `ParameterError` for an unknown level and what `cost.table` raises for a module or shape that do not fit.
     """
     if level not in LEVELS:
-        raise ParameterError("a level of detail", repr(level), where="argument level of diagrams.draw",
-                             remedy=nearest(str(level), LEVELS))
+        raise ParameterError(
+            "a level of detail",
+            repr(level),
+            where="argument level of diagrams.draw",
+            remedy=nearest(str(level), LEVELS),
+        )
     table = cost.table(model, input_shape, training=training)
     boxes, canvas = _graph(table), _Canvas(points)
     if level == "graph":
@@ -720,8 +896,14 @@ def draw(model: nn.Module, input_shape: tuple[int, ...], *, level: str = "block"
     return canvas.show(0.0, 0.0, right + 0.12, bottom + 0.06, ax)
 
 
-def beside(parts: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, level: str = "block", fold: bool = False,
-           costs: bool = False, points: float = 11) -> Figure:
+def beside(
+    parts: Iterable[tuple[str, nn.Module, tuple[int, ...]]],
+    *,
+    level: str = "block",
+    fold: bool = False,
+    costs: bool = False,
+    points: float = 11,
+) -> Figure:
     """Several modules next to each other on one figure, each drawn as by `draw` with its title.
 
     >>> diagrams.beside([("plain", plain_block, (64, 56, 56)), ("residual", residual_block, (64, 56, 56))])
@@ -730,9 +912,12 @@ def beside(parts: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, level: st
     """
     parts = list(parts)
     if not parts or level not in LEVELS[:2]:
-        raise ParameterError("(title, model, input_shape) once or more, at level 'block' or 'stage'",
-                             f"{len(parts)} of them at level {level!r}", where="diagrams.beside",
-                             remedy="pass at least one, and draw other levels one by one")
+        raise ParameterError(
+            "(title, model, input_shape) once or more, at level 'block' or 'stage'",
+            f"{len(parts)} of them at level {level!r}",
+            where="diagrams.beside",
+            remedy="pass at least one, and draw other levels one by one",
+        )
     canvas = _Canvas(points)
     right, bottom = 0.12 - 0.45, 0.0
     for title, model, input_shape in parts:
@@ -743,11 +928,23 @@ def beside(parts: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, level: st
     return canvas.show(0.0, 0.0, right + 0.12, bottom + 0.06, None)
 
 
-MEANING = (("conv", "convolution"), ("pool", "pooling"), ("fc", "fully connected"), ("concat", "join"),
-           ("norm", "normalisation"), ("other", "other"))
+MEANING = (
+    ("conv", "convolution"),
+    ("pool", "pooling"),
+    ("fc", "fully connected"),
+    ("concat", "join"),
+    ("norm", "normalisation"),
+    ("other", "other"),
+)
 
 
-def _map(canvas: _Canvas, boxes: dict[int, Box], classes: dict[str, str], title: str | None, ax: Axes | None) -> Figure:
+def _map(
+    canvas: _Canvas,
+    boxes: dict[int, Box],
+    classes: dict[str, str],
+    title: str | None,
+    ax: Axes | None,
+) -> Figure:
     """Every layer as a small box from left to right, the names of blocks above them, a legend below."""
     down = _Down(boxes, canvas, tiny=True)
     items = _series(boxes)
@@ -775,13 +972,25 @@ def _map(canvas: _Canvas, boxes: dict[int, Box], classes: dict[str, str], title:
         half = canvas.width(word, canvas.small) / 2
         middle = (min(xs) + max(xs)) / 2
         members = [n for n in down.at if _owner(boxes[n].name, classes) == owner]
-        if word and len(xs) > 2 and middle - half > end + 0.04 and any(down.at[n][0] < trunk + 0.1 for n in members):
-            canvas.text(middle, top - canvas.line() / 2 + 0.04, word, fontsize=canvas.small, color=MUTED)
+        if (
+            word
+            and len(xs) > 2
+            and middle - half > end + 0.04
+            and any(down.at[n][0] < trunk + 0.1 for n in members)
+        ):
+            canvas.text(
+                middle, top - canvas.line() / 2 + 0.04, word, fontsize=canvas.small, color=MUTED
+            )
             end = middle + half
     y = trunk + low + 0.28
     kinds = {box.kind for box in boxes.values()}
-    right = max(length + 0.35, canvas.legend(0.15, y, [m for m in MEANING if m[0] in kinds or
-                                                       m[0] == "concat" and "add" in kinds]) + 0.15)
+    right = max(
+        length + 0.35,
+        canvas.legend(
+            0.15, y, [m for m in MEANING if m[0] in kinds or m[0] == "concat" and "add" in kinds]
+        )
+        + 0.15,
+    )
     if title:
         canvas.title(right / 2, 0.24, title)
     return canvas.show(0.0, 0.0, max(right, canvas.title_width(title) + 0.2), y + 0.2, ax)
@@ -820,22 +1029,36 @@ def _trunk(items: list, boxes: dict[int, Box]) -> list[int]:
     return way
 
 
-def _volumes(canvas: _Canvas, boxes: dict[int, Box], title: str | None, fold: bool, ax: Axes | None) -> Figure:
+def _volumes(
+    canvas: _Canvas, boxes: dict[int, Box], title: str | None, fold: bool, ax: Axes | None
+) -> Figure:
     volumes = [_Volume(["input"], boxes[INPUT].shape, "input", 1)]
     towers = max((box.groups for box in boxes.values() if box.groups <= 4), default=1)
     pooled = None  # the side to which the last volume was pooled
     for n in _trunk(_series(boxes), boxes):
         box, last = boxes[n], volumes[-1]
         word = ", ".join([box.words[0], *(w for w in box.words[1:] if w.startswith("/"))])
-        same = box.kind == last.kind and _side(last.shape) == _side(box.shape) and box.words[0] == last.words[0]
+        same = (
+            box.kind == last.kind
+            and _side(last.shape) == _side(box.shape)
+            and box.words[0] == last.words[0]
+        )
         if box.kind in ("pool", "norm", "other") and len(volumes) > 1:
             last.words.append(word)
             pooled = _side(box.shape)
-        elif fold and towers == 1 and same and pooled is None and (box.kind == "block" or last.shape == box.shape):
+        elif (
+            fold
+            and towers == 1
+            and same
+            and pooled is None
+            and (box.kind == "block" or last.shape == box.shape)
+        ):
             last.times, last.shape = last.times + 1, box.shape
         else:
             pooled = None
-            volumes.append(_Volume(["fc" if box.kind == "fc" else word], box.shape, box.kind, box.groups))
+            volumes.append(
+                _Volume(["fc" if box.kind == "fc" else word], box.shape, box.kind, box.groups)
+            )
     side = max(_side(v.shape) for v in volumes)
     tall, slant = 1.5, 0.32  # inches of the largest side; how far depth moves to the right and up
 
@@ -849,13 +1072,28 @@ def _volumes(canvas: _Canvas, boxes: dict[int, Box], title: str | None, fold: bo
     def shares(i: int) -> int:
         return towers if 0 < i < len(volumes) - 1 else 1
 
-    texts = [[_size(v.shape), *(f"{v.words[0]} ×{v.times}" if v.times > 1 else v.words[0],), *v.words[1:]]
-             for v in volumes]
-    room = max(extent(v, shares(i))[1] + extent(v, shares(i))[2] for i, v in enumerate(volumes)
-               if towers == 1 or 0 < i) if towers > 1 else 0.0
+    texts = [
+        [
+            _size(v.shape),
+            *(f"{v.words[0]} ×{v.times}" if v.times > 1 else v.words[0],),
+            *v.words[1:],
+        ]
+        for v in volumes
+    ]
+    room = (
+        max(
+            extent(v, shares(i))[1] + extent(v, shares(i))[2]
+            for i, v in enumerate(volumes)
+            if towers == 1 or 0 < i
+        )
+        if towers > 1
+        else 0.0
+    )
     head = 0.12 + (0.36 if title else 0)
     heights = [extent(v, shares(i)) for i, v in enumerate(volumes)]
-    middle = head + (max(h + d for _, h, d in heights) / 2 if towers == 1 else (towers * room + 0.25) / 2)
+    middle = head + (
+        max(h + d for _, h, d in heights) / 2 if towers == 1 else (towers * room + 0.25) / 2
+    )
     middle = max(middle, head + (heights[0][1] + heights[0][2]) / 2)
     lanes = [middle + (k - (towers - 1) / 2) * (room + 0.25) for k in range(towers)]
     x, ports = 0.15, []  # where arrows start and end: [(left, right, y)] for each tower
@@ -868,15 +1106,31 @@ def _volumes(canvas: _Canvas, boxes: dict[int, Box], title: str | None, fold: bo
             y = y + d / 4
             face, edge = canvas.shades(v.kind)
             dark = tuple(0.82 * c + 0.18 * e for c, e in zip(face, edge, strict=True))
-            corners = [(left, y - h / 2), (left + w, y - h / 2), (left + w, y + h / 2), (left, y + h / 2)]
+            corners = [
+                (left, y - h / 2),
+                (left + w, y - h / 2),
+                (left + w, y + h / 2),
+                (left, y + h / 2),
+            ]
             top = [corners[0], (left + d, y - h / 2 - d), (left + w + d, y - h / 2 - d), corners[1]]
-            end = [corners[1], (left + w + d, y - h / 2 - d), (left + w + d, y + h / 2 - d), corners[2]]
+            end = [
+                corners[1],
+                (left + w + d, y - h / 2 - d),
+                (left + w + d, y + h / 2 - d),
+                corners[2],
+            ]
             for part, colour in ((top, face), (end, dark), (corners, face)):
                 canvas.polygon(part, colour, edge, 3)
             here.append((left - 0.04, left + w + d / 2 + 0.02, y - d / 4))
         ports.append(here)
         x += wide + 0.3
-    bottom = max(middle + max(h + d for _, h, d in heights) / 2 if towers == 1 else lanes[-1] + room / 2, 0) + 0.12
+    bottom = (
+        max(
+            middle + max(h + d for _, h, d in heights) / 2 if towers == 1 else lanes[-1] + room / 2,
+            0,
+        )
+        + 0.12
+    )
     bottom = max(bottom, middle + (heights[0][1] + heights[0][2]) / 2 + 0.12)
     for i in range(1, len(volumes)):
         for a, start in enumerate(ports[i - 1]):
@@ -884,12 +1138,19 @@ def _volumes(canvas: _Canvas, boxes: dict[int, Box], title: str | None, fold: bo
                 apart = len(ports[i - 1]) > 1 and len(ports[i]) > 1 and volumes[i].groups > 1
                 if not apart or a == b:
                     canvas.path([(start[1], start[2]), (end[0], end[2])], width=1.1, zorder=4)
-    for (_, right, _), i, text in zip((p[0] for p in ports), range(len(volumes)), texts, strict=True):
+    for (_, right, _), i, text in zip(
+        (p[0] for p in ports), range(len(volumes)), texts, strict=True
+    ):
         w, _, d = heights[i]
         centre = right - 0.02 - w / 2
         for k, line in enumerate(text):
-            canvas.text(centre, bottom + (k + 0.5) * canvas.line(canvas.small), line, fontsize=canvas.small,
-                        color=INK if k else MUTED)
+            canvas.text(
+                centre,
+                bottom + (k + 0.5) * canvas.line(canvas.small),
+                line,
+                fontsize=canvas.small,
+                color=INK if k else MUTED,
+            )
     low = bottom + max(map(len, texts)) * canvas.line(canvas.small)
     right = max(x - 0.15, canvas.title_width(title) + 0.2)
     if title:
@@ -934,8 +1195,10 @@ class _Column:
                 else:
                     part = share / len(item.paths)
                     middle = (len(item.paths) - 1) / 2
-                    row = max(self.place(path, row, lane + (i - middle) * part, part)
-                              for i, path in enumerate(item.paths))
+                    row = max(
+                        self.place(path, row, lane + (i - middle) * part, part)
+                        for i, path in enumerate(item.paths)
+                    )
             else:
                 for n in item.boxes if isinstance(item, Woven) else [item]:
                     if self.boxes[n].kind in ("conv", "fc", "pool"):
@@ -947,12 +1210,18 @@ class _Column:
 def _named(networks: Iterable, where: str) -> list[tuple[str, _Column]]:
     named = [(title, _Column(model, shape)) for title, model, shape in networks]
     if not named:
-        raise ParameterError("(title, model, input_shape) once or more", "none", where=where,
-                             remedy="pass a list of them")
+        raise ParameterError(
+            "(title, model, input_shape) once or more",
+            "none",
+            where=where,
+            remedy="pass a list of them",
+        )
     return named
 
 
-def columns(networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, points: float = 11) -> Figure:
+def columns(
+    networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, points: float = 11
+) -> Figure:
     """Networks side by side, one box a layer, aligned by the size of their feature maps; shortcuts are arcs.
 
     >>> diagrams.columns([("VGG-19", models.vgg19(), (3, 224, 224)), ("ResNet-34", models.resnet34(), (3, 224, 224))])
@@ -972,13 +1241,22 @@ def columns(networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, point
     margin = max(canvas.width(f"{side}×{side}") for side in sides) + 0.25
     x = margin
     for title, column in named:
-        heads = [title, f"{column.depth} weight layers", f"{column.costs.multiply_adds / 1e9:.1f} G multiply-adds"]
+        heads = [
+            title,
+            f"{column.depth} weight layers",
+            f"{column.costs.multiply_adds / 1e9:.1f} G multiply-adds",
+        ]
         wide = max((canvas.width(cell.box.text) + 0.2) / cell.share for cell in column.cells)
         wide = max(wide, canvas.width(title, bold=True), *map(canvas.width, heads[1:]))
         centre = x + wide / 2
         for i, text in enumerate(heads):
-            canvas.text(centre, 0.12 + (i + 0.5) * canvas.line() * 1.1, text, fontweight="normal" if i else "bold",
-                        color=MUTED if i else INK)
+            canvas.text(
+                centre,
+                0.12 + (i + 0.5) * canvas.line() * 1.1,
+                text,
+                fontweight="normal" if i else "bold",
+                color=MUTED if i else INK,
+            )
         used: dict[int, int] = {}
         at: list[float] = []
         for side in column.sides:
@@ -986,24 +1264,44 @@ def columns(networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, point
             used[side] = used.get(side, 0) + 1
         for cell in column.cells:
             w = wide * cell.share - (0.06 if cell.share < 1 else 0)
-            canvas.box(centre + cell.lane * wide, at[cell.row], w, height, cell.box.kind, linewidth=0.8)
+            canvas.box(
+                centre + cell.lane * wide, at[cell.row], w, height, cell.box.kind, linewidth=0.8
+            )
             canvas.text(centre + cell.lane * wide, at[cell.row] + height / 2, cell.box.text)
         for above, below in zip(at, at[1:], strict=False):
-            canvas.path([(centre, above + height), (centre, below)], arrow=below - above > 2 * height, width=1.0)
+            canvas.path(
+                [(centre, above + height), (centre, below)],
+                arrow=below - above > 2 * height,
+                width=1.0,
+            )
         edge = centre + wide / 2
         for first, last, dashed in column.arcs:
             start, end = at[first] - gap / 2, at[last] + height + gap / 2
-            canvas.path([(edge - 0.02, start), (edge + 0.26, start), (edge + 0.26, end), (edge - 0.02, end)],
-                        dashed=dashed, bend=0.2)
+            canvas.path(
+                [
+                    (edge - 0.02, start),
+                    (edge + 0.26, start),
+                    (edge + 0.26, end),
+                    (edge - 0.02, end),
+                ],
+                dashed=dashed,
+                bend=0.2,
+            )
         x = edge + (0.57 if column.arcs else 0.25)
     for side in sides:
-        canvas.text(margin - 0.12, top[side] + height / 2, f"{side}×{side}", ha="right", color=MUTED)
+        canvas.text(
+            margin - 0.12, top[side] + height / 2, f"{side}×{side}", ha="right", color=MUTED
+        )
         rule = top[side] - between / 2 - gap / 2
-        canvas.path([(0.05, rule), (x - 0.1, rule)], arrow=False, colour="0.85", width=0.8, zorder=1)
+        canvas.path(
+            [(0.05, rule), (x - 0.1, rule)], arrow=False, colour="0.85", width=0.8, zorder=1
+        )
     return canvas.show(0.0, 0.0, x, bottom, None)
 
 
-def depths(networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, points: float = 12) -> Figure:
+def depths(
+    networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, points: float = 12
+) -> Figure:
     """How deep networks are: one strip a network, one stripe a layer from left to right, as high as its feature maps.
 
     >>> diagrams.depths([("AlexNet", models.alexnet(), (3, 224, 224)), ("VGG-19", models.vgg19(), (3, 224, 224))])
@@ -1014,21 +1312,32 @@ def depths(networks: Iterable[tuple[str, nn.Module, tuple[int, ...]]], *, points
     named = _named(networks, "diagrams.depths")
     canvas = _Canvas(points)
     heads = [(title, f"{column.depth} weight layers") for title, column in named]
-    margin = 0.3 + max(max(canvas.width(a, bold=True), canvas.width(b, canvas.small)) for a, b in heads)
+    margin = 0.3 + max(
+        max(canvas.width(a, bold=True), canvas.width(b, canvas.small)) for a, b in heads
+    )
     pitch = min(0.12, 6.2 / max(column.rows for _, column in named))
     largest = max(max(column.sides) for _, column in named)
     tall, y = 0.72, 0.15
     for (title, column), (_, layers) in zip(named, heads, strict=True):
         middle = y + tall / 2
         canvas.text(0.12, middle - canvas.line() / 2, title, ha="left", fontweight="bold")
-        canvas.text(0.12, middle + canvas.line() / 2, layers, ha="left", fontsize=canvas.small, color=MUTED)
+        canvas.text(
+            0.12, middle + canvas.line() / 2, layers, ha="left", fontsize=canvas.small, color=MUTED
+        )
         for cell in column.cells:
             h = max(tall * math.sqrt(column.sides[cell.row] / largest), 0.16)
             part = h * cell.share - (0.012 if cell.share < 1 else 0)
             _, edge = canvas.shades(cell.box.kind)
             x = margin + (cell.row + 0.5) * pitch
-            canvas.box(x, middle + cell.lane * h - part / 2, 0.78 * pitch, part, cell.box.kind, facecolor=edge,
-                       edgecolor="none")
+            canvas.box(
+                x,
+                middle + cell.lane * h - part / 2,
+                0.78 * pitch,
+                part,
+                cell.box.kind,
+                facecolor=edge,
+                edgecolor="none",
+            )
         y += tall + 0.16
     y += 0.1
     kinds = {cell.box.kind for _, column in named for cell in column.cells}

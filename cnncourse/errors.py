@@ -18,7 +18,9 @@ class CourseError(Exception):
     """
 
     def __init__(self, expected: object, got: object, *, where: object, remedy: str):
-        super().__init__(f"expected {expected}\n  got:   {got}\n  where: {where}\n  to do: {remedy}")
+        super().__init__(
+            f"expected {expected}\n  got:   {got}\n  where: {where}\n  to do: {remedy}"
+        )
         self.expected, self.got, self.where, self.remedy = expected, got, where, remedy
 
 

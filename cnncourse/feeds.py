@@ -21,8 +21,16 @@ from cnncourse.errors import ParameterError, ShapeError
 from cnncourse.runtime import Runtime, moved
 
 
-def feed(images, batch_size: int | None, machine: Runtime, *, shuffle: bool = False, augment: Callable | None = None,
-         seeds: Sequence[int] | None = None, split: bool = True) -> TensorFeed | LoaderFeed:
+def feed(
+    images,
+    batch_size: int | None,
+    machine: Runtime,
+    *,
+    shuffle: bool = False,
+    augment: Callable | None = None,
+    seeds: Sequence[int] | None = None,
+    split: bool = True,
+) -> TensorFeed | LoaderFeed:
     """The batches of an `ImageSet`, of a pair (inputs, targets) of tensors, or of a `DataLoader`.
 
     inputs may itself be a tuple of tensors: the network is then called with all of them.
@@ -40,31 +48,59 @@ def feed(images, batch_size: int | None, machine: Runtime, *, shuffle: bool = Fa
     world = machine.world if split else 1
     if isinstance(images, DataLoader):
         if augment is not None:
-            raise ParameterError("no augment= beside a DataLoader", "both", where="argument augment",
-                                 remedy="put the augmentation into the transforms of the data set")
+            raise ParameterError(
+                "no augment= beside a DataLoader",
+                "both",
+                where="argument augment",
+                remedy="put the augmentation into the transforms of the data set",
+            )
         made = LoaderFeed(images, machine, shuffle, world)
-    elif (hasattr(images, "images") and hasattr(images, "labels")
-          or isinstance(images, tuple | list) and len(images) == 2):
+    elif (
+        hasattr(images, "images")
+        and hasattr(images, "labels")
+        or isinstance(images, tuple | list)
+        and len(images) == 2
+    ):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ParameterError("a batch size of at least 1", repr(batch_size), where="argument batch_size",
-                                 remedy="try 128")
+            raise ParameterError(
+                "a batch size of at least 1",
+                repr(batch_size),
+                where="argument batch_size",
+                remedy="try 128",
+            )
         if shuffle and batch_size < world:
-            raise ParameterError(f"a batch size of at least {world}, one image a process", batch_size,
-                                 where="argument batch_size", remedy="raise batch_size or start fewer processes")
+            raise ParameterError(
+                f"a batch size of at least {world}, one image a process",
+                batch_size,
+                where="argument batch_size",
+                remedy="raise batch_size or start fewer processes",
+            )
         if augment is not None:
             _check_augment(augment)
         made = TensorFeed(images, batch_size, machine, shuffle, augment, seeds, world)
     else:
-        raise ShapeError("an ImageSet, a pair (inputs, targets) of tensors, or a DataLoader", type(images).__name__,
-                         where="argument train, valid or images", remedy="load it with cnncourse.data")
+        raise ShapeError(
+            "an ImageSet, a pair (inputs, targets) of tensors, or a DataLoader",
+            type(images).__name__,
+            where="argument train, valid or images",
+            remedy="load it with cnncourse.data",
+        )
     try:
         steps = len(made)
     except TypeError:
-        raise ShapeError("a DataLoader with a length", "one that does not know how many batches it has",
-                         where="argument train, valid or images", remedy="give its data set a __len__") from None
+        raise ShapeError(
+            "a DataLoader with a length",
+            "one that does not know how many batches it has",
+            where="argument train, valid or images",
+            remedy="give its data set a __len__",
+        ) from None
     if not steps:
-        raise ParameterError("at least one image", "an empty set", where="argument train, valid or images",
-                             remedy="check how the set was split or filtered")
+        raise ParameterError(
+            "at least one image",
+            "an empty set",
+            where="argument train, valid or images",
+            remedy="check how the set was split or filtered",
+        )
     return made
 
 
@@ -72,10 +108,13 @@ def _check_augment(augment: Callable) -> None:
     try:
         inspect.signature(getattr(augment, "forward", augment)).bind(None, generator=None)
     except TypeError:
-        raise ParameterError("a function that is called as augment(images, generator=...)",
-                             getattr(augment, "__name__", type(augment).__name__), where="argument augment",
-                             remedy="choose from cnncourse.augment, or give your function an argument generator; "
-                                    "a transform of torchvision changes all images of a batch alike") from None
+        raise ParameterError(
+            "a function that is called as augment(images, generator=...)",
+            getattr(augment, "__name__", type(augment).__name__),
+            where="argument augment",
+            remedy="choose from cnncourse.augment, or give your function an argument generator; "
+            "a transform of torchvision changes all images of a batch alike",
+        ) from None
 
 
 def mixed(*numbers: int) -> int:
@@ -104,9 +143,22 @@ def share(size: int, rank: int, world: int, shuffle: bool) -> Share:
 class TensorFeed:
     """Batches gathered on the device from a set that lies there as a whole."""
 
-    def __init__(self, images, batch_size: int, machine: Runtime, shuffle: bool, augment: Callable | None,
-                 seeds: Sequence[int] | None, world: int):
-        self.batch_size, self.machine, self.augment, self.world = batch_size, machine, augment, world
+    def __init__(
+        self,
+        images,
+        batch_size: int,
+        machine: Runtime,
+        shuffle: bool,
+        augment: Callable | None,
+        seeds: Sequence[int] | None,
+        world: int,
+    ):
+        self.batch_size, self.machine, self.augment, self.world = (
+            batch_size,
+            machine,
+            augment,
+            world,
+        )
         self.shuffle, self.seeds = shuffle, seeds
         name = getattr(images, "checksum", None) or getattr(images, "name", None)
         if hasattr(images, "images"):
@@ -119,15 +171,21 @@ class TensorFeed:
             for part in (*inputs, targets):
                 if not isinstance(part, Tensor) or len(part) != len(targets):
                     got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                    raise ShapeError(f"tensors with {len(targets)} rows, one a target", got,
-                                     where="a pair (inputs, targets)",
-                                     remedy="make tensors of equal lengths; torch.as_tensor takes arrays")
+                    raise ShapeError(
+                        f"tensors with {len(targets)} rows, one a target",
+                        got,
+                        where="a pair (inputs, targets)",
+                        remedy="make tensors of equal lengths; torch.as_tensor takes arrays",
+                    )
             self.inputs = tuple(part.detach().to(machine.device) for part in inputs)
             self.targets = targets.detach().to(machine.device)
             self.convert = self._converted
         self.images, self.held = len(self.targets), {}
         self.settings = {"data": name, "images": self.images, "steps": len(self)}
-        self.latest: tuple[int, tuple[Tensor, ...]] = (0, ())  # step and inputs of the last batch, for error texts
+        self.latest: tuple[int, tuple[Tensor, ...]] = (
+            0,
+            (),
+        )  # step and inputs of the last batch, for error texts
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
@@ -135,7 +193,9 @@ class TensorFeed:
     def holds(self, index: int) -> bool:
         """Whether any class index among the targets is this one; looked up once."""
         if index not in self.held:
-            self.held[index] = not self.targets.is_floating_point() and bool((self.targets == index).any())
+            self.held[index] = not self.targets.is_floating_point() and bool(
+                (self.targets == index).any()
+            )
         return self.held[index]
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
@@ -149,7 +209,10 @@ class TensorFeed:
                 continue
             if orders is None:
                 rows = slice(first + rows.start, first + rows.stop)
-                inputs, targets = tuple(self.convert(tensor[rows]) for tensor in self.inputs), self.targets[rows]
+                inputs, targets = (
+                    tuple(self.convert(tensor[rows]) for tensor in self.inputs),
+                    self.targets[rows],
+                )
             else:
                 inputs, targets = self._gathered(orders[..., first:last], rows, number, step)
             self.latest = step + 1, inputs
@@ -157,27 +220,41 @@ class TensorFeed:
 
     def _orders(self, number: int) -> Tensor:
         """The permutation of this epoch, (N,), or (S, N) for several seeds; drawn on the CPU, equal on every device."""
-        drawn = [torch.randperm(self.images, generator=torch.Generator().manual_seed(mixed(seed, number)))
-                 for seed in (self.seeds or [self.machine.seed])]
+        drawn = [
+            torch.randperm(
+                self.images, generator=torch.Generator().manual_seed(mixed(seed, number))
+            )
+            for seed in (self.seeds or [self.machine.seed])
+        ]
         order = torch.stack(drawn) if self.seeds else drawn[0]
         return moved(order, self.machine.device)
 
-    def _gathered(self, rows: Tensor, keep: slice, number: int, step: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _gathered(
+        self, rows: Tensor, keep: slice, number: int, step: int
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
         if self.augment is None:
             rows = rows[..., keep]
         flat = rows.reshape(-1)  # index_select into uint8 is 4 times as fast as images[rows]
         inputs = [tensor.index_select(0, flat) for tensor in self.inputs]
-        if self.augment is not None:  # drawn for the whole batch, so that processes agree; then each keeps its rows
+        if (
+            self.augment is not None
+        ):  # drawn for the whole batch, so that processes agree; then each keeps its rows
             whole = inputs[0].unflatten(0, rows.shape) if self.seeds else inputs[0][None]
-            changed = [self.augment(batch, generator=torch.Generator().manual_seed(mixed(seed, number, step)))[keep]
-                       for batch, seed in zip(whole, self.seeds or [self.machine.seed], strict=True)]
+            changed = [
+                self.augment(
+                    batch, generator=torch.Generator().manual_seed(mixed(seed, number, step))
+                )[keep]
+                for batch, seed in zip(whole, self.seeds or [self.machine.seed], strict=True)
+            ]
             inputs[0] = changed[0] if len(changed) == 1 else torch.cat(changed)
             rows = rows[..., keep]
             inputs[1:] = [tensor.index_select(0, rows.reshape(-1)) for tensor in self.inputs[1:]]
         targets = self.targets.index_select(0, rows.reshape(-1))
         inputs = tuple(self.convert(part) for part in inputs)
         if self.seeds:
-            return tuple(part.unflatten(0, rows.shape) for part in inputs), targets.unflatten(0, rows.shape)
+            return tuple(part.unflatten(0, rows.shape) for part in inputs), targets.unflatten(
+                0, rows.shape
+            )
         return inputs, targets
 
     def _converted(self, batch: Tensor) -> Tensor:
@@ -201,21 +278,37 @@ class LoaderFeed:
         self.sampler = getattr(loader.batch_sampler, "sampler", None)
         stream = loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset)
         if world > 1 and (stream or isinstance(self.sampler, DistributedSampler)):
-            raise ParameterError("a DataLoader with its own batch_size and sampler", type(self.sampler).__name__,
-                                 where="argument train, valid or images",
-                                 remedy="leave the DistributedSampler out: each process takes its share of a batch")
+            raise ParameterError(
+                "a DataLoader with its own batch_size and sampler",
+                type(self.sampler).__name__,
+                where="argument train, valid or images",
+                remedy="leave the DistributedSampler out: each process takes its share of a batch",
+            )
         if hasattr(loader.dataset, "__len__"):
             self.settings = {"images": len(loader.dataset), "steps": len(loader)}
         if stream:  # nothing to share out, and steps are skipped by reading them
             return
         self.rows = _Rows(loader.batch_sampler, machine.rank, world, shuffle)
-        workers = {} if not loader.num_workers else {
-            "prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers,
-            "multiprocessing_context": loader.multiprocessing_context, "timeout": loader.timeout}
-        self.loader = DataLoader(loader.dataset, batch_sampler=self.rows, num_workers=loader.num_workers,
-                                 collate_fn=loader.collate_fn, worker_init_fn=loader.worker_init_fn,
-                                 pin_memory=loader.pin_memory or machine.device.type == "cuda",
-                                 generator=self.generator, **workers)
+        workers = (
+            {}
+            if not loader.num_workers
+            else {
+                "prefetch_factor": loader.prefetch_factor,
+                "persistent_workers": loader.persistent_workers,
+                "multiprocessing_context": loader.multiprocessing_context,
+                "timeout": loader.timeout,
+            }
+        )
+        self.loader = DataLoader(
+            loader.dataset,
+            batch_sampler=self.rows,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            worker_init_fn=loader.worker_init_fn,
+            pin_memory=loader.pin_memory or machine.device.type == "cuda",
+            generator=self.generator,
+            **workers,
+        )
 
     def __len__(self) -> int:
         return len(self.loader) if self.rows is None else len(self.rows.batches)
@@ -237,10 +330,17 @@ class LoaderFeed:
                 self.rows.start, batches = start, self.loader
             for step, batch in enumerate(batches, start + 1):
                 if not isinstance(batch, tuple | list) or len(batch) != 2:
-                    raise ShapeError("batches (inputs, targets)", type(batch).__name__, where="the DataLoader",
-                                     remedy="let the data set return a pair for each image")
+                    raise ShapeError(
+                        "batches (inputs, targets)",
+                        type(batch).__name__,
+                        where="the DataLoader",
+                        remedy="let the data set return a pair for each image",
+                    )
                 inputs, targets = batch
-                inputs = tuple(self._moved(part) for part in (inputs if isinstance(inputs, tuple | list) else [inputs]))
+                inputs = tuple(
+                    self._moved(part)
+                    for part in (inputs if isinstance(inputs, tuple | list) else [inputs])
+                )
                 if self.rows is not None:
                     self.share = self.rows.shares[step]
                 self.latest = step, inputs

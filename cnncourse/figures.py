@@ -30,7 +30,12 @@ COLOUR = {
     "fourth": "C3",
     "muted": "0.55", "ink": "0.13",
 }  # fmt: skip
-CYCLE = ("#004479", "#f18e00", "#009488", "#b72765")  # dark blue L*28, orange 68, bluish green 55, magenta 42
+CYCLE = (
+    "#004479",
+    "#f18e00",
+    "#009488",
+    "#b72765",
+)  # dark blue L*28, orange 68, bluish green 55, magenta 42
 SEQUENTIAL = "viridis"  # lightness rises all the way: reads in grey too
 DIVERGING = "RdBu_r"  # for signed numbers; set limits that are symmetric around 0
 
@@ -70,7 +75,12 @@ STYLE = {
     "savefig.facecolor": "white",
 }
 # What makes the bytes repeatable; set again while saving, so that no style file can lose it.
-REPEATABLE = {"svg.hashsalt": "cnncourse", "svg.fonttype": "path", "savefig.bbox": None, "savefig.pad_inches": 0.1}
+REPEATABLE = {
+    "svg.hashsalt": "cnncourse",
+    "svg.fonttype": "path",
+    "savefig.bbox": None,
+    "savefig.pad_inches": 0.1,
+}
 
 
 def use_style() -> None:
@@ -91,8 +101,12 @@ def use_style() -> None:
         try:
             matplotlib.style.use(own)
         except OSError as error:
-            raise ParameterError("a readable matplotlib style file", f"{own!r} ({error})", where="CNNCOURSE_STYLE",
-                                 remedy="give the full path of an .mplstyle file, or unset the variable") from None
+            raise ParameterError(
+                "a readable matplotlib style file",
+                f"{own!r} ({error})",
+                where="CNNCOURSE_STYLE",
+                remedy="give the full path of an .mplstyle file, or unset the variable",
+            ) from None
 
 
 def folder(lesson: str) -> Path:
@@ -122,8 +136,12 @@ def save(fig: matplotlib.figure.Figure, id: str, *, caption: str, alt: str) -> N
     lesson = _lesson_of(id)
     for name, text in (("caption", caption), ("alt", alt)):
         if not str(text).strip():
-            raise ParameterError(f"a sentence for {name}", repr(text), where=f"figure {id}",
-                                 remedy="caption: what to see and under which parameters; alt: the finding in words")
+            raise ParameterError(
+                f"a sentence for {name}",
+                repr(text),
+                where=f"figure {id}",
+                remedy="caption: what to see and under which parameters; alt: the finding in words",
+            )
     png, svg = pictures(fig)
     record = {
         "id": id, "lesson": lesson, "caption": caption, "alt": alt,
@@ -135,10 +153,17 @@ def save(fig: matplotlib.figure.Figure, id: str, *, caption: str, alt: str) -> N
     try:
         project.write(target / f"{id}.svg", svg)
         project.write(target / f"{id}.png", png)
-        project.write(target / f"{id}.json", json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+        project.write(
+            target / f"{id}.json",
+            json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n",
+        )
     except OSError as error:
-        raise MachineError("a folder to write figures into", f"{target}: {error}", where=f"figure {id}",
-                           remedy="make room, make it writable, or set CNNCOURSE_FIGURES") from error
+        raise MachineError(
+            "a folder to write figures into",
+            f"{target}: {error}",
+            where=f"figure {id}",
+            remedy="make room, make it writable, or set CNNCOURSE_FIGURES",
+        ) from error
     _show(png, caption, alt, width=round(96 * float(fig.get_size_inches()[0])))
     plt.close(fig)
 
@@ -189,11 +214,18 @@ def difference(one: Path | bytes, other: Path | bytes) -> float:
             minimum_filter(other, (3, 3, 1)) - picture, 0
         )
 
-    read = [imread(io.BytesIO(image) if isinstance(image, bytes) else image) for image in (one, other)]
+    read = [
+        imread(io.BytesIO(image) if isinstance(image, bytes) else image) for image in (one, other)
+    ]
     if read[0].shape != read[1].shape:
         return 1.0
-    first, second = (gaussian_filter(image.astype(np.float32) / 255, (0.5, 0.5, 0)) for image in read)
-    spots = (gaussian_filter(change, (1, 1, 0)) for change in (beyond(first, second), beyond(second, first)))
+    first, second = (
+        gaussian_filter(image.astype(np.float32) / 255, (0.5, 0.5, 0)) for image in read
+    )
+    spots = (
+        gaussian_filter(change, (1, 1, 0))
+        for change in (beyond(first, second), beyond(second, first))
+    )
     return float(max(spot.max() for spot in spots))
 
 
@@ -214,12 +246,19 @@ def _lesson_of(id: str) -> str:
     item = id if id in known else id.partition(".")[0]
     if item not in known or not id.replace(".", "").replace("-", "").replace("_", "").isalnum():
         near = nearest(item, (name for name, entry in known.items() if entry["kind"] == "figure"))
-        raise ParameterError("the id of a figure in notebooks/ledger.yaml", repr(id), where="figures.save", remedy=near)
+        raise ParameterError(
+            "the id of a figure in notebooks/ledger.yaml",
+            repr(id),
+            where="figures.save",
+            remedy=near,
+        )
     return known[item]["notebook"]
 
 
 def _data_loaded() -> dict[str, str]:
-    module = sys.modules.get("cnncourse.data")  # a lesson without data need not import it for its figures
+    module = sys.modules.get(
+        "cnncourse.data"
+    )  # a lesson without data need not import it for its figures
     return dict(module.loaded()) if module is not None else {}
 
 

@@ -32,7 +32,11 @@ def accuracy(logits: Tensor, labels: Tensor, *, ignore_index: int | None = None)
     0.5
     """
     predicted = _predicted(logits, labels, "accuracy")
-    counted = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
+    counted = (
+        torch.ones_like(labels, dtype=torch.bool)
+        if ignore_index is None
+        else labels != ignore_index
+    )
     return int((predicted == labels)[counted].sum()) / _some(int(counted.sum()), "accuracy")
 
 
@@ -42,14 +46,20 @@ def top_k_accuracy(logits: Tensor, labels: Tensor, k: int = 5) -> float:
     An equal logit, and one that is no number, counts against the label: a network that answers all alike has no score.
     """
     if logits.ndim != 2 or not 1 <= k <= logits.shape[1]:
-        raise ParameterError(f"logits (N, C) and k from 1 to {logits.shape[-1]}", f"{tuple(logits.shape)} and k={k}",
-                             where="metrics.top_k_accuracy", remedy="use k=1 for plain accuracy")
+        raise ParameterError(
+            f"logits (N, C) and k from 1 to {logits.shape[-1]}",
+            f"{tuple(logits.shape)} and k={k}",
+            where="metrics.top_k_accuracy",
+            remedy="use k=1 for plain accuracy",
+        )
     own = logits.gather(1, labels[:, None])
     at_least = (~(logits < own)).sum(1)  # itself included
     return int((at_least <= k).sum()) / _some(len(labels), "top_k_accuracy")
 
 
-def confusion(logits: Tensor, labels: Tensor, classes: int, *, ignore_index: int | None = None) -> Tensor:
+def confusion(
+    logits: Tensor, labels: Tensor, classes: int, *, ignore_index: int | None = None
+) -> Tensor:
     """How often class i was called class j: int64 (classes, classes), rows are labels, columns predictions.
 
     logits (N, C, ...) or predicted classes (N, ...); labels (N, ...). Tables of batches add up to the table of the set.
@@ -64,10 +74,15 @@ def confusion(logits: Tensor, labels: Tensor, classes: int, *, ignore_index: int
     predicted, labels = predicted.long(), labels.long()  # a product of bytes would overflow
     both = torch.stack([predicted.flatten(), labels.flatten()])
     if both.numel() and (both.min() < 0 or both.max() >= classes):
-        raise ParameterError(f"labels and predictions from 0 to {classes - 1}",
-                             f"{int(both.min())} to {int(both.max())}",
-                             where="metrics.confusion", remedy="raise `classes`, or pass ignore_index")
-    return torch.bincount(labels.flatten() * classes + predicted.flatten(), minlength=classes**2).view(classes, classes)
+        raise ParameterError(
+            f"labels and predictions from 0 to {classes - 1}",
+            f"{int(both.min())} to {int(both.max())}",
+            where="metrics.confusion",
+            remedy="raise `classes`, or pass ignore_index",
+        )
+    return torch.bincount(
+        labels.flatten() * classes + predicted.flatten(), minlength=classes**2
+    ).view(classes, classes)
 
 
 def intersection_over_union(table: Tensor) -> Tensor:
@@ -89,8 +104,12 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """
     for given in (boxes, others):
         if given.ndim != 2 or given.shape[1] != 4:
-            raise ShapeError("boxes (N, 4) as x1, y1, x2, y2", tuple(given.shape), where="metrics.box_iou",
-                             remedy="pass one box as box[None]")
+            raise ShapeError(
+                "boxes (N, 4) as x1, y1, x2, y2",
+                tuple(given.shape),
+                where="metrics.box_iou",
+                remedy="pass one box as box[None]",
+            )
     low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
     high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = (high - low).clamp_min(0).prod(2)
@@ -124,7 +143,9 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     One run has no interval: half is nan. It assumes that the runs differ by normal chance.
     """
     if not 0 < confidence < 1:
-        raise ParameterError("a confidence between 0 and 1", confidence, where="metrics.interval", remedy="use 0.95")
+        raise ParameterError(
+            "a confidence between 0 and 1", confidence, where="metrics.interval", remedy="use 0.95"
+        )
     numbers = torch.as_tensor(list(values), dtype=torch.float64)
     runs = _some(len(numbers), "interval")
     mean = float(numbers.mean())
@@ -132,20 +153,30 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
         return Interval(mean, math.nan)
     from scipy.stats import t
 
-    return Interval(mean, float(t.ppf((1 + confidence) / 2, runs - 1) * numbers.std() / math.sqrt(runs)))
+    return Interval(
+        mean, float(t.ppf((1 + confidence) / 2, runs - 1) * numbers.std() / math.sqrt(runs))
+    )
 
 
 def _predicted(logits: Tensor, labels: Tensor, function: str) -> Tensor:
     if logits.shape == labels.shape and not logits.is_floating_point():
         return logits
     if logits.ndim != labels.ndim + 1 or logits.shape[:1] + logits.shape[2:] != labels.shape:
-        raise ShapeError("logits (N, C, ...) and labels (N, ...)", f"{tuple(logits.shape)} and {tuple(labels.shape)}",
-                         where=f"metrics.{function}", remedy="classes lie on axis 1")
+        raise ShapeError(
+            "logits (N, C, ...) and labels (N, ...)",
+            f"{tuple(logits.shape)} and {tuple(labels.shape)}",
+            where=f"metrics.{function}",
+            remedy="classes lie on axis 1",
+        )
     return logits.argmax(1)
 
 
 def _some(count: int, function: str) -> int:
     if count < 1:
-        raise ParameterError("at least one value", count, where=f"metrics.{function}",
-                             remedy="check how the set was filtered")
+        raise ParameterError(
+            "at least one value",
+            count,
+            where=f"metrics.{function}",
+            remedy="check how the set was filtered",
+        )
     return count

@@ -52,10 +52,15 @@ def curves(
         chosen = {"color": (colours or {}).get(name, COLOUR.get(name)), "linestyle": (styles or {}).get(name),
                   "linewidth": (widths or {}).get(name)}  # fmt: skip
         (line,) = ax.plot(
-            places, runs.mean(0), label=name, **{key: value for key, value in chosen.items() if value is not None}
+            places,
+            runs.mean(0),
+            label=name,
+            **{key: value for key, value in chosen.items() if value is not None},
         )
         if len(runs) > 1:
-            ax.fill_between(places, runs.min(0), runs.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+            ax.fill_between(
+                places, runs.min(0), runs.max(0), color=line.get_color(), alpha=0.2, linewidth=0
+            )
     return label_ends(ax) if labels else ax
 
 
@@ -66,12 +71,19 @@ def label_ends(ax: Axes, *, fontsize: float = LABEL) -> Axes:
     """
     for text in [text for text in ax.texts if text.get_gid() == "line end"]:
         text.remove()
-    lines = [line for line in ax.get_lines() if not line.get_label().startswith("_") and len(line.get_ydata())]
+    lines = [
+        line
+        for line in ax.get_lines()
+        if not line.get_label().startswith("_") and len(line.get_ydata())
+    ]
     if not lines:
         return ax
     ax.autoscale_view()
     height = ax.get_window_extent().height * 72 / ax.figure.dpi  # points
-    ends = [(float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1])) for line in lines]
+    ends = [
+        (float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1]))
+        for line in lines
+    ]
     heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
     placed = spread(np.clip(heights, 0, 1), 1.35 * fontsize / height)
     for line, place in zip(lines, placed, strict=True):
@@ -99,12 +111,17 @@ def spread(places: Iterable[float], gap: float) -> np.ndarray:
     """
     places = np.asarray(list(places), float)
     order = np.argsort(places, kind="stable")
-    groups: list[list] = []  # [sum of (place - offset), count]: neighbours that touch move as one block
+    groups: list[
+        list
+    ] = []  # [sum of (place - offset), count]: neighbours that touch move as one block
     for place in places[order]:
         groups.append([place, 1])
         while len(groups) > 1 and _top(groups[-2], gap) + gap > groups[-1][0] / groups[-1][1]:
             total, count = groups.pop()
-            groups[-1] = [groups[-1][0] + total - gap * groups[-1][1] * count, groups[-1][1] + count]
+            groups[-1] = [
+                groups[-1][0] + total - gap * groups[-1][1] * count,
+                groups[-1][1] + count,
+            ]
     moved = np.concatenate([total / count + gap * np.arange(count) for total, count in groups])
     if gap * (len(moved) - 1) <= 1:  # they fit between 0 and 1: keep them there
         steps = gap * np.arange(len(moved))
@@ -136,7 +153,14 @@ def bars(
         colour = (colours or {}).get(name, COLOUR.get(name, "C0"))
         error = [[mean - runs.min()], [runs.max() - mean]] if len(runs) > 1 else None
         draw, side = (ax.barh, "xerr") if horizontal else (ax.bar, "yerr")
-        drawn = draw(place, mean, 0.7, color=colour, **{side: error}, error_kw={"ecolor": COLOUR["ink"], "capsize": 4})
+        drawn = draw(
+            place,
+            mean,
+            0.7,
+            color=colour,
+            **{side: error},
+            error_kw={"ecolor": COLOUR["ink"], "capsize": 4},
+        )
         ax.bar_label(drawn, [format.format(mean)], padding=4, fontsize=LABEL)
     axis = ax.yaxis if horizontal else ax.xaxis
     axis.set_ticks(range(len(values)), list(values))
@@ -167,7 +191,10 @@ def heat(
     matrix = _numbers(matrix)
     if matrix.ndim != 2:
         raise ShapeError(
-            "a matrix (rows, columns)", matrix.shape, where="plots.heat", remedy="choose one channel, one image"
+            "a matrix (rows, columns)",
+            matrix.shape,
+            where="plots.heat",
+            remedy="choose one channel, one image",
         )
     if limits is None:
         low, high = (float(matrix.min()), float(matrix.max())) if matrix.size else (0.0, 1.0)
@@ -178,7 +205,15 @@ def heat(
         size = fontsize or _cell_fontsize(ax, matrix, format)
         for (row, column), value in np.ndenumerate(matrix):
             text = _without_minus_zero(format.format(value))
-            ax.text(column, row, text, ha="center", va="center", fontsize=size, color=_ink_on(shown.to_rgba(value)))
+            ax.text(
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=size,
+                color=_ink_on(shown.to_rgba(value)),
+            )
     ax.set_xticks(range(matrix.shape[1]) if columns is not None else [], columns)
     ax.set_yticks(range(matrix.shape[0]) if rows is not None else [], rows)
     ax.tick_params(length=0)
@@ -202,7 +237,9 @@ def pixel_values(
     return grid_lines(ax, np.shape(image))
 
 
-def picture(ax: Axes, image: object, *, limits: tuple[float, float] | None = None, title: str | None = None) -> Axes:
+def picture(
+    ax: Axes, image: object, *, limits: tuple[float, float] | None = None, title: str | None = None
+) -> Axes:
     """An image (H, W), (1, H, W) or (3, H, W), uint8 or floats in [0, 1], without axes and without smoothing."""
     ax.imshow(_shown(image), cmap="gray", interpolation="nearest", **_limits(image, limits))
     ax.set_axis_off()
@@ -212,7 +249,11 @@ def picture(ax: Axes, image: object, *, limits: tuple[float, float] | None = Non
 
 
 def picture_and_numbers(
-    axes: Sequence[Axes], image: object, *, format: str = "{:.0f}", limits: tuple[float, float] = (0, 255)
+    axes: Sequence[Axes],
+    image: object,
+    *,
+    format: str = "{:.0f}",
+    limits: tuple[float, float] = (0, 255),
 ) -> Sequence[Axes]:
     """The same grey image (H, W) twice: as a picture on the first axes, as its numbers on the second."""
     picture(axes[0], image, limits=limits)
@@ -248,7 +289,10 @@ def image_grid(
         )
     if labels is not None and len(labels) != count:
         raise ShapeError(
-            f"{count} labels, one an image", len(labels), where="plots.image_grid", remedy="pass as many of both"
+            f"{count} labels, one an image",
+            len(labels),
+            where="plots.image_grid",
+            remedy="pass as many of both",
         )
     columns = columns or min(count, 10)
     height, width = images.shape[-2] / images.shape[-1], 1.0
@@ -263,7 +307,14 @@ def image_grid(
             **_limits(images, limits),
         )
         if labels is not None:
-            ax.text(left + width / 2, top - height - 0.04, labels[place], ha="center", va="top", fontsize=fontsize)
+            ax.text(
+                left + width / 2,
+                top - height - 0.04,
+                labels[place],
+                ha="center",
+                va="top",
+                fontsize=fontsize,
+            )
     lines = -(-count // columns)
     ax.set(xlim=(0, columns * (width + gap) - gap), ylim=(-(lines * down - gap), 0), aspect="equal")
     ax.set_axis_off()
@@ -292,8 +343,15 @@ def decision_regions(
             where="plots.decision_regions",
             remedy="reshape them to (len(y), len(x))",
         )
-    count = int(classes.max()) + 1 if labels is None else int(max(classes.max(), _numbers(labels).max())) + 1
-    pale = [tuple(0.7 + 0.3 * part for part in matplotlib.colors.to_rgb(f"C{index}")) for index in range(count)]
+    count = (
+        int(classes.max()) + 1
+        if labels is None
+        else int(max(classes.max(), _numbers(labels).max())) + 1
+    )
+    pale = [
+        tuple(0.7 + 0.3 * part for part in matplotlib.colors.to_rgb(f"C{index}"))
+        for index in range(count)
+    ]
     ax.pcolormesh(
         x,
         y,
@@ -358,15 +416,28 @@ def window(
         )
     )
     if label:
-        ax.text(column - 0.4, row - 0.4, label, color=colour, fontsize=LABEL, fontweight="bold", va="top", zorder=4)
+        ax.text(
+            column - 0.4,
+            row - 0.4,
+            label,
+            color=colour,
+            fontsize=LABEL,
+            fontweight="bold",
+            va="top",
+            zorder=4,
+        )
     return ax
 
 
 def grid_lines(ax: Axes, shape: Sequence[int], *, colour: str = "0.6", width: float = 0.6) -> Axes:
     """Thin lines between the cells of an image (H, W) drawn by `heat` or `picture`."""
     high, wide = shape[-2:]
-    ax.vlines(np.arange(wide + 1) - 0.5, -0.5, high - 0.5, color=colour, linewidth=width, clip_on=False)
-    ax.hlines(np.arange(high + 1) - 0.5, -0.5, wide - 0.5, color=colour, linewidth=width, clip_on=False)
+    ax.vlines(
+        np.arange(wide + 1) - 0.5, -0.5, high - 0.5, color=colour, linewidth=width, clip_on=False
+    )
+    ax.hlines(
+        np.arange(high + 1) - 0.5, -0.5, wide - 0.5, color=colour, linewidth=width, clip_on=False
+    )
     return ax
 
 
@@ -378,7 +449,10 @@ def _numbers(values: object) -> np.ndarray:
         return np.asarray(values)
     except ValueError as error:
         raise ShapeError(
-            "rows of the same length", str(error), where="plots", remedy="give every seed as many points"
+            "rows of the same length",
+            str(error),
+            where="plots",
+            remedy="give every seed as many points",
         ) from None
 
 
@@ -389,7 +463,10 @@ def _shown(image: object) -> np.ndarray:
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3):
         return image
     raise ShapeError(
-        "an image (H, W), (1, H, W) or (3, H, W)", image.shape, where="plots.picture", remedy="choose one image"
+        "an image (H, W), (1, H, W) or (3, H, W)",
+        image.shape,
+        where="plots.picture",
+        remedy="choose one image",
     )
 
 

@@ -19,7 +19,9 @@ from cnncourse.runtime import Runtime
 # Buffers need no sending: what changes them is equal everywhere. torch renamed the option after 2.11.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _DROPOUTS = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
-_OWN_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False}
+_OWN_BUFFERS = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False
+}
 
 
 @contextlib.contextmanager
@@ -33,10 +35,15 @@ def joined(model: nn.Module, machine: Runtime, feed: TensorFeed | LoaderFeed) ->
     if machine.world == 1:
         yield network
         return
-    shared = {module: _normalised if isinstance(module, _BatchNorm) else _dropped for module in model.modules()
-              if isinstance(module, (_BatchNorm, *_DROPOUTS))}
+    shared = {
+        module: _normalised if isinstance(module, _BatchNorm) else _dropped
+        for module in model.modules()
+        if isinstance(module, (_BatchNorm, *_DROPOUTS))
+    }
     for module, forward in shared.items():
-        module.forward = types.MethodType(lambda self, batch, forward=forward: forward(self, batch, feed.share), module)
+        module.forward = types.MethodType(
+            lambda self, batch, forward=forward: forward(self, batch, feed.share), module
+        )
     try:
         gpu = [machine.device] if machine.device.type == "cuda" else None
         yield DistributedDataParallel(network, device_ids=gpu, **_OWN_BUFFERS)
@@ -112,7 +119,9 @@ def _normalised(self: _BatchNorm, batch: Tensor, share: Share) -> Tensor:
         return type(self).forward(self, batch)
     axes = [0, *range(2, batch.ndim)]
     shape = [1, -1] + [1] * (batch.ndim - 2)
-    total = batch.sum(axes, dtype=torch.promote_types(batch.dtype, torch.float32))  # bf16 could not hold the count
+    total = batch.sum(
+        axes, dtype=torch.promote_types(batch.dtype, torch.float32)
+    )  # bf16 could not hold the count
     total = _Sum.apply(torch.cat([total, total.new_full((1,), batch.numel() / batch.shape[1])]))
     count = total[-1]
     mean = total[:-1] / count
@@ -123,7 +132,10 @@ def _normalised(self: _BatchNorm, batch: Tensor, share: Share) -> Tensor:
             self.num_batches_tracked += 1
             rate = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
             distinct = count / share.copies
-            for running, now in ((self.running_mean, mean), (self.running_var, variance * distinct / (distinct - 1))):
+            for running, now in (
+                (self.running_mean, mean),
+                (self.running_var, variance * distinct / (distinct - 1)),
+            ):
                 running.add_(rate * (now.to(running.dtype) - running))
     result = centred * (variance + self.eps).rsqrt().view(shape)
     if self.weight is not None:

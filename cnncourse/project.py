@@ -27,7 +27,9 @@ def build() -> Path:
 
 def lessons() -> dict[str, Path]:
     """Number to notebook, of the lessons that are written: ``{"01": .../01_knn-and-cross-validation.ipynb}``."""
-    return {path.name[:2]: path for path in sorted((root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    return {
+        path.name[:2]: path for path in sorted((root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    }
 
 
 def lesson(name: str | int) -> Path:
@@ -46,8 +48,12 @@ def lesson(name: str | int) -> Path:
         if stem in (path.stem, path.stem[3:]):
             return path
     choices = [*known, *(path.stem for path in known.values())]
-    raise ParameterError("the number or name of a lesson", repr(str(name)), where="notebooks/",
-                         remedy=nearest(stem, choices))
+    raise ParameterError(
+        "the number or name of a lesson",
+        repr(str(name)),
+        where="notebooks/",
+        remedy=nearest(stem, choices),
+    )
 
 
 def cores() -> int:
@@ -59,7 +65,9 @@ def commit() -> dict[str, object]:
     """The commit of the working tree and whether files differ from it; None and None outside a repository."""
 
     def git(*words: str) -> str:
-        asked = subprocess.run(["git", *words], cwd=root(), capture_output=True, text=True, check=True)
+        asked = subprocess.run(
+            ["git", *words], cwd=root(), capture_output=True, text=True, check=True
+        )
         return asked.stdout.strip()
 
     try:
@@ -82,7 +90,9 @@ def versions(*packages: str) -> dict[str, str]:
 @cache
 def ledger() -> dict[str, dict]:
     """Ledger id to its item: kind, statement, check, verdict, correction and the lesson (`notebook`) that holds it."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times faster where it is built
+    loader = getattr(
+        yaml, "CSafeLoader", yaml.SafeLoader
+    )  # the C parser is ten times faster where it is built
     items = yaml.load((root() / "notebooks" / "ledger.yaml").read_text(), Loader=loader)
     return {item["id"]: item for item in items}
 

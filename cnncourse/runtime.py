@@ -49,11 +49,17 @@ class Runtime:
     memory_format: torch.memory_format | None = None
     rank: int = 0
     world: int = 1
-    generator: torch.Generator = field(compare=False, default_factory=torch.Generator)  # on the CPU, seeded
+    generator: torch.Generator = field(
+        compare=False, default_factory=torch.Generator
+    )  # on the CPU, seeded
 
     def __repr__(self) -> str:
-        facts = [str(self.device), str(self.dtype).removeprefix("torch."), f"seed {self.seed}",
-                 f"{self.threads} thread" + "s" * (self.threads != 1)]
+        facts = [
+            str(self.device),
+            str(self.dtype).removeprefix("torch."),
+            f"seed {self.seed}",
+            f"{self.threads} thread" + "s" * (self.threads != 1),
+        ]
         facts += [self.precision] if self.precision else []
         facts += ["deterministic"] if self.deterministic else []
         facts += ["compiled"] if self.compile else []
@@ -72,9 +78,17 @@ class Runtime:
             torch.cuda.synchronize(self.device)
 
 
-def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precision: str | None = None,
-          threads: int | str | None = None, deterministic: bool = True, compile: bool = False,
-          memory_format: str | None = None) -> Runtime:
+def start(
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+    precision: str | None = None,
+    threads: int | str | None = None,
+    deterministic: bool = True,
+    compile: bool = False,
+    memory_format: str | None = None,
+) -> Runtime:
     """Set up this process and return what was set, read back from torch; it becomes `current`.
 
     device: "auto" (a CUDA device if there is one, else the processor) or a name that torch knows.
@@ -94,28 +108,52 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
     """
     global _current
     if dtype not in DTYPES:
-        raise ParameterError("a dtype: 'float32' or 'float64'", repr(dtype), where="argument dtype of runtime.start",
-                             remedy=nearest(str(dtype), DTYPES) + "; for bfloat16 use precision='bf16'")
-    rank, local_rank, world = (int(os.environ.get(name, default)) for name, default in
-                               (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)))
+        raise ParameterError(
+            "a dtype: 'float32' or 'float64'",
+            repr(dtype),
+            where="argument dtype of runtime.start",
+            remedy=nearest(str(dtype), DTYPES) + "; for bfloat16 use precision='bf16'",
+        )
+    rank, local_rank, world = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1))
+    )
     chosen = _device(device, DTYPES[dtype], local_rank, world)
     if compile and world > 1:
-        raise MachineError("one process beside compile=True", f"{world}", where="argument compile of runtime.start",
-                           remedy="leave compile=False: the joined layers of several processes are not compiled")
+        raise MachineError(
+            "one process beside compile=True",
+            f"{world}",
+            where="argument compile of runtime.start",
+            remedy="leave compile=False: the joined layers of several processes are not compiled",
+        )
     if precision not in (None, "bf16"):
-        raise ParameterError("a precision: None or 'bf16'", repr(precision),
-                             where="argument precision of runtime.start",
-                             remedy="use dtype='float64' for exact studies")
+        raise ParameterError(
+            "a precision: None or 'bf16'",
+            repr(precision),
+            where="argument precision of runtime.start",
+            remedy="use dtype='float64' for exact studies",
+        )
     if precision == "bf16" and dtype != "float32":
-        raise ParameterError("dtype='float32' beside precision='bf16'", repr(dtype),
-                             where="argument dtype of runtime.start",
-                             remedy="leave one of the two out")
+        raise ParameterError(
+            "dtype='float32' beside precision='bf16'",
+            repr(dtype),
+            where="argument dtype of runtime.start",
+            remedy="leave one of the two out",
+        )
     if precision == "bf16" and (reason := _without_bf16(chosen)):
-        raise MachineError("a device with native bfloat16", reason, where="argument precision of runtime.start",
-                           remedy="leave precision=None: in software bfloat16 is 16 times slower than float32")
+        raise MachineError(
+            "a device with native bfloat16",
+            reason,
+            where="argument precision of runtime.start",
+            remedy="leave precision=None: in software bfloat16 is 16 times slower than float32",
+        )
     if memory_format not in (None, "channels_last"):
-        raise ParameterError("a memory format: None or 'channels_last'", repr(memory_format),
-                             where="argument memory_format of runtime.start", remedy="leave it at None")
+        raise ParameterError(
+            "a memory format: None or 'channels_last'",
+            repr(memory_format),
+            where="argument memory_format of runtime.start",
+            remedy="leave it at None",
+        )
     _check_seed(seed)
     _set_threads(_threads(threads, world))
     torch.set_default_dtype(DTYPES[dtype])
@@ -130,11 +168,31 @@ def start(*, seed: int = 0, device: str = "auto", dtype: str = "float32", precis
     np.random.seed(seed)
     torch.manual_seed(seed)  # every device
     _join(chosen, rank, world)
-    _current = Runtime(chosen, torch.get_default_dtype(), torch.initial_seed(), torch.get_num_threads(), precision,
-                       deterministic, compile, torch.channels_last if memory_format else None, rank, world,
-                       torch.Generator().manual_seed(seed))
-    record("runtime", device=str(chosen), device_name=device_name(chosen), dtype=dtype, precision=precision, seed=seed,
-           threads=_current.threads, deterministic=deterministic, compile=compile, world=world)
+    _current = Runtime(
+        chosen,
+        torch.get_default_dtype(),
+        torch.initial_seed(),
+        torch.get_num_threads(),
+        precision,
+        deterministic,
+        compile,
+        torch.channels_last if memory_format else None,
+        rank,
+        world,
+        torch.Generator().manual_seed(seed),
+    )
+    record(
+        "runtime",
+        device=str(chosen),
+        device_name=device_name(chosen),
+        dtype=dtype,
+        precision=precision,
+        seed=seed,
+        threads=_current.threads,
+        deterministic=deterministic,
+        compile=compile,
+        world=world,
+    )
     return _current
 
 
@@ -192,14 +250,20 @@ def environment() -> dict:
 
     machine = _current
     return {
-        "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}",
-        "torch": torch.__version__, "torchvision": torchvision.__version__, "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
         "build": f"cuda {torch.version.cuda}" if torch.version.cuda else "cpu",
-        "processor": device_name("cpu"), "instructions": torch.backends.cpu.get_cpu_capability(),
+        "processor": device_name("cpu"),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": project.cores(),
-        "threads": torch.get_num_threads(), "device": str(machine.device) if machine else None,
-        "seed": machine.seed if machine else None, **project.commit(),
+        "threads": torch.get_num_threads(),
+        "device": str(machine.device) if machine else None,
+        "seed": machine.seed if machine else None,
+        **project.commit(),
     }
 
 
@@ -223,22 +287,32 @@ def interactive() -> bool:
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
         return sys.stderr.isatty()
-    return bool(getattr(kernel, "_allow_stdin", False)) and importlib.util.find_spec("ipywidgets") is not None
+    return (
+        bool(getattr(kernel, "_allow_stdin", False))
+        and importlib.util.find_spec("ipywidgets") is not None
+    )
 
 
 def _check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ParameterError("a seed from 0 to 2**32 - 1", repr(seed), where="argument seed",
-                             remedy="use a small whole number")
+        raise ParameterError(
+            "a seed from 0 to 2**32 - 1",
+            repr(seed),
+            where="argument seed",
+            remedy="use a small whole number",
+        )
 
 
 def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch.device:
     if name in ("auto", "cuda"):
         if torch.cuda.is_available():
             if local_rank >= torch.cuda.device_count():
-                raise MachineError("a GPU for every process",
-                                   f"process {local_rank} and {torch.cuda.device_count()} GPUs",
-                                   where="torchrun --nproc_per_node", remedy="start at most one process a GPU")
+                raise MachineError(
+                    "a GPU for every process",
+                    f"process {local_rank} and {torch.cuda.device_count()} GPUs",
+                    where="torchrun --nproc_per_node",
+                    remedy="start at most one process a GPU",
+                )
             torch.cuda.set_device(local_rank if world > 1 else torch.cuda.current_device())
             return torch.device("cuda", torch.cuda.current_device())
         if name == "auto":
@@ -249,8 +323,12 @@ def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch
         if device.type == "cuda":
             torch.cuda.set_device(device)  # processes exchange objects through the current one
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise MachineError("a device of this machine", f"{name!r} ({str(error).splitlines()[0][:100]})",
-                           where="argument device of runtime.start", remedy="use device='auto'") from None
+        raise MachineError(
+            "a device of this machine",
+            f"{name!r} ({str(error).splitlines()[0][:100]})",
+            where="argument device of runtime.start",
+            remedy="use device='auto'",
+        ) from None
     return device
 
 
@@ -272,23 +350,39 @@ def _threads(threads: int | str | None, world: int) -> int:
     if threads == "auto":
         jobs = os.environ.get("JOBS", "1")
         if not jobs.isdigit() or int(jobs) < 1:
-            raise ParameterError("a number of lessons at a time, at least 1", repr(jobs),
-                                 where="environment variable JOBS", remedy="use JOBS=1")
+            raise ParameterError(
+                "a number of lessons at a time, at least 1",
+                repr(jobs),
+                where="environment variable JOBS",
+                remedy="use JOBS=1",
+            )
         return max(1, project.cores() // (int(jobs) * world))
     asked = os.environ.get("CNNCOURSE_THREADS", "1") if threads is None else threads
-    where = "environment variable CNNCOURSE_THREADS" if threads is None else "argument threads of runtime.start"
+    where = (
+        "environment variable CNNCOURSE_THREADS"
+        if threads is None
+        else "argument threads of runtime.start"
+    )
     count = int(asked) if isinstance(asked, int) or str(asked).isdigit() else 0
     if count < 1:
-        raise ParameterError("a number of threads, at least 1", repr(asked), where=where,
-                             remedy="use 1, or the number of idle cores")
+        raise ParameterError(
+            "a number of threads, at least 1",
+            repr(asked),
+            where=where,
+            remedy="use 1, or the number of idle cores",
+        )
     return count
 
 
 def _set_threads(count: int) -> None:
     torch.set_num_threads(count)
     if torch.get_num_threads() != count:
-        raise MachineError(f"{count} threads", torch.get_num_threads(), where="torch.get_num_threads",
-                           remedy="this build of torch has one thread: use threads=1")
+        raise MachineError(
+            f"{count} threads",
+            torch.get_num_threads(),
+            where="torch.get_num_threads",
+            remedy="this build of torch has one thread: use threads=1",
+        )
 
 
 def _set_deterministic(on: bool, device: torch.device) -> None:
@@ -296,14 +390,21 @@ def _set_deterministic(on: bool, device: torch.device) -> None:
     strict = on and (device.type != "cpu" or torch.get_num_threads() > 1)
     torch.use_deterministic_algorithms(strict)
     if torch.are_deterministic_algorithms_enabled() != strict:
-        raise MachineError(f"deterministic algorithms {strict}", not strict,
-                           where="torch.are_deterministic_algorithms_enabled",
-                           remedy="use the torch that requirements.lock names")
-    switch(torch.utils.deterministic, "fill_uninitialized_memory", False)  # it finds bugs, and costs a pass over memory
+        raise MachineError(
+            f"deterministic algorithms {strict}",
+            not strict,
+            where="torch.are_deterministic_algorithms_enabled",
+            remedy="use the torch that requirements.lock names",
+        )
+    switch(
+        torch.utils.deterministic, "fill_uninitialized_memory", False
+    )  # it finds bugs, and costs a pass over memory
     switch(torch.backends.cudnn, "deterministic", on)
     switch(torch.backends.cudnn, "benchmark", not on)
     if device.type == "cuda":
-        switch(torch.backends.cuda.matmul, "allow_tf32", False)  # 10 bits of mantissa under the name of float32
+        switch(
+            torch.backends.cuda.matmul, "allow_tf32", False
+        )  # 10 bits of mantissa under the name of float32
         switch(torch.backends.cudnn, "allow_tf32", False)
 
 
@@ -316,12 +417,20 @@ def switch(module: object, name: str, value: object) -> None:
     """
     where = getattr(module, "__name__", None) or type(module).__name__
     if not hasattr(module, name):
-        raise MachineError(f"an attribute of {where}", repr(name), where="runtime.switch",
-                           remedy=nearest(name, [*dir(module), *dir(type(module))]))
+        raise MachineError(
+            f"an attribute of {where}",
+            repr(name),
+            where="runtime.switch",
+            remedy=nearest(name, [*dir(module), *dir(type(module))]),
+        )
     setattr(module, name, value)
     if getattr(module, name) != value:
-        raise MachineError(f"{where}.{name} = {value!r}", repr(getattr(module, name)), where="runtime.switch",
-                           remedy="use the torch that requirements.lock names")
+        raise MachineError(
+            f"{where}.{name} = {value!r}",
+            repr(getattr(module, name)),
+            where="runtime.switch",
+            remedy="use the torch that requirements.lock names",
+        )
 
 
 def _join(device: torch.device, rank: int, world: int) -> None:
@@ -329,5 +438,7 @@ def _join(device: torch.device, rank: int, world: int) -> None:
     if world == 1 or dist.is_initialized():
         return
     gpu = device.type == "cuda"
-    dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world, device_id=device if gpu else None)
+    dist.init_process_group(
+        "nccl" if gpu else "gloo", rank=rank, world_size=world, device_id=device if gpu else None
+    )
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())

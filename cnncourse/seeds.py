@@ -10,7 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-_ELEMENTWISE = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop")
+_ELEMENTWISE = (
+    "SGD",
+    "Adam",
+    "AdamW",
+    "RMSprop",
+    "Adagrad",
+    "Adadelta",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "ASGD",
+    "Rprop",
+)
 
 
 class Stacked(nn.Module):
@@ -30,16 +42,27 @@ class Stacked(nn.Module):
         parameters, buffers = torch.func.stack_module_state(list(models))
         self.names, self.buffer_names = list(parameters), list(buffers)
         trained = [weight.requires_grad for weight in models[0].parameters()]
-        self.stacked = nn.ParameterList(nn.Parameter(stack, requires_grad=learns)
-                                        for stack, learns in zip(parameters.values(), trained, strict=True))
+        self.stacked = nn.ParameterList(
+            nn.Parameter(stack, requires_grad=learns)
+            for stack, learns in zip(parameters.values(), trained, strict=True)
+        )
         for index, buffer in enumerate(buffers.values()):
             self.register_buffer(f"buffer{index}", buffer)
         skeleton = copy.deepcopy(models[0])
         self.__dict__["skeleton"] = skeleton  # beside the parameters, not among them
-        self.places = [[(module.__dict__[kind], name) for module in skeleton.modules()  # a tied weight has several
-                        for name, tensor in module.__dict__[kind].items() if tensor is wanted]
-                       for kind, tensors in (("_parameters", skeleton.parameters()), ("_buffers", skeleton.buffers()))
-                       for wanted in tensors]
+        self.places = [
+            [
+                (module.__dict__[kind], name)
+                for module in skeleton.modules()  # a tied weight has several
+                for name, tensor in module.__dict__[kind].items()
+                if tensor is wanted
+            ]
+            for kind, tensors in (
+                ("_parameters", skeleton.parameters()),
+                ("_buffers", skeleton.buffers()),
+            )
+            for wanted in tensors
+        ]
         skeleton.to("meta")
         self.layers = _layers(skeleton)
 
@@ -51,7 +74,10 @@ class Stacked(nn.Module):
         if self.layers is not None:
             shared = () if self.training else (len(self.seeds), *inputs[0].shape)
             return self._layer_by_layer(inputs[0].expand(shared) if shared else inputs[0])
-        own = (*self.stacked, *(getattr(self, f"buffer{index}") for index in range(len(self.buffer_names))))
+        own = (
+            *self.stacked,
+            *(getattr(self, f"buffer{index}") for index in range(len(self.buffer_names))),
+        )
         axes = (0,) * len(own) + (0 if self.training else None,) * len(inputs)
         return torch.vmap(self._one, in_dims=axes)(*own, *inputs)
 
@@ -61,7 +87,9 @@ class Stacked(nn.Module):
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
                 weight, bias = next(weights), next(weights)
-                values = torch.baddbmm(bias[:, None], values, weight.mT)  # (S, B, in) times (S, in, out)
+                values = torch.baddbmm(
+                    bias[:, None], values, weight.mT
+                )  # (S, B, in) times (S, in, out)
             else:
                 values = values.flatten(2) if isinstance(layer, nn.Flatten) else layer(values)
         return values
@@ -72,9 +100,12 @@ class Stacked(nn.Module):
         for places, tensor in zip(self.places, tensors, strict=False):
             for holder, name in places:
                 holder[name] = tensor
-        outputs = self.skeleton(*tensors[len(self.places):])
-        if any(holder[name] is not tensor for places, tensor in zip(self.places, tensors, strict=False)
-               for holder, name in places):
+        outputs = self.skeleton(*tensors[len(self.places) :])
+        if any(
+            holder[name] is not tensor
+            for places, tensor in zip(self.places, tensors, strict=False)
+            for holder, name in places
+        ):
             raise RuntimeError("vmap: forward assigns a buffer anew")
         return outputs
 
@@ -95,9 +126,14 @@ def _layers(model: nn.Module) -> list[nn.Module] | None:
     layers = list(model) if type(model) is nn.Sequential else []
     if not layers or not isinstance(layers[0], nn.Flatten):
         return None
-    flat = all((layer.start_dim, layer.end_dim) == (1, -1) for layer in layers if type(layer) is nn.Flatten)
+    flat = all(
+        (layer.start_dim, layer.end_dim) == (1, -1) for layer in layers if type(layer) is nn.Flatten
+    )
     dense = all(layer.bias is not None for layer in layers if type(layer) is nn.Linear)
-    known = all(type(layer) in (nn.Flatten, nn.Linear, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU) for layer in layers)
+    known = all(
+        type(layer) in (nn.Flatten, nn.Linear, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU)
+        for layer in layers
+    )
     twice = len({id(layer) for layer in layers}) < len(layers)
     return layers if flat and dense and known and not twice else None
 
@@ -125,8 +161,11 @@ def why_apart(models: Sequence[nn.Module], optimizer_name: str) -> str | None:
 
 def _attributes(module: nn.Module) -> dict[str, object]:
     """Numbers, words and plain tensors that a module holds beside its parameters and buffers."""
-    return {name: value for name, value in vars(module).items()
-            if isinstance(value, Tensor | np.ndarray | int | float | str)}
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor | np.ndarray | int | float | str)
+    }
 
 
 def _equal(one: object, other: object) -> bool:

@@ -34,8 +34,16 @@ from cnncourse.errors import CourseError, ParameterError, TrainingError, nearest
 from cnncourse.scores import Loss, Score, Tally, first
 from cnncourse.watch import Watch, out_of_memory, raise_shape
 
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "learning_rate",
-           "seconds", "images_per_second")
+COLUMNS = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "valid_loss",
+    "valid_accuracy",
+    "learning_rate",
+    "seconds",
+    "images_per_second",
+)
 _SHOWN = COLUMNS[:-2]  # what a notebook stores: the clock differs from run to run
 
 
@@ -66,11 +74,18 @@ class History(list):
     def __getitem__(self, key):
         if isinstance(key, str):
             if key not in COLUMNS:
-                raise ParameterError("a column of the history", repr(key), where="History",
-                                     remedy=nearest(key, COLUMNS))
+                raise ParameterError(
+                    "a column of the history",
+                    repr(key),
+                    where="History",
+                    remedy=nearest(key, COLUMNS),
+                )
             return [row[key] for row in self]
-        return (History(super().__getitem__(key), interrupted=self.interrupted) if isinstance(key, slice)
-                else super().__getitem__(key))
+        return (
+            History(super().__getitem__(key), interrupted=self.interrupted)
+            if isinstance(key, slice)
+            else super().__getitem__(key)
+        )
 
     def __getattr__(self, name: str):
         if name in COLUMNS:
@@ -80,15 +95,24 @@ class History(list):
     def __repr__(self) -> str:
         if not self:
             return "History(no epoch finished)"
-        last = {name: value for name, value in self[-1].items() if name in _SHOWN[1:5] and value is not None}
+        last = {
+            name: value
+            for name, value in self[-1].items()
+            if name in _SHOWN[1:5] and value is not None
+        }
         facts = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
         return f"History({len(self)} epoch{'s' * (len(self) != 1)}: {facts}{', interrupted' * self.interrupted})"
 
     def _repr_html_(self) -> str:
         names = [name for name in _SHOWN if any(row[name] is not None for row in self)]
         head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
-        cells = [["" if row[name] is None else format(row[name], ".4g") for name in names] for row in self]
-        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+        cells = [
+            ["" if row[name] is None else format(row[name], ".4g") for name in names]
+            for row in self
+        ]
+        body = "".join(
+            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells
+        )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def frame(self):
@@ -104,15 +128,19 @@ class History(list):
         axes = axes or plt.subplots()[1]
         for name, colour in (("train_loss", "C0"), ("valid_loss", "C1")):
             if any(value is not None for value in self[name]):
-                axes.plot(self["epoch"], self[name], colour, marker=".", label=name.partition("_")[0])
+                axes.plot(
+                    self["epoch"], self[name], colour, marker=".", label=name.partition("_")[0]
+                )
         axes.set(xlabel="epoch", ylabel="loss")
         axes.legend()
         return axes
 
     def save(self, path: str | Path) -> Path:
         """Write the rows as JSON, whole or not at all."""
-        return project.write(Path(path),
-                             json.dumps({"interrupted": self.interrupted, "rows": list(self)}, indent=1) + "\n")
+        return project.write(
+            Path(path),
+            json.dumps({"interrupted": self.interrupted, "rows": list(self)}, indent=1) + "\n",
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> History:
@@ -121,10 +149,22 @@ class History(list):
         return cls(stored["rows"], interrupted=stored["interrupted"])
 
 
-def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: int, batch_size: int | None = None,
-        scheduler=None, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, augment: Callable | None = None,
-        clip_gradient: float | None = None, checkpoint: Checkpoint | str | Path | None = None,
-        on_epoch: Callable[[History], object] | None = None, progress: bool = True) -> History:
+def fit(
+    model: nn.Module,
+    train,
+    valid=None,
+    *,
+    optimizer: Optimizer,
+    epochs: int,
+    batch_size: int | None = None,
+    scheduler=None,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    augment: Callable | None = None,
+    clip_gradient: float | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    on_epoch: Callable[[History], object] | None = None,
+    progress: bool = True,
+) -> History:
     """Train `model` in place and return the `History`: one row an epoch, `valid` measured after each.
 
     train, valid: an `ImageSet`, a pair (inputs, targets) of tensors, or a `DataLoader`, which needs no batch_size.
@@ -155,8 +195,20 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
     checks = None if valid is None else feeds.feed(valid, batch_size, machine)
     each_step, each_epoch = _schedule(scheduler, optimizer, epochs, len(feed))
     with processes.joined(model, machine, feed) as network:
-        saver = Saver(checkpoint, model, optimizer, getattr(scheduler, "scheduler", scheduler), loss, machine, {
-            **feed.settings, "batch_size": batch_size, "loss": loss.description, "clip_gradient": clip_gradient})
+        saver = Saver(
+            checkpoint,
+            model,
+            optimizer,
+            getattr(scheduler, "scheduler", scheduler),
+            loss,
+            machine,
+            {
+                **feed.settings,
+                "batch_size": batch_size,
+                "loss": loss.description,
+                "clip_gradient": clip_gradient,
+            },
+        )
         rows, start, sums, ended = saver.resume()
         history = History(rows)
         with Watch(model, feed, optimizer, history, epochs, progress) as watch:
@@ -190,8 +242,13 @@ def fit(model: nn.Module, train, valid=None, *, optimizer: Optimizer, epochs: in
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, images, *, batch_size: int = 1024,
-             loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> Score:
+def evaluate(
+    model: nn.Module,
+    images,
+    *,
+    batch_size: int = 1024,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> Score:
     """Mean loss and accuracy over all images, each counted once, with the network in evaluation mode.
 
     >>> loss, accuracy = evaluate(model, valid)
@@ -227,8 +284,12 @@ def predict(model: nn.Module, images, batch_size: int = 1024) -> Tensor:
     if isinstance(images, Tensor):
         images = images, torch.empty(len(images), 0)
     if isinstance(getattr(images, "sampler", None), RandomSampler):
-        raise ParameterError("a DataLoader that keeps its order", "one that shuffles",
-                             where="argument images of predict", remedy="make it with shuffle=False")
+        raise ParameterError(
+            "a DataLoader that keeps its order",
+            "one that shuffles",
+            where="argument images of predict",
+            remedy="make it with shuffle=False",
+        )
     feed = feeds.feed(images, batch_size, machine, split=False)
     outputs = []
     with _evaluating(model, machine, feed) as network:
@@ -236,12 +297,24 @@ def predict(model: nn.Module, images, batch_size: int = 1024) -> Tensor:
             with machine.autocast():
                 output = first(network(*inputs))
             outputs.append(output.to(machine.dtype) if output.is_floating_point() else output)
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1 if isinstance(model, stacking.Stacked) else 0)
+    return (
+        outputs[0]
+        if len(outputs) == 1
+        else torch.cat(outputs, dim=1 if isinstance(model, stacking.Stacked) else 0)
+    )
 
 
-def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: int | None = None,
-                  low: float = 1e-6, high: float = 10.0, steps: int = 100,
-                  loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> tuple[list[float], list[float]]:
+def lr_range_test(
+    model: nn.Module,
+    train,
+    *,
+    optimizer: Optimizer,
+    batch_size: int | None = None,
+    low: float = 1e-6,
+    high: float = 10.0,
+    steps: int = 100,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> tuple[list[float], list[float]]:
     """(learning rates, losses) while the rate grows from low to high, a constant factor a step.
 
     The loss falls fastest at a good rate and climbs where training would diverge; the list ends there, once the loss is
@@ -251,8 +324,12 @@ def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: 
     >>> rates, losses = lr_range_test(model, train, optimizer=optimizer, batch_size=128)
     """
     if not 0 < low < high or steps < 2:
-        raise ParameterError("0 < low < high and at least 2 steps", f"low={low}, high={high}, steps={steps}",
-                             where="lr_range_test", remedy="start with the defaults")
+        raise ParameterError(
+            "0 < low < high and at least 2 steps",
+            f"low={low}, high={high}, steps={steps}",
+            where="lr_range_test",
+            remedy="start with the defaults",
+        )
     machine = runtime.current()
     _check_optimizer(model, optimizer, 1)
     loss, network = Loss(loss, model), processes.placed(model, machine)
@@ -281,7 +358,7 @@ def lr_range_test(model: nn.Module, train, *, optimizer: Optimizer, batch_size: 
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-    return rates[:len(losses)], losses
+    return rates[: len(losses)], losses
 
 
 class Repeats(list):
@@ -299,9 +376,18 @@ class Repeats(list):
         return [history[column][-1] for history in self]
 
 
-def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Callable[..., Optimizer],
-           seeds: Sequence[int] = range(8), scheduler: Callable | None = None, together: bool | None = None,
-           progress: bool = True, **options) -> Repeats:
+def repeat(
+    make: Callable[[], nn.Module],
+    train,
+    valid=None,
+    *,
+    optimizer: Callable[..., Optimizer],
+    seeds: Sequence[int] = range(8),
+    scheduler: Callable | None = None,
+    together: bool | None = None,
+    progress: bool = True,
+    **options,
+) -> Repeats:
     """Train the same network from several seeds: all at once where it allows that, else one after another.
 
     make: builds the network; called once a seed, with torch's generators seeded. optimizer: from parameters to an
@@ -315,29 +401,48 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
     """
     numbers, machine = list(seeds), runtime.current()
     if not numbers or isinstance(optimizer, Optimizer):
-        raise ParameterError("at least one seed, and a function that makes an optimizer",
-                             f"{numbers} and {type(optimizer).__name__}",
-                             where="arguments seeds and optimizer of training.repeat",
-                             remedy="optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)")
+        raise ParameterError(
+            "at least one seed, and a function that makes an optimizer",
+            f"{numbers} and {type(optimizer).__name__}",
+            where="arguments seeds and optimizer of training.repeat",
+            remedy="optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)",
+        )
     for name in ("checkpoint", "on_epoch"):
         if options.get(name) is not None:
-            raise ParameterError(f"no {name}= in repeat", "one", where="argument of training.repeat",
-                                 remedy="call fit once a seed, each with its own")
+            raise ParameterError(
+                f"no {name}= in repeat",
+                "one",
+                where="argument of training.repeat",
+                remedy="call fit once a seed, each with its own",
+            )
     models, streams, gpu = [], [], machine.device.type == "cuda"
     for number in numbers:
         with runtime.seeded(number):
             models.append(make().to(machine.device, machine.dtype))
-            streams.append((torch.get_rng_state(), torch.cuda.get_rng_state(machine.device) if gpu else None))
+            streams.append(
+                (torch.get_rng_state(), torch.cuda.get_rng_state(machine.device) if gpu else None)
+            )
     if len(set(map(id, models))) < len(models):
-        raise ParameterError("a function that builds a new network each time", "the same network twice",
-                             where="argument make of training.repeat", remedy="build it inside the function")
+        raise ParameterError(
+            "a function that builds a new network each time",
+            "the same network twice",
+            where="argument make of training.repeat",
+            remedy="build it inside the function",
+        )
     reason = "together=False" if together is False else None
     if reason is None:
         kind = type(optimizer(models[0].parameters())).__name__
         reason = stacking.why_apart(models, kind)
-        if scheduler and isinstance(scheduler(optimizer(models[0].parameters())), ReduceLROnPlateau):
+        if scheduler and isinstance(
+            scheduler(optimizer(models[0].parameters())), ReduceLROnPlateau
+        ):
             reason = "ReduceLROnPlateau gives each seed a learning rate of its own"
-        if machine.world > 1 or machine.compile or isinstance(train, DataLoader) or isinstance(valid, DataLoader):
+        if (
+            machine.world > 1
+            or machine.compile
+            or isinstance(train, DataLoader)
+            or isinstance(valid, DataLoader)
+        ):
             reason = reason or "several processes, torch.compile and DataLoader are not stacked"
     if reason is None:
         try:  # networks that vmap cannot batch say so here, before anything was trained
@@ -349,8 +454,15 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
     if reason is None:
         trained = optimizer(stacked.parameters())
         try:
-            rows = fit(stacked, train, valid, optimizer=trained, scheduler=scheduler and scheduler(trained),
-                       progress=progress, **options)
+            rows = fit(
+                stacked,
+                train,
+                valid,
+                optimizer=trained,
+                scheduler=scheduler and scheduler(trained),
+                progress=progress,
+                **options,
+            )
             stacked.unstack(models)
             return Repeats(_apart(rows, len(numbers)), models, numbers, None)
         except RuntimeError as error:
@@ -364,8 +476,17 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
             if gpu:
                 torch.cuda.set_rng_state(stream[1], machine.device)
             trained = optimizer(model.parameters())
-            histories.append(fit(model, train, valid, optimizer=trained, scheduler=scheduler and scheduler(trained),
-                                 progress=progress, **options))
+            histories.append(
+                fit(
+                    model,
+                    train,
+                    valid,
+                    optimizer=trained,
+                    scheduler=scheduler and scheduler(trained),
+                    progress=progress,
+                    **options,
+                )
+            )
         if histories[-1].interrupted:
             break
     return Repeats(histories, models, numbers, reason)
@@ -374,7 +495,10 @@ def repeat(make: Callable[[], nn.Module], train, valid=None, *, optimizer: Calla
 @contextlib.contextmanager
 def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
     """The network in evaluation mode, put back into the mode it had."""
-    network, modes = processes.placed(model, machine), [(module, module.training) for module in model.modules()]
+    network, modes = (
+        processes.placed(model, machine),
+        [(module, module.training) for module in model.modules()],
+    )
     model.eval()
     try:
         yield network
@@ -382,8 +506,12 @@ def _evaluating(model: nn.Module, machine: runtime.Runtime, feed):
         if isinstance(error, CourseError):
             raise
         if out_of_memory(error):
-            raise TrainingError(f"memory for a batch of {len(feed.latest[1][0])}", str(error).splitlines()[0][:200],
-                                where="evaluate or predict", remedy="lower its batch_size") from error
+            raise TrainingError(
+                f"memory for a batch of {len(feed.latest[1][0])}",
+                str(error).splitlines()[0][:200],
+                where="evaluate or predict",
+                remedy="lower its batch_size",
+            ) from error
         raise_shape(error, model, feed)
         raise
     finally:
@@ -397,43 +525,76 @@ def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
         module.training = mode
 
 
-def _schedule(scheduler, optimizer: Optimizer, epochs: int, steps: int
-              ) -> tuple[Callable[[], object], Callable[[dict], object]]:
+def _schedule(
+    scheduler, optimizer: Optimizer, epochs: int, steps: int
+) -> tuple[Callable[[], object], Callable[[dict], object]]:
     """(what to do after each step, what to do after each epoch with its row)."""
     if scheduler is None:
         return lambda: None, lambda row: None
     inner, where = getattr(scheduler, "scheduler", scheduler), "argument scheduler of fit"
     if not isinstance(inner, LRScheduler):
-        raise ParameterError("a scheduler of torch.optim.lr_scheduler, or EachStep of one", type(scheduler).__name__,
-                             where=where, remedy="ChainedScheduler and SequentialLR make one of several")
-    if isinstance(inner, ReduceLROnPlateau) and (isinstance(scheduler, EachStep) or inner.mode == "max"):
-        raise ParameterError("ReduceLROnPlateau with mode='min', by itself", "mode='max'" if inner.mode == "max"
-                             else "EachStep of it", where=where, remedy="it is stepped once an epoch with the loss")
+        raise ParameterError(
+            "a scheduler of torch.optim.lr_scheduler, or EachStep of one",
+            type(scheduler).__name__,
+            where=where,
+            remedy="ChainedScheduler and SequentialLR make one of several",
+        )
+    if isinstance(inner, ReduceLROnPlateau) and (
+        isinstance(scheduler, EachStep) or inner.mode == "max"
+    ):
+        raise ParameterError(
+            "ReduceLROnPlateau with mode='min', by itself",
+            "mode='max'" if inner.mode == "max" else "EachStep of it",
+            where=where,
+            remedy="it is stepped once an epoch with the loss",
+        )
     if inner.optimizer is not optimizer:
-        raise ParameterError("a scheduler of this optimizer", f"{type(inner).__name__} of another one",
-                             where=where, remedy="make the scheduler after the optimizer")
+        raise ParameterError(
+            "a scheduler of this optimizer",
+            f"{type(inner).__name__} of another one",
+            where=where,
+            remedy="make the scheduler after the optimizer",
+        )
     if isinstance(inner, OneCycleLR) and inner.total_steps < epochs * steps:
-        raise ParameterError(f"total_steps={epochs * steps} or more, for {epochs} epochs of {steps} steps",
-                             inner.total_steps, where=where,
-                             remedy=f"OneCycleLR(..., epochs={epochs}, steps_per_epoch={steps})")
+        raise ParameterError(
+            f"total_steps={epochs * steps} or more, for {epochs} epochs of {steps} steps",
+            inner.total_steps,
+            where=where,
+            remedy=f"OneCycleLR(..., epochs={epochs}, steps_per_epoch={steps})",
+        )
     if isinstance(scheduler, EachStep | OneCycleLR | CyclicLR):
         return inner.step, lambda row: None
     if isinstance(scheduler, ReduceLROnPlateau):
+
         def after(row: dict) -> None:
             scheduler.step(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
+
         return lambda: None, after
     return lambda: None, lambda row: scheduler.step()
 
 
-def _row(epoch: int, score: Score, checked: Score, optimizer: Optimizer, seconds: float, speed: float) -> dict:
+def _row(
+    epoch: int, score: Score, checked: Score, optimizer: Optimizer, seconds: float, speed: float
+) -> dict:
     rate = float(optimizer.param_groups[0]["lr"])
     return dict(zip(COLUMNS, (epoch, *score, *checked, rate, seconds, speed), strict=True))
 
 
 def _apart(history: History, count: int) -> list[History]:
     """One history a seed from rows whose values are lists over the seeds."""
-    return [History(({name: value[seed] if isinstance(value, list) else value for name, value in row.items()}
-                     for row in history), interrupted=history.interrupted) for seed in range(count)]
+    return [
+        History(
+            (
+                {
+                    name: value[seed] if isinstance(value, list) else value
+                    for name, value in row.items()
+                }
+                for row in history
+            ),
+            interrupted=history.interrupted,
+        )
+        for seed in range(count)
+    ]
 
 
 def _clip(model: nn.Module, largest: float) -> None:
@@ -448,29 +609,51 @@ def _clip(model: nn.Module, largest: float) -> None:
         gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 
 
-def _check_optimizer(model: nn.Module, optimizer: Optimizer, epochs: int, clip_gradient: float | None = None) -> None:
+def _check_optimizer(
+    model: nn.Module, optimizer: Optimizer, epochs: int, clip_gradient: float | None = None
+) -> None:
     if clip_gradient is not None and not clip_gradient > 0:
-        raise ParameterError("a largest norm above 0, or None for no limit", clip_gradient,
-                             where="argument clip_gradient of fit", remedy="leave it out, or try 1.0")
+        raise ParameterError(
+            "a largest norm above 0, or None for no limit",
+            clip_gradient,
+            where="argument clip_gradient of fit",
+            remedy="leave it out, or try 1.0",
+        )
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
-        raise ParameterError("a number of epochs, at least 0", repr(epochs), where="argument epochs of fit",
-                             remedy="pass a whole number")
+        raise ParameterError(
+            "a number of epochs, at least 0",
+            repr(epochs),
+            where="argument epochs of fit",
+            remedy="pass a whole number",
+        )
     for name, thing, kind in (("model", model, nn.Module), ("optimizer", optimizer, Optimizer)):
         if not isinstance(thing, kind):
-            raise ParameterError(f"{name} as an instance of {kind.__module__}.{kind.__name__}", repr(thing)[:80],
-                                 where=f"argument {name} of fit",
-                                 remedy="build it first: torch.optim.SGD(model.parameters(), lr=0.1), for example")
+            raise ParameterError(
+                f"{name} as an instance of {kind.__module__}.{kind.__name__}",
+                repr(thing)[:80],
+                where=f"argument {name} of fit",
+                remedy="build it first: torch.optim.SGD(model.parameters(), lr=0.1), for example",
+            )
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise ParameterError("an optimizer whose step needs no closure", "LBFGS", where="argument optimizer of fit",
-                             remedy="use SGD or Adam; LBFGS evaluates the loss several times a step")
+        raise ParameterError(
+            "an optimizer whose step needs no closure",
+            "LBFGS",
+            where="argument optimizer of fit",
+            remedy="use SGD or Adam; LBFGS evaluates the loss several times a step",
+        )
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     if not any(weight.requires_grad for weight in weights):
-        raise ParameterError("a network with weights that learn", "requires_grad=False everywhere",
-                             where="argument optimizer of fit",
-                             remedy="switch the layers to be trained on: layer.requires_grad_(True)")
+        raise ParameterError(
+            "a network with weights that learn",
+            "requires_grad=False everywhere",
+            where="argument optimizer of fit",
+            remedy="switch the layers to be trained on: layer.requires_grad_(True)",
+        )
     trained = {id(weight) for weight in weights}
     if not trained & {id(weight) for weight in model.parameters()}:
-        raise ParameterError("an optimizer of this network's parameters", "the parameters of another one",
-                             where="argument optimizer of fit",
-                             remedy="make the optimizer after the network: torch.optim.SGD(model.parameters(), lr=0.1)")
-
+        raise ParameterError(
+            "an optimizer of this network's parameters",
+            "the parameters of another one",
+            where="argument optimizer of fit",
+            remedy="make the optimizer after the network: torch.optim.SGD(model.parameters(), lr=0.1)",
+        )

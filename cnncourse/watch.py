@@ -24,9 +24,23 @@ class Watch:
 
     pause = 0.25  # seconds between two looks at the loss, each of which waits for the device
 
-    def __init__(self, model: nn.Module, feed, optimizer: Optimizer, history: list, epochs: int, progress: bool):
+    def __init__(
+        self,
+        model: nn.Module,
+        feed,
+        optimizer: Optimizer,
+        history: list,
+        epochs: int,
+        progress: bool,
+    ):
         machine = runtime.current()
-        self.model, self.feed, self.optimizer, self.history, self.machine = model, feed, optimizer, history, machine
+        self.model, self.feed, self.optimizer, self.history, self.machine = (
+            model,
+            feed,
+            optimizer,
+            history,
+            machine,
+        )
         self.shown = progress and machine.rank == 0 and runtime.interactive()
         self.epochs, self.epoch, self.seen, self.bar = epochs, len(history) + 1, 0, None
         self.next = time.perf_counter() + self.pause
@@ -36,8 +50,13 @@ class Watch:
             from tqdm.auto import tqdm
 
             steps = len(self.feed)
-            self.bar = tqdm(total=steps * self.epochs, initial=steps * len(self.history), unit="step", leave=False,
-                            dynamic_ncols=True)
+            self.bar = tqdm(
+                total=steps * self.epochs,
+                initial=steps * len(self.history),
+                unit="step",
+                leave=False,
+                dynamic_ncols=True,
+            )
         return self
 
     def step(self, epoch: int, step: int, tally: Tally) -> None:
@@ -48,7 +67,9 @@ class Watch:
             return
         self.next = now + (self.pause if self.bar is not None else 4 * self.pause)
         loss = tally.losses[-1].mean().item()  # waits for the device, so not at every step
-        if not math.isfinite(loss) and _bad(tally.steps()).any():  # this process's own: the others are elsewhere
+        if (
+            not math.isfinite(loss) and _bad(tally.steps()).any()
+        ):  # this process's own: the others are elsewhere
             self.finite(Score(loss, None), tally)
         if self.bar is not None:
             self.bar.n = (epoch - 1) * len(self.feed) + step
@@ -57,14 +78,24 @@ class Watch:
     def finite(self, score: Score, tally: Tally) -> Score:
         """The score, if its loss is a number; `TrainingError` with the step at which it stopped being one."""
         if torch.as_tensor(score.loss).isfinite().all():
-            if not finite(self.model):  # the last step's gradient was no number, though its loss was one
-                raise TrainingError("finite weights", "nan or inf among them", where=f"end of epoch {self.epoch}",
-                                    remedy="a gradient was no number: look for sqrt(0), log(0) or 0 / 0 in the loss")
+            if not finite(
+                self.model
+            ):  # the last step's gradient was no number, though its loss was one
+                raise TrainingError(
+                    "finite weights",
+                    "nan or inf among them",
+                    where=f"end of epoch {self.epoch}",
+                    remedy="a gradient was no number: look for sqrt(0), log(0) or 0 / 0 in the loss",
+                )
             return score
         steps = tally.steps()
         if not (steps[:, 1] > 0).any():
-            raise TrainingError("targets that count", f"none in {len(steps)} steps", where=f"epoch {self.epoch}",
-                                remedy="all are the loss's ignore_index: check how the targets were made")
+            raise TrainingError(
+                "targets that count",
+                f"none in {len(steps)} steps",
+                where=f"epoch {self.epoch}",
+                remedy="all are the loss's ignore_index: check how the targets were made",
+            )
         bad = _bad(steps)
         first = int(bad.nonzero()[0]) if bad.any() else None
         rate = self.optimizer.param_groups[0]["lr"]
@@ -73,15 +104,21 @@ class Watch:
             inputs = next(self.feed.epoch(self.epoch, first))[0]
         unclean = any(part.is_floating_point() and not part.isfinite().all() for part in inputs)
         step = "" if first is None else f", step {first + 1}"
-        raise TrainingError("a finite loss", f"{score.loss} at learning rate {float(rate):g}",
-                            where=f"epoch {self.epoch}{step} of {len(self.feed)}",
-                            remedy="the inputs hold nan or inf: clean the data" if unclean else
-                            f"try learning rate {float(rate) / 10:g}, or clip_gradient=1.0; "
-                            "lr_range_test shows where the loss climbs")
+        raise TrainingError(
+            "a finite loss",
+            f"{score.loss} at learning rate {float(rate):g}",
+            where=f"epoch {self.epoch}{step} of {len(self.feed)}",
+            remedy="the inputs hold nan or inf: clean the data"
+            if unclean
+            else f"try learning rate {float(rate) / 10:g}, or clip_gradient=1.0; "
+            "lr_range_test shows where the loss climbs",
+        )
 
     def __exit__(self, kind, error, trace) -> bool:
         if self.bar is not None:
-            if error is None:  # a bar that is not full when it closes stays there in red, as after a failure
+            if (
+                error is None
+            ):  # a bar that is not full when it closes stays there in red, as after a failure
                 self.bar.n = self.bar.total = len(self.feed) * len(self.history)
             self.bar.close()
         if isinstance(error, KeyboardInterrupt):
@@ -91,12 +128,13 @@ class Watch:
             if out_of_memory(error):
                 raise self._smaller(error) from error
             if "determinis" in str(error):
-                raise MachineError(f"a deterministic form of every operation on {self.machine.device}",
-                                   str(error).partition(".")[0],
-                                   where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
-                                   remedy="runtime.start(deterministic=False): the same seed then gives numbers that "
-                                   "differ in their last digits from run to run; docs/training.md lists such operations"
-                                   ) from error
+                raise MachineError(
+                    f"a deterministic form of every operation on {self.machine.device}",
+                    str(error).partition(".")[0],
+                    where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
+                    remedy="runtime.start(deterministic=False): the same seed then gives numbers that "
+                    "differ in their last digits from run to run; docs/training.md lists such operations",
+                ) from error
             raise_shape(error, self.model, self.feed)
         return False
 
@@ -104,11 +142,18 @@ class Watch:
         traceback.clear_frames(error.__traceback__)  # they hold the activations of the failed pass
         inputs = self.feed.latest[1]
         size = inputs[0].shape[int(isinstance(self.model, Stacked))]
-        fits = None if isinstance(self.model, Stacked) else _fitting(self.model, inputs, self.machine)
-        advice = f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size"
-        return TrainingError(f"memory for a batch of {size} on {runtime.device_name(self.machine.device)}",
-                             str(error).splitlines()[0][:200], where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
-                             remedy=advice)
+        fits = (
+            None if isinstance(self.model, Stacked) else _fitting(self.model, inputs, self.machine)
+        )
+        advice = (
+            f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size"
+        )
+        return TrainingError(
+            f"memory for a batch of {size} on {runtime.device_name(self.machine.device)}",
+            str(error).splitlines()[0][:200],
+            where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
+            remedy=advice,
+        )
 
 
 def _bad(steps: Tensor) -> Tensor:
@@ -117,7 +162,11 @@ def _bad(steps: Tensor) -> Tensor:
 
 
 def out_of_memory(error: Exception) -> bool:
-    words = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"  # cuBLAS's and cuDNN's
+    words = (
+        "can't allocate memory",
+        "CUDA error: out of memory",
+        "STATUS_ALLOC_FAILED",
+    )  # cuBLAS's and cuDNN's
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
@@ -149,11 +198,15 @@ def raise_shape(error: Exception, model: nn.Module, feed) -> None:
     """Raise a `ShapeError` that names the layer, if the error is about shapes or dtypes inside the network."""
     text = str(error).splitlines()[0] if str(error) else ""
     if "more than 1 value per channel" in text:
-        raise ParameterError("at least two images in a batch that is normalised", f"one ({text})",
-                             where=f"step {feed.latest[0]} of {len(feed)}",
-                             remedy="choose another batch_size, so that no single image is left for the last batch"
-                             ) from error
-    if not re.search(r"shape|size|dimension|channels|dtype|same type|be the same|[Ee]xpected.*(input|\dD)", text):
+        raise ParameterError(
+            "at least two images in a batch that is normalised",
+            f"one ({text})",
+            where=f"step {feed.latest[0]} of {len(feed)}",
+            remedy="choose another batch_size, so that no single image is left for the last batch",
+        ) from error
+    if not re.search(
+        r"shape|size|dimension|channels|dtype|same type|be the same|[Ee]xpected.*(input|\dD)", text
+    ):
         return
     names = {id(module): name for name, module in model.named_modules()}
     layer, came = None, None
@@ -164,10 +217,19 @@ def raise_shape(error: Exception, model: nn.Module, feed) -> None:
             layer, came = module, frame.f_locals.get("input", frame.f_locals.get("x"))
     if layer is None:
         return
-    got = described(came) if isinstance(came, Tensor) else ", ".join(described(part) for part in feed.latest[1])
-    where = f"layer {names[id(layer)]!r}: {str(layer).splitlines()[0]}" if names[id(layer)] else type(layer).__name__
+    got = (
+        described(came)
+        if isinstance(came, Tensor)
+        else ", ".join(described(part) for part in feed.latest[1])
+    )
+    where = (
+        f"layer {names[id(layer)]!r}: {str(layer).splitlines()[0]}"
+        if names[id(layer)]
+        else type(layer).__name__
+    )
     remedy = "compare its in_channels or in_features with the input; cost.table lists all shapes"
     if isinstance(came, Tensor) and came.dtype == torch.uint8:
         remedy = "uint8 images are scaled by an ImageSet; in a pair of tensors do it yourself: images.float() / 255"
-    raise ShapeError("an input that this layer can take", f"{got} ({text[:160]})", where=where, remedy=remedy
-                     ) from error
+    raise ShapeError(
+        "an input that this layer can take", f"{got} ({text[:160]})", where=where, remedy=remedy
+    ) from error

@@ -22,7 +22,9 @@ from matplotlib.figure import Figure
 from cnncourse import runtime
 from cnncourse.errors import CourseError, ParameterError, nearest
 
-DOTS_PER_INCH = 120  # enough for a screen; a redraw takes about 0.1 s, so the picture follows the slider
+DOTS_PER_INCH = (
+    120  # enough for a screen; a redraw takes about 0.1 s, so the picture follows the slider
+)
 Draw = Callable[..., tuple[Figure, str]]
 
 
@@ -78,7 +80,9 @@ def explore(draw: Draw, **controls: Slider | Choice) -> None:
     said = display({"text/plain": sentence}, raw=True, display_id=True)
 
     def redraw(_change: object) -> None:
-        picture, sentence = _rendered(draw, {name: slider.value for name, slider in sliders.items()})
+        picture, sentence = _rendered(
+            draw, {name: slider.value for name, slider in sliders.items()}
+        )
         shown.update(picture[0], metadata=picture[1], raw=True)
         said.update({"text/plain": sentence}, raw=True)
 
@@ -90,17 +94,27 @@ def _check(draw: Draw, controls: dict[str, Slider | Choice]) -> None:
     arguments = list(inspect.signature(draw).parameters)
     for name in [*controls, *arguments]:
         if name not in arguments or name not in controls:
-            raise ParameterError(f"one control for each argument of {draw.__name__} ({', '.join(arguments)})",
-                                 f"controls {', '.join(controls) or 'none'}", where=f"explore, control {name!r}",
-                                 remedy=nearest(name, arguments if name in controls else controls or arguments))
+            raise ParameterError(
+                f"one control for each argument of {draw.__name__} ({', '.join(arguments)})",
+                f"controls {', '.join(controls) or 'none'}",
+                where=f"explore, control {name!r}",
+                remedy=nearest(name, arguments if name in controls else controls or arguments),
+            )
     for name, control in controls.items():
         if isinstance(control, Slider):
-            fits, allowed = control.low <= control.start <= control.high, f"{control.low} to {control.high}"
+            fits, allowed = (
+                control.low <= control.start <= control.high,
+                f"{control.low} to {control.high}",
+            )
         else:
             fits, allowed = control.start in control.options, f"one of {control.options}"
         if not fits:
-            raise ParameterError(f"a start value in {allowed}", repr(control.start),
-                                 where=f"explore, control {name!r}", remedy="start inside the range")
+            raise ParameterError(
+                f"a start value in {allowed}",
+                repr(control.start),
+                where=f"explore, control {name!r}",
+                remedy="start inside the range",
+            )
 
 
 def _rendered(draw: Draw, values: dict[str, object]) -> tuple[tuple[dict, dict], str]:
@@ -110,17 +124,28 @@ def _rendered(draw: Draw, values: dict[str, object]) -> tuple[tuple[dict, dict],
         figure, sentence = _message(error), f"no picture: {error}"
     png = BytesIO()
     figure.savefig(png, format="png", dpi=DOTS_PER_INCH)
-    width = round(96 * float(figure.get_size_inches()[0]))  # shown at its size in inches, like every figure
+    width = round(
+        96 * float(figure.get_size_inches()[0])
+    )  # shown at its size in inches, like every figure
     plt.close(figure)
-    return ({"image/png": png.getvalue()}, {"image/png": {"alt": sentence, "width": width}}), sentence
+    return (
+        {"image/png": png.getvalue()},
+        {"image/png": {"alt": sentence, "width": width}},
+    ), sentence
 
 
 def _message(error: CourseError) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 2.2))
     axes.axis("off")
     text = f"expected {error.expected}, got {error.got}.\n{error.remedy}"
-    axes.text(0.5, 0.5, "\n".join(textwrap.fill(line, 70) for line in text.split("\n")),
-              ha="center", va="center", fontsize=13)
+    axes.text(
+        0.5,
+        0.5,
+        "\n".join(textwrap.fill(line, 70) for line in text.split("\n")),
+        ha="center",
+        va="center",
+        fontsize=13,
+    )
     return figure
 
 
@@ -128,8 +153,12 @@ def _is_live() -> bool:
     """Whether somebody sits in front of the notebook, or CNNCOURSE_WIDGETS says so."""
     wanted = os.environ.get("CNNCOURSE_WIDGETS", "")
     if wanted not in ("", "live", "static"):
-        raise ParameterError("'live' or 'static'", repr(wanted), where="environment variable CNNCOURSE_WIDGETS",
-                             remedy="unset it to let the notebook decide")
+        raise ParameterError(
+            "'live' or 'static'",
+            repr(wanted),
+            where="environment variable CNNCOURSE_WIDGETS",
+            remedy="unset it to let the notebook decide",
+        )
     if wanted or not hasattr(get_ipython(), "kernel"):
         return wanted == "live"
     return runtime.interactive()
@@ -142,12 +171,18 @@ def _sliders(controls: dict[str, Slider | Choice]) -> dict:
         return {}
     made = {}
     for name, control in controls.items():
-        common = {"value": control.start, "description": control.label or name.replace("_", " "),
-                  "style": {"description_width": "8em"}, "layout": ipywidgets.Layout(width="32em")}
+        common = {
+            "value": control.start,
+            "description": control.label or name.replace("_", " "),
+            "style": {"description_width": "8em"},
+            "layout": ipywidgets.Layout(width="32em"),
+        }
         if isinstance(control, Choice):
             made[name] = ipywidgets.ToggleButtons(options=control.options, **common)
         else:
-            whole = all(float(number).is_integer() for number in (control.start, control.step, control.low))
+            whole = all(
+                float(number).is_integer() for number in (control.start, control.step, control.low)
+            )
             kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
             made[name] = kind(min=control.low, max=control.high, step=control.step, **common)
     return made

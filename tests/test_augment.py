@@ -16,8 +16,13 @@ STEPS = {
     "jitter": augment.jitter,
     "cutout": partial(augment.cutout, size=3),
     "noise": partial(augment.noise, std=0.2),
-    "all": augment.compose(partial(augment.crop, padding=2), augment.flip, augment.jitter,
-                           partial(augment.cutout, size=2), partial(augment.noise, std=0.05)),
+    "all": augment.compose(
+        partial(augment.crop, padding=2),
+        augment.flip,
+        augment.jitter,
+        partial(augment.cutout, size=2),
+        partial(augment.noise, std=0.05),
+    ),
 }
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 
@@ -35,7 +40,12 @@ shapes = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 9)
 
 
 @settings(deadline=None, max_examples=40)
-@given(shape=shapes, dtype=st.sampled_from(DTYPES), step=st.sampled_from(sorted(STEPS)), seed=st.integers(0, 2**31))
+@given(
+    shape=shapes,
+    dtype=st.sampled_from(DTYPES),
+    step=st.sampled_from(sorted(STEPS)),
+    seed=st.integers(0, 2**31),
+)
 def test_every_step_keeps_shape_dtype_and_range_and_its_input(shape, dtype, step, seed):
     images = pictures(shape, dtype, seed)
     before = images.clone()
@@ -53,15 +63,25 @@ def test_the_same_generator_state_gives_the_same_batch_and_another_gives_another
 
 
 @settings(deadline=None, max_examples=40)
-@given(shape=shapes, padding=st.integers(0, 6), seed=st.integers(0, 2**31), dtype=st.sampled_from(DTYPES))
-def test_a_crop_is_a_window_of_the_padded_picture_so_nothing_wraps_around(shape, padding, seed, dtype):
+@given(
+    shape=shapes,
+    padding=st.integers(0, 6),
+    seed=st.integers(0, 2**31),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_a_crop_is_a_window_of_the_padded_picture_so_nothing_wraps_around(
+    shape, padding, seed, dtype
+):
     images = pictures(shape, dtype, seed)
     out = augment.crop(images, padding, seeded(seed))
     padded = torch.nn.functional.pad(images, (padding,) * 4)
     _, _, height, width = shape
     for picture, whole in zip(out, padded, strict=True):
-        assert any(torch.equal(picture, whole[:, top:top + height, left:left + width])
-                   for top in range(2 * padding + 1) for left in range(2 * padding + 1))
+        assert any(
+            torch.equal(picture, whole[:, top : top + height, left : left + width])
+            for top in range(2 * padding + 1)
+            for left in range(2 * padding + 1)
+        )
 
 
 def test_crops_reach_every_offset_and_each_picture_moves_on_its_own():
@@ -109,12 +129,16 @@ def test_noise_has_the_mean_and_deviation_asked_for_and_differs_between_pictures
     out = augment.noise(grey, 0.1, seeded())
     assert abs(out.mean() - 0.5) < 0.003 and abs(out.std() - 0.1) < 0.003
     assert not torch.equal(out[0], out[1])
-    levels = augment.noise(torch.full((50, 1, 20, 20), 128, dtype=torch.uint8), 0.1, seeded()).double()
+    levels = augment.noise(
+        torch.full((50, 1, 20, 20), 128, dtype=torch.uint8), 0.1, seeded()
+    ).double()
     assert abs(levels.mean() - 128) < 1 and abs(levels.std() - 25.5) < 1
 
 
 def test_brightness_scales_the_mean_and_contrast_keeps_it():
-    images = pictures((200, 1, 8, 8), torch.float64) * 0.2 + 0.4  # stays inside 0..1, so nothing is clamped
+    images = (
+        pictures((200, 1, 8, 8), torch.float64) * 0.2 + 0.4
+    )  # stays inside 0..1, so nothing is clamped
     before = images.mean((1, 2, 3))
     dark = augment.jitter(images, seeded(), brightness=0.2, contrast=0)
     factors = dark.mean((1, 2, 3)) / before
@@ -127,7 +151,7 @@ def test_brightness_scales_the_mean_and_contrast_keeps_it():
 
 def test_a_cutout_covers_one_square_and_less_only_at_the_edge():
     out = augment.cutout(torch.ones(300, 2, 9, 9), 3, seeded())
-    holes = (out == 0)
+    holes = out == 0
     assert torch.equal(holes[:, 0], holes[:, 1])
     areas = holes[:, 0].flatten(1).sum(1)
     assert areas.max() == 9 and areas.min() == 4  # a corner leaves 2 x 2 of the 3 x 3

@@ -30,8 +30,10 @@ REAL = Path(os.environ.get("CNNCOURSE_DATA", "/nonexistent"))
 
 def needs(*parts):
     place = REAL.joinpath(*parts)
-    return pytest.mark.skipif(not place.exists(), reason=f"real data not found: set CNNCOURSE_DATA to a folder with "
-                                                         f"{'/'.join(parts)}")
+    return pytest.mark.skipif(
+        not place.exists(),
+        reason=f"real data not found: set CNNCOURSE_DATA to a folder with {'/'.join(parts)}",
+    )
 
 
 def seeded(seed=0):
@@ -52,10 +54,12 @@ def numbers(images):
 
 # --- sets that need no network --------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def no_network(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("something asked for the network")
+
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
 
@@ -65,7 +69,9 @@ def test_digits_are_the_1797_of_scikit_learn_scaled_to_bytes(no_network):
 
     digits = data.digits()
     assert digits.images.shape == (1797, 1, 8, 8)
-    assert torch.equal((digits.images[:, 0] / (255 / 16)).round(), torch.from_numpy(load_digits().images).float())
+    assert torch.equal(
+        (digits.images[:, 0] / (255 / 16)).round(), torch.from_numpy(load_digits().images).float()
+    )
     assert digits.labels.tolist() == load_digits().target.tolist()
     assert data.loaded()["digits"] == digits.checksum and len(digits.checksum) == 64
 
@@ -79,22 +85,36 @@ def test_digits_have_one_fixed_split_in_proportion_of_the_classes():
     assert torch.equal(first.images, test.images) and torch.equal(first.labels, test.labels)
 
 
-def test_photos_come_from_the_wheel_without_network_or_cache_folder(no_network, monkeypatch, tmp_path):
+def test_photos_come_from_the_wheel_without_network_or_cache_folder(
+    no_network, monkeypatch, tmp_path
+):
     monkeypatch.setenv("SKIMAGE_DATADIR", str(tmp_path))
     photos = data.photos()
     assert len(photos) == 13
     for photo in photos.values():
-        assert photo.dtype == torch.uint8 and photo.ndim == 3 and len(photo) == 3 and photo.is_contiguous()
+        assert (
+            photo.dtype == torch.uint8
+            and photo.ndim == 3
+            and len(photo) == 3
+            and photo.is_contiguous()
+        )
         assert photo.float().std() > 10
-    assert torch.equal(photos["coins"][0], photos["coins"][2]) and not torch.equal(*photos["chelsea"][::2])
+    assert torch.equal(photos["coins"][0], photos["coins"][2]) and not torch.equal(
+        *photos["chelsea"][::2]
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 # --- ImageSet -------------------------------------------------------------------------------------------------------
 
+
 @settings(deadline=None, max_examples=60)
-@given(labels=st.lists(st.integers(0, 2), min_size=2, max_size=60), share=st.floats(0, 1),
-       seed=st.integers(0, 2**31), stratified=st.booleans())
+@given(
+    labels=st.lists(st.integers(0, 2), min_size=2, max_size=60),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**31),
+    stratified=st.booleans(),
+)
 def test_the_parts_of_a_split_share_no_image_and_cover_all(labels, share, seed, stratified):
     whole = numbered(labels)
     first, second = whole.split([share, 1 - share], seed=seed, stratified=stratified)
@@ -150,14 +170,18 @@ def test_indexing_takes_slices_indices_masks_and_single_images():
 def test_batches_cover_each_image_once_with_its_label_in_an_order_from_the_generator():
     labels = [0, 1, 2] * 11
     whole = numbered(labels).normalised(mean=0, std=1 / 255)
+
     def seen(generator=None, **options):
         batches = list(whole.batches(8, generator, **options))
         for images, targets in batches:
             assert [labels[int(n)] for n in images[:, 0, 0, 0]] == targets.tolist()
         return [images[:, 0, 0, 0].int().tolist() for images, _ in batches]
+
     assert sum(seen(), []) == list(range(33))
     shuffled = seen(seeded(1))
-    assert [len(batch) for batch in shuffled] == [8, 8, 8, 8, 1] and sorted(sum(shuffled, [])) == list(range(33))
+    assert [len(batch) for batch in shuffled] == [8, 8, 8, 8, 1] and sorted(
+        sum(shuffled, [])
+    ) == list(range(33))
     assert shuffled == seen(seeded(1)) != seen(seeded(2))
     assert [len(batch) for batch in seen(seeded(1), drop_last=True)] == [8, 8, 8, 8]
     generator = seeded(1)
@@ -178,15 +202,19 @@ def test_batches_are_scaled_to_one_in_torchs_current_float_type():
 
 
 def test_normalised_batches_have_mean_zero_and_deviation_one_in_each_channel():
-    images = torch.randint(0, 256, (5000, 3, 4, 4), generator=seeded(), dtype=torch.uint8) // torch.tensor(
-        [1, 2, 4], dtype=torch.uint8).view(-1, 1, 1)
+    images = torch.randint(
+        0, 256, (5000, 3, 4, 4), generator=seeded(), dtype=torch.uint8
+    ) // torch.tensor([1, 2, 4], dtype=torch.uint8).view(-1, 1, 1)
     colour = ImageSet(images, torch.zeros(5000).long(), ("a",), "colour")
     mean, std = colour.statistics()
     reference = images.double() / 255
     assert torch.allclose(mean, reference.mean((0, 2, 3)), atol=1e-12)
     assert torch.allclose(std, reference.std((0, 2, 3), correction=0), atol=1e-12)
     batch, _ = next(colour.normalised().batches(5000, dtype=torch.float64))
-    assert batch.mean((0, 2, 3)).abs().max() < 1e-12 and (batch.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-12
+    assert (
+        batch.mean((0, 2, 3)).abs().max() < 1e-12
+        and (batch.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-12
+    )
     part = colour[:7].normalised(mean, std)  # another part keeps the numbers it was given
     assert torch.allclose(next(part.batches(7, dtype=torch.float64))[0], batch[:7])
     with pytest.raises(ParameterError, match="standard deviation above 0"):
@@ -210,7 +238,9 @@ def test_a_pass_over_the_batches_never_makes_a_second_copy_of_the_data():
     with _Largest() as largest:
         for _ in big.batches(64, seeded()):
             pass
-    assert largest.bytes <= big.labels.nbytes  # the order of the images is the largest thing ever made
+    assert (
+        largest.bytes <= big.labels.nbytes
+    )  # the order of the images is the largest thing ever made
     assert largest.bytes < big.images.nbytes / 4
 
 
@@ -233,7 +263,10 @@ def test_an_image_set_refuses_what_does_not_fit_and_says_what_to_do():
 
 
 def test_the_representation_is_one_line_with_the_memory_it_takes():
-    assert repr(data.digits()) == "ImageSet('digits', 1797 images of 1 x 8 x 8, 10 classes, cpu, 129,384 bytes)"
+    assert (
+        repr(data.digits())
+        == "ImageSet('digits', 1797 images of 1 x 8 x 8, 10 classes, cpu, 129,384 bytes)"
+    )
 
 
 def test_a_set_works_in_a_dataloader():
@@ -248,8 +281,12 @@ def test_to_the_same_device_is_the_same_set():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: a set was not moved to one (pytest -m gpu)")
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch says once that it is a prototype
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU: a set was not moved to one (pytest -m gpu)"
+)
+@pytest.mark.filterwarnings(
+    "ignore:Synchronization debug mode"
+)  # torch says once that it is a prototype
 def test_a_set_on_a_gpu_gives_the_same_batches_without_waiting_for_the_device():
     whole = data.digits().normalised()
     moved = whole.to("cuda")
@@ -265,6 +302,7 @@ def test_a_set_on_a_gpu_gives_the_same_batches_without_waiting_for_the_device():
 
 # --- named sets: missing, altered, cut short, no network ------------------------------------------------------------
 
+
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(ParameterError, match="did you mean 'fashion_mnist'"):
         data.load("fashion-mnist", True)
@@ -273,7 +311,9 @@ def test_an_unknown_name_gets_the_nearest_one():
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
 def test_a_missing_set_says_how_to_get_it_and_where_to_put_it(name, monkeypatch, tmp_path):
     monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=rf"data\.{name}\(download=True\) fetches them; or put them there") as caught:
+    with pytest.raises(
+        DataError, match=rf"data\.{name}\(download=True\) fetches them; or put them there"
+    ) as caught:
         data.load(name, True)
     assert "is missing" in str(caught.value) and str(tmp_path / "nowhere") in str(caught.value)
     assert not (tmp_path / "nowhere").exists()  # asking without download=True touches nothing
@@ -283,6 +323,7 @@ def test_a_missing_set_says_how_to_get_it_and_where_to_put_it(name, monkeypatch,
 def test_without_a_network_a_download_says_so_and_leaves_nothing(name, monkeypatch, tmp_path):
     def offline(*args, **kwargs):
         raise urllib.error.URLError("Name or service not known")
+
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path))
     with pytest.raises(DataError, match="no connection") as caught:
@@ -293,7 +334,11 @@ def test_without_a_network_a_download_says_so_and_leaves_nothing(name, monkeypat
 
 
 def idx(array):
-    return struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
+    return (
+        struct.pack(">HBB", 0, 8, array.ndim)
+        + struct.pack(f">{array.ndim}i", *array.shape)
+        + array.tobytes()
+    )
 
 
 class Response(io.BytesIO):
@@ -313,12 +358,16 @@ def small_mnist(monkeypatch, tmp_path):
     packed = {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
     sums = [(name, hashlib.md5(content).hexdigest()) for name, content in packed.items()]
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
-    monkeypatch.setitem(data._IDX_SHA256, "MNIST",
-                        {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+    monkeypatch.setitem(
+        data._IDX_SHA256,
+        "MNIST",
+        {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    )
 
     def urlopen(request, *args, **kwargs):
         url = request.full_url
         return Response(packed[url.rsplit("/", 1)[1]], url)
+
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path))
     return packed
@@ -328,7 +377,8 @@ def test_a_download_puts_four_checked_files_in_place_and_nothing_else(small_mnis
     train = data.mnist(True, download=True)
     assert train.images.shape == (6, 1, 28, 28) and len(data.mnist(False)) == 4
     assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == sorted(
-        name.removesuffix(".gz") for name in small_mnist)
+        name.removesuffix(".gz") for name in small_mnist
+    )
     assert data.loaded()["mnist (train)"] == train.checksum
 
 
@@ -346,6 +396,7 @@ def test_a_download_that_stops_halfway_leaves_nothing(small_mnist, monkeypatch, 
         if "t10k-images" in request.full_url:
             raise KeyboardInterrupt
         return served(request)
+
     monkeypatch.setattr(urllib.request, "urlopen", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.mnist(download=True)
@@ -353,7 +404,9 @@ def test_a_download_that_stops_halfway_leaves_nothing(small_mnist, monkeypatch, 
 
 
 @pytest.mark.parametrize("harm", ["cut short", "altered"])
-def test_a_file_that_is_cut_short_or_altered_is_named_and_download_mends_it(harm, small_mnist, tmp_path):
+def test_a_file_that_is_cut_short_or_altered_is_named_and_download_mends_it(
+    harm, small_mnist, tmp_path
+):
     data.mnist(download=True)
     file = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
     content = bytearray(file.read_bytes())
@@ -361,7 +414,9 @@ def test_a_file_that_is_cut_short_or_altered_is_named_and_download_mends_it(harm
     file.write_bytes(content[:-50] if harm == "cut short" else content)
     with pytest.raises(DataError, match="cut short or altered") as caught:
         data.mnist()
-    assert str(file) in str(caught.value) and "remove this file, then data.mnist(download=True)" in str(caught.value)
+    assert str(file) in str(
+        caught.value
+    ) and "remove this file, then data.mnist(download=True)" in str(caught.value)
     file.unlink()
     assert len(data.mnist(download=True)) == 6
 
@@ -369,6 +424,7 @@ def test_a_file_that_is_cut_short_or_altered_is_named_and_download_mends_it(harm
 def small_cifar(folder):
     """CIFAR-10's layout with 2 pictures a batch; returns nothing, patches nothing."""
     import pickle
+
     random = np.random.default_rng(0)
     kind, place = torchvision.datasets.CIFAR10, folder / "cifar-10-batches-py"
     place.mkdir(parents=True)
@@ -389,7 +445,11 @@ def test_cifar10_is_read_channel_first_after_its_checksums_were_checked(monkeypa
     monkeypatch.setattr(kind, "test_list", [[name, sums[name]] for name, _ in kind.test_list])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums["batches.meta"]})
     train = data.cifar10()
-    assert train.images.shape == (10, 3, 32, 32) and train.images.is_contiguous() and train.classes[0] == "a"
+    assert (
+        train.images.shape == (10, 3, 32, 32)
+        and train.images.is_contiguous()
+        and train.classes[0] == "a"
+    )
     first = np.random.default_rng(0).integers(0, 256, (2, 3072), np.uint8)[0]
     assert train.images[0].flatten().tolist() == first.tolist()
 
@@ -403,6 +463,7 @@ def test_the_data_folder_is_the_users_cache_unless_cnncourse_data_is_set(monkeyp
 
 
 # --- your own pictures ----------------------------------------------------------------------------------------------
+
 
 def save(path, array, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -477,7 +538,11 @@ def test_a_picture_that_cannot_be_read_is_named(harm, tmp_path):
     save(tmp_path / "a/good.jpg", np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
     content = (tmp_path / "a/good.jpg").read_bytes()
     bad = tmp_path / "a/holiday.jpg"
-    bad.write_bytes({"cut short": content[:len(content) // 2], "not a picture": b"GIF89a text", "empty": b""}[harm])
+    bad.write_bytes(
+        {"cut short": content[: len(content) // 2], "not a picture": b"GIF89a text", "empty": b""}[
+            harm
+        ]
+    )
     with pytest.raises(DataError, match="cannot be decoded") as caught:
         data.image_folder(tmp_path)
     assert str(bad) in str(caught.value) and "replace or remove it" in str(caught.value)
@@ -505,6 +570,7 @@ def test_load_takes_a_folder_with_train_and_test_in_it(tmp_path):
 
 # --- real files -----------------------------------------------------------------------------------------------------
 
+
 @needs("MNIST", "raw")
 def test_the_real_mnist_is_whole():
     train, test = data.mnist(True), data.mnist(False)
@@ -512,13 +578,27 @@ def test_the_real_mnist_is_whole():
     assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     mean, std = train.statistics()
     assert abs(mean.item() - 0.1307) < 5e-5 and abs(std.item() - 0.3081) < 5e-5
-    assert train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert train.labels.bincount().tolist() == [
+        5923,
+        6742,
+        5958,
+        6131,
+        5842,
+        5421,
+        5918,
+        6265,
+        5851,
+        5949,
+    ]
 
 
 @needs("FashionMNIST", "raw")
 def test_the_real_fashion_mnist_is_whole():
     train, test = data.fashion_mnist(True), data.fashion_mnist(False)
-    assert train.labels.bincount().tolist() == [6000] * 10 and test.labels.bincount().tolist() == [1000] * 10
+    assert (
+        train.labels.bincount().tolist() == [6000] * 10
+        and test.labels.bincount().tolist() == [1000] * 10
+    )
     assert train.classes[9] == "Ankle boot" and train.labels[0] == 9
     mean, std = train.statistics()
     assert abs(mean.item() - 0.2860) < 5e-5 and abs(std.item() - 0.3530) < 5e-5
@@ -547,7 +627,11 @@ def test_three_classes_of_the_cifar10_pictures_are_read_as_a_folder(tmp_path):
                 break
             archive.extract(member, tmp_path, filter="data")
     cifar = data.image_folder(tmp_path / "CIFAR10-jpeg/test")
-    assert cifar.images.shape == (3000, 3, 32, 32) and cifar.classes == ("airplane", "automobile", "bird")
+    assert cifar.images.shape == (3000, 3, 32, 32) and cifar.classes == (
+        "airplane",
+        "automobile",
+        "bird",
+    )
     assert cifar.labels.bincount().tolist() == [1000] * 3
     mean, std = cifar.statistics()
     assert (0.4 < mean).all() and (mean < 0.6).all() and (0.2 < std).all() and (std < 0.3).all()

@@ -68,8 +68,13 @@ def test_imports_and_definitions_run_and_experiments_do_not(text):
 
 def test_the_source_of_a_function_and_of_a_class_is_that_of_the_cell(text):
     lesson = from_text(text)
-    assert inspect.getsource(lesson.size) == 'def size(n):\n    """Half of n."""\n    return math.ceil(half(n))\n'
-    assert inspect.getsource(lesson.Layer).startswith("@dataclass\nclass Layer:\n    kernel: int = 3")
+    assert (
+        inspect.getsource(lesson.size)
+        == 'def size(n):\n    """Half of n."""\n    return math.ceil(half(n))\n'
+    )
+    assert inspect.getsource(lesson.Layer).startswith(
+        "@dataclass\nclass Layer:\n    kernel: int = 3"
+    )
 
 
 def test_a_traceback_shows_the_line_of_the_text(text):
@@ -96,18 +101,24 @@ def test_a_name_that_is_not_defined_names_the_nearest(text):
         from_text(text).sizes()
 
 
-@pytest.mark.parametrize("cell, says", [
-    ("total = seed + 1", "NameError: name 'seed' is not defined"),
-    ("def f(:\n    pass", "SyntaxError"),
-    ("import no_such_module", "No module named 'no_such_module'"),
-])
+@pytest.mark.parametrize(
+    "cell, says",
+    [
+        ("total = seed + 1", "NameError: name 'seed' is not defined"),
+        ("def f(:\n    pass", "SyntaxError"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+    ],
+)
 def test_a_cell_that_raises_is_named_with_its_line(text, cell, says):
     text.write_text(LESSON + textwrap.dedent(f'\n# %% tags=["define"]\n{cell}\n'))
     with pytest.raises(LessonError) as caught:
         from_text(text)
     message = str(caught.value)
     assert says in message
-    assert f"04_sizes.py, cell 8 from line {LESSON.count(chr(10)) + 3}: {cell.splitlines()[0]}" in message
+    assert (
+        f"04_sizes.py, cell 8 from line {LESSON.count(chr(10)) + 3}: {cell.splitlines()[0]}"
+        in message
+    )
     assert "no parameters or results" in message
 
 

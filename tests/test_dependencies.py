@@ -11,7 +11,10 @@ from packaging.utils import canonicalize_name
 
 from cnncourse import project
 
-CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}  # conda-forge's name to the package index's
+CONDA_NAMES = {
+    "pytorch": "torch",
+    "playwright-python": "playwright",
+}  # conda-forge's name to the package index's
 CONDA_ONLY = {"python", "pip", "git", "make"}
 
 
@@ -33,18 +36,21 @@ def conda() -> dict[str, str]:
     """Package-index name to version range, from environment.yml."""
     entries = yaml.safe_load((project.root() / "environment.yml").read_text())["dependencies"]
     pairs = [entry.partition(" ")[::2] for entry in entries if isinstance(entry, str)]
-    return {CONDA_NAMES.get(name, name): version for name, version in pairs if name not in CONDA_ONLY}
+    return {
+        CONDA_NAMES.get(name, name): version for name, version in pairs if name not in CONDA_ONLY
+    }
 
 
 def test_the_lock_holds_a_version_in_range_for_every_declared_package():
     versions = locked()
     for name, requirement in declared().items():
-        assert requirement.specifier.contains(versions[name]), f"{requirement} but the lock has {versions[name]}"
+        assert requirement.specifier.contains(versions[name]), (
+            f"{requirement} but the lock has {versions[name]}"
+        )
 
 
 def test_environment_yml_names_the_declared_packages_with_the_same_ranges():
-    assert conda() == {
-        name: str(requirement.specifier) for name, requirement in declared().items()}
+    assert conda() == {name: str(requirement.specifier) for name, requirement in declared().items()}
 
 
 def test_environment_yml_installs_the_package_itself_editable_from_conda_forge_only():

@@ -41,30 +41,60 @@ def plain_block():
 
 PICTURES = {
     "AlexNet with two towers": lambda: diagrams.draw(
-        models.alexnet_2012(), (3, 227, 227), level="network", title="AlexNet"),
-    "naive inception": lambda: diagrams.draw(naive(), (256, 28, 28), title="naive inception", costs=True),
-    "inception with bottlenecks": lambda: diagrams.draw(inception(), (192, 28, 28), title="inception 3a"),
+        models.alexnet_2012(), (3, 227, 227), level="network", title="AlexNet"
+    ),
+    "naive inception": lambda: diagrams.draw(
+        naive(), (256, 28, 28), title="naive inception", costs=True
+    ),
+    "inception with bottlenecks": lambda: diagrams.draw(
+        inception(), (192, 28, 28), title="inception 3a"
+    ),
     "GoogLeNet, every layer": lambda: diagrams.draw(
-        models.googlenet_2014(), IMAGE, level="graph", title="GoogLeNet", training=True),
+        models.googlenet_2014(), IMAGE, level="graph", title="GoogLeNet", training=True
+    ),
     "GoogLeNet, blocks": lambda: diagrams.draw(
-        models.googlenet_2014(), IMAGE, level="stage", title="GoogLeNet", training=True),
-    "plain beside residual block": lambda: diagrams.beside([
-        ("plain block", plain_block(), (64, 56, 56)), ("residual block", BasicBlock(64, 64), (64, 56, 56)),
-        ("stride 2", BasicBlock(64, 128, 2), (64, 56, 56))]),
+        models.googlenet_2014(), IMAGE, level="stage", title="GoogLeNet", training=True
+    ),
+    "plain beside residual block": lambda: diagrams.beside(
+        [
+            ("plain block", plain_block(), (64, 56, 56)),
+            ("residual block", BasicBlock(64, 64), (64, 56, 56)),
+            ("stride 2", BasicBlock(64, 128, 2), (64, 56, 56)),
+        ]
+    ),
     "bottleneck": lambda: diagrams.draw(Bottleneck(256, 64), (256, 56, 56), title="bottleneck"),
-    "VGG-19, plain-34, ResNet-34": lambda: diagrams.columns([
-        ("VGG-19", models.vgg19(), IMAGE), ("plain-34", models.plain34(), IMAGE),
-        ("ResNet-34", models.resnet34(), IMAGE)]),
-    "revolution of depth": lambda: diagrams.depths([
-        ("AlexNet", models.alexnet(), IMAGE), ("VGG-19", models.vgg19(), IMAGE),
-        ("GoogLeNet", models.googlenet_2014(), IMAGE), ("ResNet-152", models.resnet152(), IMAGE)]),
-    "ResNet-34 as volumes": lambda: diagrams.draw(models.resnet34(), IMAGE, level="network", title="ResNet-34"),
-    "VGG-16 as volumes": lambda: diagrams.draw(models.vgg16(), IMAGE, level="network", title="VGG-16"),
-    "ResNet-20, folded": lambda: diagrams.draw(models.resnet_cifar(20), (3, 32, 32), title="ResNet-20"),
+    "VGG-19, plain-34, ResNet-34": lambda: diagrams.columns(
+        [
+            ("VGG-19", models.vgg19(), IMAGE),
+            ("plain-34", models.plain34(), IMAGE),
+            ("ResNet-34", models.resnet34(), IMAGE),
+        ]
+    ),
+    "revolution of depth": lambda: diagrams.depths(
+        [
+            ("AlexNet", models.alexnet(), IMAGE),
+            ("VGG-19", models.vgg19(), IMAGE),
+            ("GoogLeNet", models.googlenet_2014(), IMAGE),
+            ("ResNet-152", models.resnet152(), IMAGE),
+        ]
+    ),
+    "ResNet-34 as volumes": lambda: diagrams.draw(
+        models.resnet34(), IMAGE, level="network", title="ResNet-34"
+    ),
+    "VGG-16 as volumes": lambda: diagrams.draw(
+        models.vgg16(), IMAGE, level="network", title="VGG-16"
+    ),
+    "ResNet-20, folded": lambda: diagrams.draw(
+        models.resnet_cifar(20), (3, 32, 32), title="ResNet-20"
+    ),
     "pre-activation": lambda: diagrams.draw(models.preact_resnet_cifar(20), (3, 32, 32)),
-    "Inception-v3": lambda: diagrams.draw(models.inception_v3(), (3, 299, 299), level="graph", title="Inception-v3"),
+    "Inception-v3": lambda: diagrams.draw(
+        models.inception_v3(), (3, 299, 299), level="graph", title="Inception-v3"
+    ),
     "dense blocks": lambda: diagrams.draw(models.densenet_cifar(13, 8), (3, 32, 32)),
-    "GoogLeNet in a column": lambda: diagrams.columns([("GoogLeNet", models.googlenet_2014(), IMAGE)]),
+    "GoogLeNet in a column": lambda: diagrams.columns(
+        [("GoogLeNet", models.googlenet_2014(), IMAGE)]
+    ),
 }
 
 
@@ -77,14 +107,20 @@ def flaws(fig) -> list[str]:
     """Texts that touch each other, leave the figure, or lie on the border of a box, measured by the renderer."""
     renderer = fig.canvas.get_renderer()
     texts = [t for ax in fig.axes for t in ax.texts if t.get_text()]
-    patches = [p for ax in fig.axes for p in ax.patches if isinstance(p, (FancyBboxPatch, Circle, Polygon))]
+    patches = [
+        p for ax in fig.axes for p in ax.patches if isinstance(p, (FancyBboxPatch, Circle, Polygon))
+    ]
     names = [repr(t.get_text()) for t in texts] + [type(p).__name__ for p in patches]
-    edges = np.array([t.get_window_extent(renderer).padded(-0.5).extents for t in texts]
-                     + [p.get_window_extent(renderer).padded(-0.7).extents for p in patches])
+    edges = np.array(
+        [t.get_window_extent(renderer).padded(-0.5).extents for t in texts]
+        + [p.get_window_extent(renderer).padded(-0.7).extents for p in patches]
+    )
     low, high = edges[:, :2], edges[:, 2:]
     out = (low < fig.bbox.extents[:2]).any(1) | (high > fig.bbox.extents[2:]).any(1)
     meet = (low[:, None] < high[None]).all(2) & (low[None] < high[:, None]).all(2)
-    inside = (low[:, None] >= low[None]).all(2) & (high[:, None] <= high[None]).all(2)  # the first in the second
+    inside = (low[:, None] >= low[None]).all(2) & (high[:, None] <= high[None]).all(
+        2
+    )  # the first in the second
     found = [f"{names[i]} leaves the figure" for i in np.flatnonzero(out)]
     solid = [isinstance(p, (FancyBboxPatch, Circle)) and p.get_facecolor()[3] > 0 for p in patches]
     for i, j in zip(*np.nonzero(np.triu(meet, 1)), strict=True):
@@ -99,8 +135,11 @@ def flaws(fig) -> list[str]:
             path = line.get_transform().transform_path(line.get_path()).interpolated(12)
             points = path.vertices[:, None]
             through = ((points > low + 1.5) & (points < high - 1.5)).all(2).any(0)
-            found += [f"a line runs through {names[i]}" for i in np.flatnonzero(through)
-                      if i < len(texts) or solid[i - len(texts)]]
+            found += [
+                f"a line runs through {names[i]}"
+                for i in np.flatnonzero(through)
+                if i < len(texts) or solid[i - len(texts)]
+            ]
     return found
 
 
@@ -129,7 +168,9 @@ def test_the_search_for_flaws_finds_planted_ones():
 LECTURE = list(PICTURES)[:9]
 
 
-@pytest.mark.parametrize("name", [name for name in LECTURE if name != "GoogLeNet, blocks"])  # for paper and scrolling
+@pytest.mark.parametrize(
+    "name", [name for name in LECTURE if name != "GoogLeNet, blocks"]
+)  # for paper and scrolling
 def test_letters_of_a_lecture_picture_are_readable_from_the_last_row(name):
     fig = on_meta(PICTURES[name])
     wide = fig.get_size_inches()[0]
@@ -141,6 +182,7 @@ def test_letters_of_a_lecture_picture_are_readable_from_the_last_row(name):
 def test_the_same_network_gives_the_same_bytes():
     def both():
         return figures.pictures(on_meta(PICTURES["plain beside residual block"]))
+
     assert both() == both()
 
 
@@ -156,6 +198,7 @@ def test_a_plain_block_has_no_shortcut_and_a_residual_block_has_one():
         with torch.device("meta"):
             boxes = diagrams._graph(cost.table(BasicBlock(8, 8, residual=residual), (8, 6, 6)))
         return diagrams._series(boxes)
+
     assert not any(isinstance(item, diagrams.Branches) for item in lines(False))
     branch = lines(True)[0]
     assert branch.straight and len(branch.paths) == 1 and len(branch.paths[0]) == 2
@@ -188,8 +231,11 @@ def test_equal_blocks_are_folded_with_their_number():
 def test_towers_exist_only_where_a_layer_has_groups():
     def volumes(name):
         with torch.device("meta"):
-            fig = diagrams.draw(models.build(name), models.input_shape(name), level="network", fold=False)
+            fig = diagrams.draw(
+                models.build(name), models.input_shape(name), level="network", fold=False
+            )
         return sum(isinstance(p, Polygon) for p in fig.axes[0].patches) // 3
+
     assert volumes("alexnet_ungrouped") == 9  # the input, 5 convolutions, 3 linear layers
     assert volumes("alexnet_2012") == 9 + 7  # all but the input and the last layer are halved
 
@@ -197,21 +243,39 @@ def test_towers_exist_only_where_a_layer_has_groups():
 def test_both_auxiliary_heads_are_drawn_in_training_only():
     with torch.device("meta"):
         net = models.googlenet_2014()
-        assert words(diagrams.draw(net, IMAGE, level="stage", training=True)).count("AuxiliaryHead") == 2
+        assert (
+            words(diagrams.draw(net, IMAGE, level="stage", training=True)).count("AuxiliaryHead")
+            == 2
+        )
         assert words(diagrams.draw(net, IMAGE, level="stage")).count("AuxiliaryHead") == 0
 
 
 def test_depths_are_the_numbers_of_the_papers():
     with torch.device("meta"):
-        nets = [models.alexnet(), models.vgg19(), models.googlenet_2014(), models.resnet34(), models.resnet152()]
+        nets = [
+            models.alexnet(),
+            models.vgg19(),
+            models.googlenet_2014(),
+            models.resnet34(),
+            models.resnet152(),
+        ]
         assert [diagrams._Column(net, IMAGE).depth for net in nets] == [8, 19, 22, 34, 152]
 
 
 def test_columns_name_sizes_and_cost():
     with torch.device("meta"):
-        said = words(diagrams.columns([("VGG-19", models.vgg19(), IMAGE), ("ResNet-34", models.resnet34(), IMAGE)]))
+        said = words(
+            diagrams.columns(
+                [("VGG-19", models.vgg19(), IMAGE), ("ResNet-34", models.resnet34(), IMAGE)]
+            )
+        )
         arcs = diagrams._Column(models.resnet34(), IMAGE).arcs
-    assert "19.6 G multiply-adds" in said and "34 weight layers" in said and "224×224" in said and "7×7" in said
+    assert (
+        "19.6 G multiply-adds" in said
+        and "34 weight layers" in said
+        and "224×224" in said
+        and "7×7" in said
+    )
     assert len(arcs) == 16 and sum(dashed for *_, dashed in arcs) == 3
 
 

@@ -17,7 +17,7 @@ from cnncourse.lab import execute
 from cnncourse.lab.execute import Parameter
 
 HEADER = "# ---\n# jupyter:\n#   kernelspec: {display_name: Python 3, language: python, name: python3}\n# ---\n\n"
-LESSON = '''
+LESSON = """
 # %% [markdown]
 # # A small lesson
 
@@ -40,8 +40,8 @@ print(epochs, rate, shuffle, depths, limit, dataset, os.environ.get("CNNCOURSE_T
 runtime.record("runtime", device="cpu", threads=1, device_name="a processor")
 runtime.record("data", name="digits", checksum="abc")
 epochs / 2
-'''
-FAILING = '''
+"""
+FAILING = """
 # %% tags=["parameters"]
 seed: int = 0  # of everything
 way: str = "raise"  # to fail
@@ -64,7 +64,7 @@ if way == "die":
 if way == "hang":
     open(os.environ["CNNCOURSE_FIGURES"] + "/pid", "w").write(str(os.getpid()))
     time.sleep(60)
-'''
+"""
 
 
 @pytest.fixture
@@ -75,7 +75,9 @@ def course(tmp_path, monkeypatch):
     text.mkdir()
     (text / "14_resnet.py").write_text(HEADER + LESSON.strip() + "\n")
     (text / "01_failing.py").write_text(HEADER + FAILING.strip() + "\n")
-    (tmp_path / "notebooks" / "presets" / "full.yaml").write_text('"14": {epochs: 90, rate: 1e-3}\n"01": {epocs: 3}\n')
+    (tmp_path / "notebooks" / "presets" / "full.yaml").write_text(
+        '"14": {epochs: 90, rate: 1e-3}\n"01": {epocs: 3}\n'
+    )
     monkeypatch.setenv("CNNCOURSE_ROOT", str(tmp_path))
     monkeypatch.delenv("CNNCOURSE_THREADS", raising=False)
     project.ledger.cache_clear()
@@ -143,12 +145,18 @@ def test_unknown_names_are_refused_before_anything_runs(course, lesson, given, p
 
 
 def test_a_run_leaves_copy_figures_folder_and_provenance(course, capsys):
-    result = execute.run("resnet", parameters={"epochs": "2", "shuffle": "true", "depths": [8]}, threads=1)
+    result = execute.run(
+        "resnet", parameters={"epochs": "2", "shuffle": "true", "depths": [8]}, threads=1
+    )
     assert output(result) == ["2 0.1 True [8] None digits 1\n", "1.0"]
-    assert result.folder.parent == course / "build" / "runs" / "14_resnet" and result.figures.is_dir()
+    assert (
+        result.folder.parent == course / "build" / "runs" / "14_resnet" and result.figures.is_dir()
+    )
     facts = json.loads((result.folder / "provenance.json").read_text())
     assert facts == json.loads(json.dumps(result.provenance))
-    assert facts["status"] == "complete" and facts["parameters"]["epochs"] == 2 and facts["seed"] == 0
+    assert (
+        facts["status"] == "complete" and facts["parameters"]["epochs"] == 2 and facts["seed"] == 0
+    )
     assert facts["parameters"]["dataset"] == "digits"  # also what was not given
     assert facts["data"] == {"digits": "abc"} and facts["device"] == "cpu" and facts["threads"] == 1
     assert "torch" in facts["versions"] and facts["seconds"] > 0
@@ -163,10 +171,22 @@ def test_plain_papermill_runs_a_stored_lesson_and_storing_again_changes_no_byte(
     first = path.read_bytes()
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2, 3]
+    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [
+        1,
+        2,
+        3,
+    ]
     for word in (b"papermill", b"T0", b"duration", b"/tmp", b"injected"):
         assert word not in first
-    words = ["papermill", "--no-progress-bar", str(path), str(course / "out.ipynb"), "-p", "epochs", "2"]
+    words = [
+        "papermill",
+        "--no-progress-bar",
+        str(path),
+        str(course / "out.ipynb"),
+        "-p",
+        "epochs",
+        "2",
+    ]
     subprocess.run([sys.executable, "-m", *words], check=True, capture_output=True)
     assert "2 0.1 False" in (course / "out.ipynb").read_text()
     execute.store("14", progress=False)
@@ -177,12 +197,20 @@ def test_a_failing_cell_is_named_with_its_line_and_the_notebook_stays(course):
     stored = course / "notebooks" / "01_failing.ipynb"
     from cnncourse.lab import twins
 
-    stored.write_text(nbformat.writes(twins.in_step(twins.read_text(course / "notebooks" / "text" / "01_failing.py"))))
+    stored.write_text(
+        nbformat.writes(
+            twins.in_step(twins.read_text(course / "notebooks" / "text" / "01_failing.py"))
+        )
+    )
     before = stored.read_bytes()
     with pytest.raises(LessonError) as caught:
         execute.store("01", progress=False)
     said = str(caught.value)
-    assert "ZeroDivisionError: division by zero" in said and "cell 4 (`if way ==" in said and "line 2: divide(" in said
+    assert (
+        "ZeroDivisionError: division by zero" in said
+        and "cell 4 (`if way ==" in said
+        and "line 2: divide(" in said
+    )
     assert stored.read_bytes() == before
     folder = course / "build" / "store" / "01_failing"
     facts = json.loads((folder / "provenance.json").read_text())
@@ -192,7 +220,9 @@ def test_a_failing_cell_is_named_with_its_line_and_the_notebook_stays(course):
 
 def test_a_killed_kernel_is_told_within_seconds(course):
     begin = time.monotonic()
-    with pytest.raises(LessonError, match=r"dead kernel \(signal SIGKILL[\s\S]*cell 5[\s\S]*memory"):
+    with pytest.raises(
+        LessonError, match=r"dead kernel \(signal SIGKILL[\s\S]*cell 5[\s\S]*memory"
+    ):
         execute.run("01", parameters={"way": "die"}, progress=False)
     assert time.monotonic() - begin < 20
 
@@ -206,7 +236,18 @@ def test_a_cell_that_takes_too_long_is_stopped(course):
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_kernel(course, kind):
-    words = [sys.executable, "-m", "cnncourse", "run", "01", "-p", "way", "hang", "--out", str(course / "out")]
+    words = [
+        sys.executable,
+        "-m",
+        "cnncourse",
+        "run",
+        "01",
+        "-p",
+        "way",
+        "hang",
+        "--out",
+        str(course / "out"),
+    ]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         pid = wait_for(course / "out" / "figures" / "pid")
         process.send_signal(kind)
@@ -246,7 +287,10 @@ def test_edits_of_either_side_are_run(course):
     from cnncourse.lab import twins
 
     twins.sync(folder=course / "notebooks")
-    notebook, text = (course / "notebooks" / "14_resnet.ipynb", course / "notebooks" / "text" / "14_resnet.py")
+    notebook, text = (
+        course / "notebooks" / "14_resnet.ipynb",
+        course / "notebooks" / "text" / "14_resnet.py",
+    )
     notebook.write_text(notebook.read_text().replace("epochs: int = 4", "epochs: int = 5"))
     assert execute.parameters("14")["epochs"].default == 5
     twins.sync(folder=course / "notebooks")
@@ -257,14 +301,22 @@ def test_edits_of_either_side_are_run(course):
 def test_help_needs_no_torch_and_no_words_print_it(capsys):
     assert command.main([]) == 0
     said = capsys.readouterr().out
-    assert all(word in said for word in ("run", "store", "sync", "figures-check", "claims", "doctor", "lab"))
+    assert all(
+        word in said
+        for word in ("run", "store", "sync", "figures-check", "claims", "doctor", "lab")
+    )
     script = "import sys; from cnncourse.__main__ import main; main([]); sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode
+        == 0
+    )
 
 
 def test_the_command_tells_errors_without_a_traceback(course, capsys):
     assert command.main(["run", "14", "-p", "epocs", "2"]) == 2
-    assert capsys.readouterr().err.startswith("ParameterError: expected a parameter of lesson 14_resnet")
+    assert capsys.readouterr().err.startswith(
+        "ParameterError: expected a parameter of lesson 14_resnet"
+    )
     with pytest.raises(SystemExit, match="2"):
         command.main(["runn"])
     assert command.main(["run", "14", "--list"]) == 0

@@ -40,7 +40,10 @@ def stub_with_default(number, factor=2):
 @pytest.mark.parametrize("answer", [..., None, stub, documented_stub, stub_with_default])
 def test_an_unattempted_stub_says_so_and_does_not_raise(lesson, capsys, answer):
     exercises.check("99.1", answer)
-    assert capsys.readouterr().out == "99.1 not attempted yet - exercises.hint('99.1') gives a first step\n"
+    assert (
+        capsys.readouterr().out
+        == "99.1 not attempted yet - exercises.hint('99.1') gives a first step\n"
+    )
 
 
 def test_a_function_that_returns_a_constant_is_an_attempt(lesson, capsys):
@@ -56,6 +59,7 @@ def test_a_right_answer_says_what_it_shows(lesson, capsys):
 def test_an_answer_that_raises_is_told_its_line_and_the_lesson_goes_on(lesson, capsys):
     def broken(number):
         return number / 0
+
     exercises.check("99.1", broken)
     assert "your code raised ZeroDivisionError: division by zero (line" in capsys.readouterr().out
 

@@ -23,9 +23,21 @@ from cnncourse.errors import MachineError, ParameterError
 # severity 1.0, on linear RGB
 BLINDNESS = {
     "none": np.eye(3),
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
 }
 
 
@@ -34,7 +46,9 @@ def linear(colour):
 
 
 def seen(colour, blindness):
-    light = np.clip(np.asarray(BLINDNESS[blindness]) @ linear(np.array(matplotlib.colors.to_rgb(colour))), 0, 1)
+    light = np.clip(
+        np.asarray(BLINDNESS[blindness]) @ linear(np.array(matplotlib.colors.to_rgb(colour))), 0, 1
+    )
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
@@ -75,11 +89,16 @@ def test_the_colours_differ_in_lightness_and_stand_out_on_white():
 
 def test_every_meaning_has_a_colour_that_a_style_file_can_change(tmp_path, monkeypatch):
     style = tmp_path / "own.mplstyle"
-    style.write_text("axes.prop_cycle: cycler('color', ['ff0000', '00ff00', '0000ff', '000000'])\nfont.size: 20\n")
+    style.write_text(
+        "axes.prop_cycle: cycler('color', ['ff0000', '00ff00', '0000ff', '000000'])\nfont.size: 20\n"
+    )
     monkeypatch.setenv("CNNCOURSE_STYLE", str(style))
     figures.use_style()
     assert all(matplotlib.colors.is_color_like(colour) for colour in figures.COLOUR.values())
-    assert matplotlib.colors.to_hex(figures.COLOUR["train"]) == "#ff0000" and plt.rcParams["font.size"] == 20
+    assert (
+        matplotlib.colors.to_hex(figures.COLOUR["train"]) == "#ff0000"
+        and plt.rcParams["font.size"] == 20
+    )
     monkeypatch.delenv("CNNCOURSE_STYLE")
     figures.use_style()
     assert matplotlib.colors.to_hex("C0") == figures.CYCLE[0]
@@ -92,7 +111,11 @@ def test_a_missing_style_file_is_named_with_its_remedy(monkeypatch):
 
 
 def test_letters_are_at_least_11_points():
-    sizes = [value for key, value in figures.STYLE.items() if key.endswith("size") and "marker" not in key]
+    sizes = [
+        value
+        for key, value in figures.STYLE.items()
+        if key.endswith("size") and "marker" not in key
+    ]
     sizes = [value for value in sizes if not isinstance(value, tuple)]  # figsize
     assert len(sizes) >= 6 and min(sizes) >= 11
 
@@ -106,24 +129,33 @@ def test_two_processes_write_the_same_bytes_whatever_the_users_own_settings(tmp_
         figures.save(fig, "fig-resnet-block", caption="c", alt="a")"""
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nsvg.fonttype: none\naxes.grid: True\n")
     found = []
-    for run, extra in enumerate(({}, {"MATPLOTLIBRC": str(tmp_path), "PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "5"})):
+    for run, extra in enumerate(
+        ({}, {"MATPLOTLIBRC": str(tmp_path), "PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "5"})
+    ):
         target = tmp_path / str(run)
         own = os.environ | {"CNNCOURSE_FIGURES": str(target)} | extra
         subprocess.run([sys.executable, "-c", script], check=True, env=own)
         found.append({path.name: path.read_bytes() for path in target.iterdir()})
     assert sorted(found[0]) == [f"fig-resnet-block.{ending}" for ending in ("json", "png", "svg")]
     assert found[0] == found[1]
-    assert b"<text" not in found[0]["fig-resnet-block.svg"] and b"<dc:date>" not in found[0]["fig-resnet-block.svg"]
+    assert (
+        b"<text" not in found[0]["fig-resnet-block.svg"]
+        and b"<dc:date>" not in found[0]["fig-resnet-block.svg"]
+    )
 
 
 def test_noise_in_the_last_digits_of_the_layout_changes_no_byte():
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    class Noisy(ConstrainedLayoutEngine):  # as the real one is: it orders its equations by memory addresses
+    class Noisy(
+        ConstrainedLayoutEngine
+    ):  # as the real one is: it orders its equations by memory addresses
         def execute(self, fig):
             super().execute(fig)
             for ax in fig.axes:
-                ax._set_position(np.array(ax.get_position(original=True).bounds) + noise, which="original")
+                ax._set_position(
+                    np.array(ax.get_position(original=True).bounds) + noise, which="original"
+                )
 
     found = []
     for noise in (0, 3e-14):  # noqa: B007 - the engine adds it
@@ -186,7 +218,9 @@ def png(fig, **changes):
     return image
 
 
-@pytest.mark.parametrize("changed", ["0.98", "0.90", "0.83", "0.95", "0,93", "-0.93", "0.9", "0.39"])
+@pytest.mark.parametrize(
+    "changed", ["0.98", "0.90", "0.83", "0.95", "0,93", "-0.93", "0.9", "0.39"]
+)
 def test_a_changed_digit_in_a_small_label_is_another_picture(changed):
     assert not figures.same_picture(png(drawing("0.93")), png(drawing(changed)))
 

@@ -9,8 +9,21 @@ from cnncourse import project
 LEVELS = [
     {"errors", "project"},
     {"runtime"},
-    {"data", "scenes", "augment", "metrics", "cost", "inspection", "models", "feeds", "processes",
-     "checkpoints", "scores", "seeds", "watch"},
+    {
+        "data",
+        "scenes",
+        "augment",
+        "metrics",
+        "cost",
+        "inspection",
+        "models",
+        "feeds",
+        "processes",
+        "checkpoints",
+        "scores",
+        "seeds",
+        "watch",
+    },
     {"training"},
     {"plots", "diagrams", "figures", "claims", "widgets", "exercises"},
     {"lab", "__main__"},
@@ -39,8 +52,12 @@ def imported(path, top_level_only=False) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_imports_only_its_own_level_and_those_below(path):
-    assert module(path) in LEVEL, f"{module(path)} has no level yet: add it to the design and to this test"
-    used = {name.split(".")[1] for name in imported(path) if name.startswith("cnncourse.")} & set(LEVEL)
+    assert module(path) in LEVEL, (
+        f"{module(path)} has no level yet: add it to the design and to this test"
+    )
+    used = {name.split(".")[1] for name in imported(path) if name.startswith("cnncourse.")} & set(
+        LEVEL
+    )
     assert {name for name in used if LEVEL[name] > LEVEL[module(path)]} == set()
 
 
@@ -48,17 +65,23 @@ def test_a_module_imports_only_its_own_level_and_those_below(path):
 def test_drawing_numbers_and_running_lessons_need_no_torch(name):
     paths = [path for path in SOURCES if module(path) == name]
     assert paths
-    packages = {name.split(".")[0] for path in paths for name in imported(path, top_level_only=True)}
+    packages = {
+        name.split(".")[0] for path in paths for name in imported(path, top_level_only=True)
+    }
     assert packages & {"torch", "torchvision"} == set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_star_imports_and_no_unsafe_loading(path):
     tree = ast.parse(path.read_text())
-    assert not any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
+    assert not any(
+        isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree)
+    )
     loading = ("torch.load", "load_state_dict_from_url", "entry.get_state_dict")
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = ast.unparse(call.func)
         assert name not in {"pickle.load", "pickle.loads", "joblib.load"}
         if name.endswith(loading):
-            assert {word.arg: ast.unparse(word.value) for word in call.keywords}.get("weights_only") == "True"
+            assert {word.arg: ast.unparse(word.value) for word in call.keywords}.get(
+                "weights_only"
+            ) == "True"

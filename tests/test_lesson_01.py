@@ -22,7 +22,11 @@ def lesson():
 
 def rows(count, length, seed=0, whole=False):
     random = np.random.default_rng(seed)
-    return random.integers(0, 256, (count, length)).astype(float) if whole else random.normal(size=(count, length))
+    return (
+        random.integers(0, 256, (count, length)).astype(float)
+        if whole
+        else random.normal(size=(count, length))
+    )
 
 
 def cdist(test, train, p=2):
@@ -34,6 +38,7 @@ WAYS = ("l2_two_loops", "l2_one_loop", "l2_no_loop")
 
 
 # --- distances ------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_way_gives_the_distances_of_torch_for_any_shape(way, lesson):
@@ -62,7 +67,9 @@ def test_equal_rows_far_from_the_origin_give_a_number_and_no_warning(lesson):
 def test_l1_gives_the_distances_of_torch(m, n, d, seed):
     lesson = _lesson()
     test, train = rows(m, d, seed), rows(n, d, seed + 1)
-    np.testing.assert_allclose(lesson.l1_distances(test, train), cdist(test, train, p=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        lesson.l1_distances(test, train), cdist(test, train, p=1), rtol=1e-12
+    )
 
 
 def _lesson(kept=[]):  # noqa: B006 (hypothesis calls a test many times; the lesson is read once)
@@ -71,13 +78,18 @@ def _lesson(kept=[]):  # noqa: B006 (hypothesis calls a test many times; the les
 
 # --- the vote -------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("k", [1, 2, 3, 5, 10, 50])
 def test_the_predictions_are_those_of_scikit_learn_on_the_digits(k, lesson):
     train, test = data.load("digits", True), data.load("digits", False)
     known, asked = (part.images.flatten(1).double().numpy() for part in (train, test))
-    reference = KNeighborsClassifier(k, algorithm="brute").fit(known, train.labels.numpy()).predict(asked)
+    reference = (
+        KNeighborsClassifier(k, algorithm="brute").fit(known, train.labels.numpy()).predict(asked)
+    )
     found = lesson.predict_knn(lesson.l2_no_loop(asked, known), train.labels.numpy(), k)
-    assert found.shape == (450,) and (found != reference).sum() <= (0 if k == 1 else 2)  # equal distances at place k
+    assert found.shape == (450,) and (found != reference).sum() <= (
+        0 if k == 1 else 2
+    )  # equal distances at place k
 
 
 def test_a_tie_goes_to_the_smaller_label_and_a_majority_wins_over_nearness(lesson):
@@ -86,7 +98,9 @@ def test_a_tie_goes_to_the_smaller_label_and_a_majority_wins_over_nearness(lesso
 
 
 def test_labels_need_not_count_from_zero(lesson):
-    assert lesson.predict_knn(np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([90, -4]), 1).tolist() == [-4, 90]
+    assert lesson.predict_knn(
+        np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([90, -4]), 1
+    ).tolist() == [-4, 90]
 
 
 def test_equally_near_pictures_come_in_the_order_of_their_columns(lesson):
@@ -95,8 +109,11 @@ def test_equally_near_pictures_come_in_the_order_of_their_columns(lesson):
 
 # --- in pieces ------------------------------------------------------------------------------------------------------
 
+
 @settings(deadline=None, max_examples=40)
-@given(n=st.integers(1, 40), k=st.integers(1, 12), chunk=st.integers(1, 50), seed=st.integers(0, 1000))
+@given(
+    n=st.integers(1, 40), k=st.integers(1, 12), chunk=st.integers(1, 50), seed=st.integers(0, 1000)
+)
 def test_pieces_of_any_size_find_the_neighbours_of_the_whole_table(n, k, chunk, seed):
     lesson, k = _lesson(), min(k, n)
     test, train = rows(4, 6, seed), rows(n, 6, seed + 1)
@@ -115,10 +132,13 @@ def test_bytes_are_converted_piece_by_piece_so_the_table_is_never_held(lesson):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert distances.dtype == np.float32
-    assert peak < 1_500_000 < 50_000 * 64 * 4  # the training rows as float32 would be 12.8 MB, the table 4 MB
+    assert (
+        peak < 1_500_000 < 50_000 * 64 * 4
+    )  # the training rows as float32 would be 12.8 MB, the table 4 MB
 
 
 # --- folds and features ---------------------------------------------------------------------------------------------
+
 
 @settings(deadline=None, max_examples=30)
 @given(count=st.integers(2, 90), parts=st.integers(2, 10), seed=st.integers(0, 99))
@@ -146,7 +166,9 @@ def test_cross_validation_is_that_of_scikit_learn(lesson):
     for i, score in enumerate(lesson.cross_validate(features, labels, [3], parts)[:, 0]):
         rest = np.setdiff1d(np.arange(400), parts[i])
         model = KNeighborsClassifier(3, algorithm="brute").fit(features[rest], labels[rest])
-        assert abs(score - model.score(features[parts[i]], labels[parts[i]])) <= 0.011  # one picture: equal distances
+        assert (
+            abs(score - model.score(features[parts[i]], labels[parts[i]])) <= 0.011
+        )  # one picture: equal distances
 
 
 def test_ink_shares_of_hand_made_pictures(lesson):
@@ -160,7 +182,9 @@ def test_principal_axes_span_the_space_of_scikit_learns_pca(lesson):
     features = rows(50, 8)
     mean, axes, kept = lesson.principal_axes(features, 3)
     reference = PCA(3).fit(features)
-    np.testing.assert_allclose(axes @ axes.T, reference.components_.T @ reference.components_, atol=1e-9)
+    np.testing.assert_allclose(
+        axes @ axes.T, reference.components_.T @ reference.components_, atol=1e-9
+    )
     np.testing.assert_allclose(mean, reference.mean_, atol=1e-12)
     assert abs(kept - reference.explained_variance_ratio_.sum()) < 1e-12
 
@@ -168,8 +192,12 @@ def test_principal_axes_span_the_space_of_scikit_learns_pca(lesson):
 def test_turning_the_axes_keeps_l2_and_changes_l1(lesson):
     points = rows(6, 2)
     turned = points @ lesson.turned(45)
-    np.testing.assert_allclose(lesson.l2_no_loop(turned, turned), lesson.l2_no_loop(points, points), atol=1e-7)
-    assert abs(lesson.l1_distances(turned, turned) - lesson.l1_distances(points, points)).max() > 0.1
+    np.testing.assert_allclose(
+        lesson.l2_no_loop(turned, turned), lesson.l2_no_loop(points, points), atol=1e-7
+    )
+    assert (
+        abs(lesson.l1_distances(turned, turned) - lesson.l1_distances(points, points)).max() > 0.1
+    )
 
 
 def test_a_tilted_picture_turns_about_its_middle_and_stays_bytes(lesson):
@@ -187,10 +215,13 @@ def test_the_network_does_not_notice_a_move_by_its_pooling_step(lesson):
     images[:, :, 5:9, 5:9] = torch.rand(2, 1, 4, 4, dtype=torch.float64)
     with torch.no_grad():
         still, by_two, by_one = (network(images.roll(step, dims=3)) for step in (0, 2, 1))
-    assert torch.allclose(still, by_two, atol=1e-12) and not torch.allclose(still, by_one, atol=1e-4)
+    assert torch.allclose(still, by_two, atol=1e-12) and not torch.allclose(
+        still, by_one, atol=1e-4
+    )
 
 
 # --- exercises ------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("exercise", lesson_01.EXERCISES, ids=lambda exercise: exercise.id)
 def test_each_check_accepts_its_solution_and_says_what_it_shows(exercise, capsys):
@@ -200,7 +231,9 @@ def test_each_check_accepts_its_solution_and_says_what_it_shows(exercise, capsys
 
 def leave_one_out_with_own_vote(distances, labels, k):
     votes = labels[np.argsort(distances, axis=1, kind="stable")[:, :k]]
-    return np.mean([np.bincount(vote).argmax() == label for vote, label in zip(votes, labels, strict=True)])
+    return np.mean(
+        [np.bincount(vote).argmax() == label for vote, label in zip(votes, labels, strict=True)]
+    )
 
 
 def leave_one_out_dropping_the_first_column_late(distances, labels, k):
@@ -217,7 +250,9 @@ def leave_one_out_with_shifted_labels(distances, labels, k):
     return (lesson_01._votes(distances[:, 1:], labels, k) == labels).mean()
 
 
-def leave_one_out_of_k_plus_one(distances, labels, k):  # right: the picture itself is the first of k + 1
+def leave_one_out_of_k_plus_one(
+    distances, labels, k
+):  # right: the picture itself is the first of k + 1
     return (lesson_01._votes(distances, labels, k + 1, first=1) == labels).mean()
 
 
@@ -249,19 +284,43 @@ MISTAKES = {
     "no lengths": ("01.2", lambda test, train: 1 - test @ train.T, "lengths of both rows"),
     "transposed": ("01.2", lambda test, train: 1 - unit(train) @ unit(test).T, "exchanged"),
     "only the training rows": ("01.2", lambda test, train: 1 - test @ unit(train).T, "expected"),
-    "lengths of columns": ("01.2", lambda test, train: 1 - unit(test.T).T @ unit(train).T, "expected"),
+    "lengths of columns": (
+        "01.2",
+        lambda test, train: 1 - unit(test.T).T @ unit(train).T,
+        "expected",
+    ),
     "own vote": ("01.3", leave_one_out_with_own_vote, "own nearest neighbour"),
-    "one neighbour too few": ("01.3", leave_one_out_dropping_the_first_column_late, "only k - 1 others"),
+    "one neighbour too few": (
+        "01.3",
+        leave_one_out_dropping_the_first_column_late,
+        "only k - 1 others",
+    ),
     "no first column": ("01.3", leave_one_out_without_the_first_picture, "its own column"),
     "no first column, all labels": ("01.3", leave_one_out_with_shifted_labels, "labels do not fit"),
     "caller's table changed": ("01.3", leave_one_out_in_place, "work on a copy"),
     "no average": ("01.3", lambda distances, labels, k: np.ones(60), "average over the pictures"),
     "wraps around": ("01.4", rolled, "np.roll"),
     "moves the wrong pictures": ("01.4", moving_the_training_pictures, "move the test pictures"),
-    "largest": ("01.4", lambda *a: lesson_01._shifted_with_loops(*a, False, np.max), "not the smallest"),
-    "mean": ("01.4", lambda *a: lesson_01._shifted_with_loops(*a, False, np.mean), "not the smallest"),
-    "no diagonals": ("01.4", lambda *a: lesson_01._shifted_with_loops(*a, False, straight=True), "diagonal moves"),
-    "does not move": ("01.4", lambda test, train, reach: lesson_01.solve_shifted_distances(test, train, 0), "expected"),
+    "largest": (
+        "01.4",
+        lambda *a: lesson_01._shifted_with_loops(*a, False, np.max),
+        "not the smallest",
+    ),
+    "mean": (
+        "01.4",
+        lambda *a: lesson_01._shifted_with_loops(*a, False, np.mean),
+        "not the smallest",
+    ),
+    "no diagonals": (
+        "01.4",
+        lambda *a: lesson_01._shifted_with_loops(*a, False, straight=True),
+        "diagonal moves",
+    ),
+    "does not move": (
+        "01.4",
+        lambda test, train, reach: lesson_01.solve_shifted_distances(test, train, 0),
+        "expected",
+    ),
 }
 
 
@@ -272,8 +331,14 @@ def test_each_check_rejects_a_planted_mistake_and_names_it(mistake):
         exercises.find(id).check(answer)
 
 
-@pytest.mark.parametrize(("id", "answer"), [
-    ("01.1", 3.7632e12), ("01.1", np.int64(3_763_200_000_000)), ("01.3", leave_one_out_of_k_plus_one)])
+@pytest.mark.parametrize(
+    ("id", "answer"),
+    [
+        ("01.1", 3.7632e12),
+        ("01.1", np.int64(3_763_200_000_000)),
+        ("01.3", leave_one_out_of_k_plus_one),
+    ],
+)
 def test_other_right_answers_are_accepted(id, answer):
     assert exercises.find(id).check(answer)
 
@@ -282,8 +347,13 @@ def test_stubs_count_as_not_attempted_and_hints_lead_to_the_solution(capsys):
     def leave_one_out(distances, labels, k):
         """Not yet."""
         ...
+
     exercises.check("01.3", leave_one_out)
     exercises.hint("01.4", 3)
     exercises.solution("01.4")
     printed = capsys.readouterr().out
-    assert "not attempted" in printed and "exercises.solution('01.4')" in printed and "np.pad" in printed
+    assert (
+        "not attempted" in printed
+        and "exercises.solution('01.4')" in printed
+        and "np.pad" in printed
+    )

@@ -29,7 +29,13 @@ def layers(draw):
     n, c, k = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     bias = generator.normal(size=k) if draw(st.booleans()) else None
-    return generator.normal(size=(n, c, height, width)), generator.normal(size=(k, c, r, s)), bias, stride, padding
+    return (
+        generator.normal(size=(n, c, height, width)),
+        generator.normal(size=(k, c, r, s)),
+        bias,
+        stride,
+        padding,
+    )
 
 
 @st.composite
@@ -51,8 +57,12 @@ def as_tensors(*arrays):
 
 
 @several
-@given(st.integers(1, 20), st.integers(1, 7), st.integers(1, 5), st.integers(0, 4), st.integers(1, 3))
-def test_the_output_size_is_that_of_a_real_layer_and_where_torch_refuses_we_do(size, kernel, stride, padding, dilation):
+@given(
+    st.integers(1, 20), st.integers(1, 7), st.integers(1, 5), st.integers(0, 4), st.integers(1, 3)
+)
+def test_the_output_size_is_that_of_a_real_layer_and_where_torch_refuses_we_do(
+    size, kernel, stride, padding, dilation
+):
     if dilation * (kernel - 1) + 1 > size + 2 * padding:
         with pytest.raises(ParameterError, match="smaller kernel"):
             lesson.output_size(size, kernel, stride, padding, dilation)
@@ -91,13 +101,17 @@ def test_the_gradients_of_a_convolution_are_those_of_autograd(layer):
     output = F.conv2d(*tensors, stride, padding)
     grad_output = np.random.default_rng(0).normal(size=tuple(output.shape))
     output.backward(torch.tensor(grad_output))
-    for ours, tensor in zip(lesson.conv2d_backward(grad_output, images, weight, stride, padding), tensors, strict=True):
+    for ours, tensor in zip(
+        lesson.conv2d_backward(grad_output, images, weight, stride, padding), tensors, strict=True
+    ):
         assert ours.shape == tensor.shape
         np.testing.assert_allclose(ours, tensor.grad.numpy(), atol=1e-11)
 
 
 def test_a_convolution_keeps_float32_and_changes_none_of_its_inputs():
-    images, weight, bias = (np.ones(shape, np.float32) for shape in ((1, 2, 5, 5), (3, 2, 3, 3), (3,)))
+    images, weight, bias = (
+        np.ones(shape, np.float32) for shape in ((1, 2, 5, 5), (3, 2, 3, 3), (3,))
+    )
     output = lesson.conv2d_im2col(images, weight, bias, padding=1)
     gradients = lesson.conv2d_backward(output, images, weight, 1, 1)
     assert {array.dtype for array in (output, *gradients)} == {np.dtype("float32")}
@@ -106,7 +120,9 @@ def test_a_convolution_keeps_float32_and_changes_none_of_its_inputs():
 
 @several
 @given(st.integers(3, 7), st.integers(1, 2), st.integers(0, 2))
-def test_the_matrix_of_a_convolution_does_the_same_and_its_transpose_is_the_backward_pass(size, stride, padding):
+def test_the_matrix_of_a_convolution_does_the_same_and_its_transpose_is_the_backward_pass(
+    size, stride, padding
+):
     generator = np.random.default_rng(size)
     weight, image = generator.normal(size=(2, 2, 3, 3)), generator.normal(size=(1, 2, size, size))
     matrix = lesson.as_matrix(weight, size, stride, padding)
@@ -129,13 +145,17 @@ def test_a_filter_larger_than_the_picture_is_refused_by_both_convolutions():
 @given(poolings())
 def test_pooling_gives_the_numbers_of_torch_forwards_and_backwards_with_ties(pooling):
     images, kernel_size, stride, padding = pooling
-    for forward, backward, real in [(lesson.max_pool2d, lesson.max_pool2d_backward, F.max_pool2d),
-                                    (lesson.avg_pool2d, lesson.avg_pool2d_backward, F.avg_pool2d)]:
-        tensor, = as_tensors(images)
+    for forward, backward, real in [
+        (lesson.max_pool2d, lesson.max_pool2d_backward, F.max_pool2d),
+        (lesson.avg_pool2d, lesson.avg_pool2d_backward, F.avg_pool2d),
+    ]:
+        (tensor,) = as_tensors(images)
         output = real(tensor, kernel_size, stride, padding)
         grad_output = np.random.default_rng(0).normal(size=tuple(output.shape))
         output.backward(torch.tensor(grad_output))
-        np.testing.assert_allclose(forward(images, kernel_size, stride, padding), output.detach().numpy(), atol=1e-12)
+        np.testing.assert_allclose(
+            forward(images, kernel_size, stride, padding), output.detach().numpy(), atol=1e-12
+        )
         ours = backward(grad_output, images, kernel_size, stride, padding)
         np.testing.assert_allclose(ours, tensor.grad.numpy(), atol=1e-12)
 
@@ -160,7 +180,9 @@ def test_the_receptive_field_is_what_the_gradient_of_one_unit_reaches(stack):
     layers = [nn.Conv1d(1, 1, *pair, bias=False, dtype=torch.float64) for pair in stack]
     for layer in layers:
         nn.init.ones_(layer.weight)
-    signal = torch.ones(1, 1, lesson.receptive_field(stack) + 40, dtype=torch.float64, requires_grad=True)
+    signal = torch.ones(
+        1, 1, lesson.receptive_field(stack) + 40, dtype=torch.float64, requires_grad=True
+    )
     output = nn.Sequential(*layers)(signal)
     output[0, 0, output.shape[-1] // 2].backward()
     assert int((signal.grad > 0).sum()) == lesson.receptive_field(stack)
@@ -168,25 +190,63 @@ def test_the_receptive_field_is_what_the_gradient_of_one_unit_reaches(stack):
 
 # Exercises
 
-CONV2D, LAYER, FIELD = (inspect.getsource(function) for function in
-                        (lesson_04.solve_conv2d, lesson_04.solve_layer, lesson_04.solve_receptive_field))
+CONV2D, LAYER, FIELD = (
+    inspect.getsource(function)
+    for function in (lesson_04.solve_conv2d, lesson_04.solve_layer, lesson_04.solve_receptive_field)
+)
 FIRES = inspect.getsource(lesson_04.solve_which_fires)
 PLANTED = [  # exercise, source, what is right, the mistake, a word of the message
-    ("04.1", CONV2D, "weight.reshape(k, -1)", "weight[:, :, ::-1, ::-1].reshape(k, -1)", "not flipped"),
-    ("04.1", CONV2D, "weight.reshape(k, -1)", "weight.transpose(0, 2, 3, 1).reshape(k, -1)", "three channels"),
+    (
+        "04.1",
+        CONV2D,
+        "weight.reshape(k, -1)",
+        "weight[:, :, ::-1, ::-1].reshape(k, -1)",
+        "not flipped",
+    ),
+    (
+        "04.1",
+        CONV2D,
+        "weight.reshape(k, -1)",
+        "weight.transpose(0, 2, 3, 1).reshape(k, -1)",
+        "three channels",
+    ),
     ("04.1", CONV2D, "bias is not None", "False", "with a bias"),
     ("04.1", CONV2D, "(padding, padding), (padding, padding)", "(0, 0), (0, 0)", "padding"),
-    ("04.1", CONV2D, "(padding, padding), (padding, padding)", "(padding, 0), (padding, 0)", "padding"),
+    (
+        "04.1",
+        CONV2D,
+        "(padding, padding), (padding, padding)",
+        "(padding, 0), (padding, 0)",
+        "padding",
+    ),
     ("04.1", CONV2D, "i * dilation, j * dilation", "i, j", "dilation"),
-    ("04.1", CONV2D, "(s - 1) - 1) // stride", "(s - 1) - 1 + stride - 1) // stride", "with stride"),
+    (
+        "04.1",
+        CONV2D,
+        "(s - 1) - 1) // stride",
+        "(s - 1) - 1 + stride - 1) // stride",
+        "with stride",
+    ),
     ("04.1", CONV2D, "bias[:, None]", "bias.sum()", "with a bias"),
-    ("04.2", LAYER, "- kernel_size) // stride", "- kernel_size + stride - 1) // stride", "output side"),
+    (
+        "04.2",
+        LAYER,
+        "- kernel_size) // stride",
+        "- kernel_size + stride - 1) // stride",
+        "output side",
+    ),
     ("04.2", LAYER, "- kernel_size) // stride", "- kernel_size) / stride", "output side"),
     ("04.2", LAYER, "weights + filters", "weights", "number of parameters"),
     ("04.2", LAYER, "weights + filters", "weights + 1", "760"),
     ("04.2", LAYER, "weights + filters", "76", "760"),
     ("04.2", LAYER, "2 * padding", "padding", "output side"),
-    ("04.2", LAYER, "side**2 * weights", "side**2 * (weights + filters)", "number of multiplications"),
+    (
+        "04.2",
+        LAYER,
+        "side**2 * weights",
+        "side**2 * (weights + filters)",
+        "number of multiplications",
+    ),
     ("04.2", LAYER, "kernel_size**2 * channels", "kernel_size**2", "number of parameters"),
     ("04.3", FIELD, "jump *= stride", "jump += stride", "two 3×3"),
     ("04.3", FIELD, "jump *= stride", "jump = stride", "VGG-16"),
@@ -194,7 +254,13 @@ PLANTED = [  # exercise, source, what is right, the mistake, a word of the messa
     ("04.3", FIELD, "(kernel - 1) * jump", "(kernel - 1)", "stride"),
     ("04.3", FIELD, "dilation * (kernel", "(kernel", "dilation 2"),
     ("04.3", FIELD, 'hasattr(module, "kernel_size")', 'hasattr(module, "weight")', "pooling 2×2"),
-    ("04.4", FIRES, "filters - filters.mean((1, 2, 3), keepdims=True)", "filters[:, :, ::-1, ::-1]", "do not fire"),
+    (
+        "04.4",
+        FIRES,
+        "filters - filters.mean((1, 2, 3), keepdims=True)",
+        "filters[:, :, ::-1, ::-1]",
+        "do not fire",
+    ),
     ("04.4", FIRES, "/ np.maximum(length, 1e-9)", "", "Bright paper"),
     ("04.4", FIRES, "axis=1)", "axis=1)[:, ::-1]", "row first"),
     ("04.4", FIRES, "axis=1)", "axis=1) + 3", "top left"),
@@ -210,9 +276,14 @@ def test_the_reference_solution_is_accepted_and_a_stub_is_not_attempted(exercise
     assert "not attempted" in capsys.readouterr().out and len(exercise.hints) >= 2
 
 
-@pytest.mark.parametrize(("id", "source", "right", "mistake", "word"), PLANTED,
-                         ids=[f"{row[0]}-{number}" for number, row in enumerate(PLANTED)])
-def test_a_planted_mistake_is_refused_and_the_message_names_its_place(id, source, right, mistake, word):
+@pytest.mark.parametrize(
+    ("id", "source", "right", "mistake", "word"),
+    PLANTED,
+    ids=[f"{row[0]}-{number}" for number, row in enumerate(PLANTED)],
+)
+def test_a_planted_mistake_is_refused_and_the_message_names_its_place(
+    id, source, right, mistake, word
+):
     assert source.count(right) >= 1
     names = {"np": np}
     exec(source.replace(right, mistake), names)

@@ -59,11 +59,16 @@ def test_the_shortcut_of_a_new_stage_takes_every_second_pixel_and_adds_channels_
 @pytest.mark.parametrize("depth", [8, 20, 56])
 def test_the_network_equals_the_packages_with_the_same_weights(depth, residual, batch_norm):
     options = {"residual": residual, "batch_norm": batch_norm, "in_channels": 1, "width": 4}
-    ours, packaged = lesson().CifarNet(depth, **options).double(), models.resnet_cifar(depth, **options).double()
+    ours, packaged = (
+        lesson().CifarNet(depth, **options).double(),
+        models.resnet_cifar(depth, **options).double(),
+    )
     packaged.load_state_dict(ours.state_dict())
     images = torch.rand(3, 1, 8, 8, dtype=torch.float64)
     for mode in (True, False):
-        assert torch.allclose(ours.train(mode)(images), packaged.train(mode)(images), rtol=1e-9, atol=1e-9)
+        assert torch.allclose(
+            ours.train(mode)(images), packaged.train(mode)(images), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_the_same_seed_gives_the_same_network_as_the_package():
@@ -71,7 +76,9 @@ def test_the_same_seed_gives_the_same_network_as_the_package():
     ours = lesson().CifarNet(8)
     torch.manual_seed(3)
     packaged = models.resnet_cifar(8)
-    assert all(torch.allclose(a, b) for a, b in zip(ours.parameters(), packaged.parameters(), strict=True))
+    assert all(
+        torch.allclose(a, b) for a, b in zip(ours.parameters(), packaged.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("depth", [2, 7, 21, 54])
@@ -99,8 +106,15 @@ def test_gradient_norms_are_those_of_the_first_convolution_of_each_block_and_lea
     network = lesson().CifarNet(8, in_channels=1, width=4)
     images, labels = torch.rand(6, 1, 8, 8), torch.arange(6)
     norms = lesson().gradient_norms(network, images, labels)
-    weights = [network.layer1[0].conv1.weight, network.layer2[0].conv1.weight, network.layer3[0].conv1.weight]
-    expected = [g.norm().item() for g in torch.autograd.grad(F.cross_entropy(network(images), labels), weights)]
+    weights = [
+        network.layer1[0].conv1.weight,
+        network.layer2[0].conv1.weight,
+        network.layer3[0].conv1.weight,
+    ]
+    expected = [
+        g.norm().item()
+        for g in torch.autograd.grad(F.cross_entropy(network(images), labels), weights)
+    ]
     assert norms == pytest.approx(expected, rel=1e-4)
     assert all(parameter.grad is None for parameter in network.parameters())
 
@@ -116,7 +130,9 @@ def test_response_sizes_of_zero_branches_are_zero_and_the_network_keeps_its_runn
 
 
 def test_readers_sees_a_convolution_without_batchnorm():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()
+    )
     assert lesson().readers(cost.table(network, (3, 8, 8)), "Conv2d") == {"BatchNorm2d", "ReLU"}
 
 
@@ -158,54 +174,78 @@ def test_hints_climb_in_three_steps_and_the_solution_can_be_shown(id, capsys):
 
 def test_the_stubs_of_the_notebook_count_as_not_attempted(capsys):
     def block_plan(depth, width=16, bottleneck=False): ...
+
     exercises.check("14.1", ...)
     exercises.check("14.3", block_plan)
     assert capsys.readouterr().out.count("not attempted") == 2
 
 
-@pytest.mark.parametrize(("count", "saying"), [
-    (55, "last BatchNorm"), (28, "last BatchNorm"), (0, "before the first block"), (56, "between 0 and 55"),
-    ("one", "whole number"), (True, "whole number")])
+@pytest.mark.parametrize(
+    ("count", "saying"),
+    [
+        (55, "last BatchNorm"),
+        (28, "last BatchNorm"),
+        (0, "before the first block"),
+        (56, "between 0 and 55"),
+        ("one", "whole number"),
+        (True, "whole number"),
+    ],
+)
 def test_a_wrong_prediction_is_rejected(count, saying):
     rejects("14.1", count, saying=saying)
 
 
-def layer_with(*, padding=1, bias=False, kernel=3, fill=nn.init.dirac_, scale=1.0, norm=True, relu=True):
+def layer_with(
+    *, padding=1, bias=False, kernel=3, fill=nn.init.dirac_, scale=1.0, norm=True, relu=True
+):
     def copying_layer(channels):
-        convolution = nn.Conv2d(channels, channels, kernel, padding=padding, bias=bias, dtype=torch.float64)
+        convolution = nn.Conv2d(
+            channels, channels, kernel, padding=padding, bias=bias, dtype=torch.float64
+        )
         fill(convolution.weight)
         with torch.no_grad():
             convolution.weight *= scale
         return nn.Sequential(convolution, *[nn.BatchNorm2d(channels)] * norm, *[nn.ReLU()] * relu)
+
     return copying_layer
 
 
-@pytest.mark.parametrize(("mistake", "saying"), [
-    ({}, "sqrt"),  # BatchNorm's epsilon is forgotten
-    ({"scale": 1 + 1e-5}, "sqrt"),
-    ({"padding": 0}, "shape"),
-    ({"bias": True}, "without bias"),
-    ({"kernel": 1, "padding": 0}, "3x3"),
-    ({"fill": nn.init.ones_}, "dirac_"),
-    ({"fill": nn.init.zeros_}, "dirac_"),
-    ({"fill": nn.init.kaiming_normal_}, "dirac_"),
-    ({"scale": math.nan}, "by up to nan"),
-    ({"scale": math.sqrt(1 + 1e-5) * (1 + 8e-10)}, "ten of them"),  # ten times what one of them may
-    ({"scale": math.sqrt(1 + 1e-5) * (1 + 3e-9)}, "rounding of float32"),
-    ({"norm": False}, "BatchNorm2d"),
-    ({"relu": False}, "ReLU"),
-])
+@pytest.mark.parametrize(
+    ("mistake", "saying"),
+    [
+        ({}, "sqrt"),  # BatchNorm's epsilon is forgotten
+        ({"scale": 1 + 1e-5}, "sqrt"),
+        ({"padding": 0}, "shape"),
+        ({"bias": True}, "without bias"),
+        ({"kernel": 1, "padding": 0}, "3x3"),
+        ({"fill": nn.init.ones_}, "dirac_"),
+        ({"fill": nn.init.zeros_}, "dirac_"),
+        ({"fill": nn.init.kaiming_normal_}, "dirac_"),
+        ({"scale": math.nan}, "by up to nan"),
+        (
+            {"scale": math.sqrt(1 + 1e-5) * (1 + 8e-10)},
+            "ten of them",
+        ),  # ten times what one of them may
+        ({"scale": math.sqrt(1 + 1e-5) * (1 + 3e-9)}, "rounding of float32"),
+        ({"norm": False}, "BatchNorm2d"),
+        ({"relu": False}, "ReLU"),
+    ],
+)
 def test_a_layer_that_does_not_copy_is_rejected(mistake, saying):
     rejects("14.2", layer_with(**mistake), saying=saying)
 
 
 def test_something_that_is_no_layer_is_rejected():
-    rejects("14.2", lambda channels: (lambda x: x), saying="torch module")
+    rejects("14.2", lambda channels: lambda x: x, saying="torch module")
     rejects("14.2", lambda channels: nn.Identity(), saying="Conv2d, BatchNorm2d, ReLU")
 
 
 def test_a_layer_that_ignores_its_number_of_channels_is_rejected():
-    rejects("14.2", lambda channels: solutions.copying_layer(8), saying="6 channels in and out, got 8 and 8")
+    rejects(
+        "14.2",
+        lambda channels: solutions.copying_layer(8),
+        saying="6 channels in and out, got 8 and 8",
+    )
 
 
 def test_other_ways_to_copy_exactly_are_accepted():
@@ -218,12 +258,15 @@ def test_other_ways_to_copy_exactly_are_accepted():
         layer = layer_with()(channels).double()
         nn.init.constant_(layer[1].running_var, 1 - layer[1].eps)
         return layer
+
     for way in (without_epsilon, by_the_variance):
         assert "1e-09 was allowed" in LESSON["14.2"].check(way)
 
 
 def test_a_layer_that_copies_the_check_s_input_but_not_a_network_s_is_rejected():
-    class Clamped(nn.ReLU):  # copies values up to 1, as in the check's picture; activations of a network are larger
+    class Clamped(
+        nn.ReLU
+    ):  # copies values up to 1, as in the check's picture; activations of a network are larger
         def forward(self, x):
             return super().forward(x).clamp(max=1.0)
 
@@ -231,25 +274,41 @@ def test_a_layer_that_copies_the_check_s_input_but_not_a_network_s_is_rejected()
 
     def copying_layer(channels):
         return nn.Sequential(*list(solutions.copying_layer(channels))[:2], Clamped())
+
     rejects("14.2", copying_layer, saying="ten of them")
 
 
 def planned(change):
     """The reference plan, changed entry by entry: change(place, entry, plan) -> entry."""
+
     def block_plan(depth, width=16, bottleneck=False):
         plan = solutions.block_plan(depth, width, bottleneck)
         return [change(place, entry, plan) for place, entry in enumerate(plan)]
+
     return block_plan
 
 
-@pytest.mark.parametrize(("change", "saying"), [
-    (lambda place, entry, plan: (entry[0], entry[1], 1), "stride 2 belongs"),
-    (lambda place, entry, plan: (entry[0], entry[1], 2 if place % (len(plan) // 3) == 0 else 1), "stride 2 belongs"),
-    (lambda place, entry, plan: (entry[1], entry[1], entry[2]), "the next one reads|reads the"),
-    (lambda place, entry, plan: (16, 16, entry[2]), "stages give|reads the"),
-    (lambda place, entry, plan: (entry[0], min(entry[1], 32), entry[2]), "next one reads|stages give"),
-    (lambda place, entry, plan: 3, "list of"),
-])
+@pytest.mark.parametrize(
+    ("change", "saying"),
+    [
+        (lambda place, entry, plan: (entry[0], entry[1], 1), "stride 2 belongs"),
+        (
+            lambda place, entry, plan: (
+                entry[0],
+                entry[1],
+                2 if place % (len(plan) // 3) == 0 else 1,
+            ),
+            "stride 2 belongs",
+        ),
+        (lambda place, entry, plan: (entry[1], entry[1], entry[2]), "the next one reads|reads the"),
+        (lambda place, entry, plan: (16, 16, entry[2]), "stages give|reads the"),
+        (
+            lambda place, entry, plan: (entry[0], min(entry[1], 32), entry[2]),
+            "next one reads|stages give",
+        ),
+        (lambda place, entry, plan: 3, "list of"),
+    ],
+)
 def test_a_wrong_plan_is_rejected(change, saying):
     rejects("14.3", planned(change), saying=saying)
 
@@ -276,31 +335,46 @@ def no_expansion(depth, width=16, bottleneck=False):
     return solutions.block_plan(depth if not bottleneck else 2 + (depth - 2) * 2 // 3, width)
 
 
-@pytest.mark.parametrize(("mistake", "saying"), [
-    (one_block_too_many, "blocks, got"), (always_16_channels, "reads the 8"), (no_expansion, "stages give"),
-    (rounds_the_depth_down, "raise ValueError"),
-    (two_layers_a_bottleneck, "blocks, got")])
+@pytest.mark.parametrize(
+    ("mistake", "saying"),
+    [
+        (one_block_too_many, "blocks, got"),
+        (always_16_channels, "reads the 8"),
+        (no_expansion, "stages give"),
+        (rounds_the_depth_down, "raise ValueError"),
+        (two_layers_a_bottleneck, "blocks, got"),
+    ],
+)
 def test_a_plan_of_the_wrong_depth_or_width_or_without_refusal_is_rejected(mistake, saying):
     rejects("14.3", mistake, saying=saying)
 
 
-def counted(weights=lambda i, o, k: i * o * k**2, places=lambda size, p, k, s: (size + 2 * p - k) // s + 1, power=2,
-            kind=int):
-    return lambda rows: kind(sum(weights(i, o, k) * places(size, p, k, s) ** power for i, o, k, s, p, size in rows))
+def counted(
+    weights=lambda i, o, k: i * o * k**2,
+    places=lambda size, p, k, s: (size + 2 * p - k) // s + 1,
+    power=2,
+    kind=int,
+):
+    return lambda rows: kind(
+        sum(weights(i, o, k) * places(size, p, k, s) ** power for i, o, k, s, p, size in rows)
+    )
 
 
-@pytest.mark.parametrize("mistake", [
-    {"weights": lambda i, o, k: i * o * k},  # a row of the kernel only
-    {"weights": lambda i, o, k: (i * k**2 + 1) * o},  # biases counted
-    {"weights": lambda i, o, k: o * k**2},  # input channels forgotten
-    {"weights": lambda i, o, k: 2 * i * o * k**2},  # FLOPs in place of multiply-adds
-    {"places": lambda size, p, k, s: size // s},  # as if every convolution were padded
-    {"places": lambda size, p, k, s: (size + p - k) // s + 1},  # padding on one side only
-    {"places": lambda size, p, k, s: (size + 2 * p - k) / s + 1},  # no rounding down
-    {"places": lambda size, p, k, s: size},
-    {"power": 1},
-    {"kind": str},
-])
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"weights": lambda i, o, k: i * o * k},  # a row of the kernel only
+        {"weights": lambda i, o, k: (i * k**2 + 1) * o},  # biases counted
+        {"weights": lambda i, o, k: o * k**2},  # input channels forgotten
+        {"weights": lambda i, o, k: 2 * i * o * k**2},  # FLOPs in place of multiply-adds
+        {"places": lambda size, p, k, s: size // s},  # as if every convolution were padded
+        {"places": lambda size, p, k, s: (size + p - k) // s + 1},  # padding on one side only
+        {"places": lambda size, p, k, s: (size + 2 * p - k) / s + 1},  # no rounding down
+        {"places": lambda size, p, k, s: size},
+        {"power": 1},
+        {"kind": str},
+    ],
+)
 def test_a_wrong_count_of_multiply_adds_is_rejected(mistake):
     rejects("14.4", counted(**mistake), saying="multiply-adds")
 

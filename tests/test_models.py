@@ -16,8 +16,14 @@ from cnncourse.models.inception_2014 import loss_with_heads
 
 NAMES = models.names()
 HUGE = {"resnet1202", "plain1202"}  # counted without a forward pass
-ONE_SIZE = {"highway_cifar", "preact_resnet_cifar", "stochastic_depth_cifar", "wide_resnet_cifar", "nin_cifar",
-            "alexnet_lecture_repaired"}  # they have no image_size: any image of 8 to 64 pixels fits, or only 224
+ONE_SIZE = {
+    "highway_cifar",
+    "preact_resnet_cifar",
+    "stochastic_depth_cifar",
+    "wide_resnet_cifar",
+    "nin_cifar",
+    "alexnet_lecture_repaired",
+}  # they have no image_size: any image of 8 to 64 pixels fits, or only 224
 NARROW = {"alexnet_2012": 8, "lenet5": 6, "inception_v4": 4, "nin_imagenet": 8, "squeezenet1_0": 24}
 
 
@@ -32,7 +38,9 @@ def form(name, *, image_size=32, width=None):
 
 def images(network, count=4, image_size=32, seed=0):
     side = getattr(network, "side", image_size)
-    return torch.randn(count, network.in_channels, side, side, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        count, network.in_channels, side, side, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def on_meta(name, **options):
@@ -68,7 +76,9 @@ def test_one_training_step_of_a_narrow_form_has_a_finite_loss_and_reaches_the_fi
     torch.manual_seed(0)
     network = form(name)
     x = images(network, count=2 if name in HUGE else 4, image_size=8 if name in HUGE else 32)
-    if name in HUGE | {"plain110"}:  # through 1202 plain layers the gradient grows to 1e86, beyond float32
+    if name in HUGE | {
+        "plain110"
+    }:  # through 1202 plain layers the gradient grows to 1e86, beyond float32
         network, x = network.double(), x.double()
     labels = torch.arange(len(x))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
@@ -88,7 +98,9 @@ def test_one_training_step_of_a_narrow_form_has_a_finite_loss_and_reaches_the_fi
         assert network(x).isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in HUGE | {"alexnet_lecture_repaired"}])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in HUGE | {"alexnet_lecture_repaired"}]
+)
 def test_every_parameter_takes_part_in_the_answer(name):
     torch.manual_seed(0)
     network = form(name)
@@ -100,9 +112,16 @@ def test_every_parameter_takes_part_in_the_answer(name):
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize("image_size, name", [
-    (image_size, name) for name in NAMES if name not in HUGE | ONE_SIZE for image_size in (8, 16, 64)
-    if not (name == "alexnet_lecture" and image_size < 24)])  # its unpadded convolutions leave nothing of 16 pixels
+@pytest.mark.parametrize(
+    "image_size, name",
+    [
+        (image_size, name)
+        for name in NAMES
+        if name not in HUGE | ONE_SIZE
+        for image_size in (8, 16, 64)
+        if not (name == "alexnet_lecture" and image_size < 24)
+    ],
+)  # its unpadded convolutions leave nothing of 16 pixels
 def test_images_from_8_to_64_pixels_fit(name, image_size):
     with torch.device("meta"):
         network = form(name, image_size=image_size).eval()
@@ -119,11 +138,15 @@ def test_the_smallest_image_fits_and_one_pixel_less_does_not(name, small):
     if least == 1:
         return
     too_small = torch.empty(2, channels, least - 1, least - 1, device="meta")
-    with pytest.raises(ShapeError, match=rf"at least {least} x {least} pixels|images of {least} x {least}"):
+    with pytest.raises(
+        ShapeError, match=rf"at least {least} x {least} pixels|images of {least} x {least}"
+    ):
         network(too_small)
     if hasattr(network, "side") or name.startswith("overfeat"):
         return  # built for one size; OverFeat's linear layers are convolutions, which a smaller map may not fill
-    network.__dict__["smallest"] = 1  # with the check out of the way torch itself refuses: the number is true
+    network.__dict__["smallest"] = (
+        1  # with the check out of the way torch itself refuses: the number is true
+    )
     if network.smallest == 1:
         with pytest.raises(RuntimeError):
             network(too_small)
@@ -152,7 +175,9 @@ def test_width_is_the_number_of_maps_of_the_first_convolution(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("option, value", [("num_classes", 0), ("in_channels", 1.5), ("width", 0), ("widht", 8)])
+@pytest.mark.parametrize(
+    "option, value", [("num_classes", 0), ("in_channels", 1.5), ("width", 0), ("widht", 8)]
+)
 def test_bad_options_are_named(name, option, value):
     with pytest.raises(ParameterError) as raised, torch.device("meta"):
         models.build(name, **{option: value})
@@ -169,34 +194,42 @@ def test_an_unknown_name_answers_with_the_nearest():
         models.input_shape("transformer")
 
 
-@pytest.mark.parametrize("depth, remedy", [(21, "take 20 or 26"), (7, "depth=8 or more"), (20.0, "without a fraction")])
+@pytest.mark.parametrize(
+    "depth, remedy", [(21, "take 20 or 26"), (7, "depth=8 or more"), (20.0, "without a fraction")]
+)
 def test_a_depth_that_is_not_6n_plus_2_answers_with_the_nearest(depth, remedy):
     with pytest.raises(ParameterError, match=remedy):
         models.resnet_cifar(depth)
 
 
-@pytest.mark.parametrize("call, remedy", [
-    (lambda: models.wide_resnet_cifar(29), "take 28 or 34"),
-    (lambda: models.preact_resnet_cifar(165, bottleneck=True), "take 164 or 173"),
-    (lambda: models.densenet_cifar(41), "take 40 or 43"),
-    (lambda: models.densenet_cifar(5), "depth=7"),
-    (lambda: models.densenet_cifar(40, 0), "growth=1"),
-    (lambda: models.densenet121(compression=0), "write 0.5"),
-    (lambda: models.lenet5(image_size=0), "image_size=4"),
-    (lambda: models.alexnet_lecture(image_size=23), "image_size=24"),
-    (lambda: models.resnet18(stride_at="1x1"), "resnet50"),
-    (lambda: models.build("VGG16"), "did you mean .vgg16"),
-    (lambda: models.squeezenet.SqueezeNet("2"), "choose one of 1_0, 1_1"),
-    (lambda: models.resnet18(pretrained=True), "weights"),
-    (lambda: models.lenet5(width=8), "take 6 or 12"),
-    (lambda: models.alexnet_2012(width=7), "take 8"),
-    (lambda: models.alexnet_2012(image_size=65), "take 64 or 67"),
-    (lambda: models.stochastic_depth_cifar(20, survival=0), "write 0.5"),
-    (lambda: models.resnet18(shortcut="D"), "choose one of A, B, C"),
-    (lambda: models.fractalnet_cifar(3, 6), "blocks=3"),
-    (lambda: models.inception_v4(blocks=(1, 1)), r"blocks=\(1, 1, 1\)"),
-    (lambda: models.resnet_cifar(20, batch_norm=False, zero_init_residual=True), "keep BatchNorm"),
-])
+@pytest.mark.parametrize(
+    "call, remedy",
+    [
+        (lambda: models.wide_resnet_cifar(29), "take 28 or 34"),
+        (lambda: models.preact_resnet_cifar(165, bottleneck=True), "take 164 or 173"),
+        (lambda: models.densenet_cifar(41), "take 40 or 43"),
+        (lambda: models.densenet_cifar(5), "depth=7"),
+        (lambda: models.densenet_cifar(40, 0), "growth=1"),
+        (lambda: models.densenet121(compression=0), "write 0.5"),
+        (lambda: models.lenet5(image_size=0), "image_size=4"),
+        (lambda: models.alexnet_lecture(image_size=23), "image_size=24"),
+        (lambda: models.resnet18(stride_at="1x1"), "resnet50"),
+        (lambda: models.build("VGG16"), "did you mean .vgg16"),
+        (lambda: models.squeezenet.SqueezeNet("2"), "choose one of 1_0, 1_1"),
+        (lambda: models.resnet18(pretrained=True), "weights"),
+        (lambda: models.lenet5(width=8), "take 6 or 12"),
+        (lambda: models.alexnet_2012(width=7), "take 8"),
+        (lambda: models.alexnet_2012(image_size=65), "take 64 or 67"),
+        (lambda: models.stochastic_depth_cifar(20, survival=0), "write 0.5"),
+        (lambda: models.resnet18(shortcut="D"), "choose one of A, B, C"),
+        (lambda: models.fractalnet_cifar(3, 6), "blocks=3"),
+        (lambda: models.inception_v4(blocks=(1, 1)), r"blocks=\(1, 1, 1\)"),
+        (
+            lambda: models.resnet_cifar(20, batch_norm=False, zero_init_residual=True),
+            "keep BatchNorm",
+        ),
+    ],
+)
 def test_an_unusable_value_answers_with_usable_ones(call, remedy):
     with pytest.raises(ParameterError, match=remedy):
         call()
@@ -223,8 +256,18 @@ def test_wrong_images_are_refused_with_the_remedy():
         form("alexnet_2012", image_size=32)(torch.zeros(2, 1, 28, 28))
 
 
-@pytest.mark.parametrize("name", ["lenet5", "alexnet_2012", "resnet20", "googlenet_2014", "fractalnet_cifar",
-                                  "densenet_cifar", "highway_cifar"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lenet5",
+        "alexnet_2012",
+        "resnet20",
+        "googlenet_2014",
+        "fractalnet_cifar",
+        "densenet_cifar",
+        "highway_cifar",
+    ],
+)
 def test_float64_networks_and_copies_give_the_same_answer(name):
     torch.manual_seed(0)
     network = form(name).double().eval()
@@ -236,8 +279,11 @@ def test_float64_networks_and_copies_give_the_same_answer(name):
     assert torch.equal(network(x), twin(x)) and torch.equal(network(x), restored(x))
 
 
-@pytest.mark.parametrize("module", [models, *(getattr(models, i.name) for i in pkgutil.iter_modules(models.__path__))],
-                         ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [models, *(getattr(models, i.name) for i in pkgutil.iter_modules(models.__path__))],
+    ids=lambda module: module.__name__,
+)
 def test_examples_of_the_docstrings_give_what_they_say(module):
     results = doctest.testmod(module, extraglobs={"torch": torch, "models": models})
     assert results.failed == 0
@@ -259,7 +305,10 @@ def test_loss_with_heads_adds_three_tenths_of_each_head_and_its_gradient():
             module.p = 0.0
     x, labels = images(network), torch.arange(4)
     outputs = network(x)
-    parts = [F.cross_entropy(o, labels) for o in (outputs.logits, outputs.aux_logits1, outputs.aux_logits2)]
+    parts = [
+        F.cross_entropy(o, labels)
+        for o in (outputs.logits, outputs.aux_logits1, outputs.aux_logits2)
+    ]
     weight = network.conv1[0].weight
     alone = [torch.autograd.grad(part, weight, retain_graph=True)[0] for part in parts]
     total = loss_with_heads(outputs, labels)

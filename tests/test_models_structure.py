@@ -10,7 +10,15 @@ from torch import nn
 
 from cnncourse import cost, models
 from cnncourse.errors import ParameterError
-from cnncourse.models import alexnets, fractalnet, highway, lenet, preactivation, stochastic_depth, vgg
+from cnncourse.models import (
+    alexnets,
+    fractalnet,
+    highway,
+    lenet,
+    preactivation,
+    stochastic_depth,
+    vgg,
+)
 from cnncourse.models.inception_2014 import TABLE, Inception, NaiveInception
 from cnncourse.models.inception_2015 import DoubleInception
 from cnncourse.models.resnet import BasicBlock, Bottleneck
@@ -36,8 +44,10 @@ def shapes(network, shape):
     def note(name, output):
         found[name] = tuple(output.shape[1:])
 
-    hooks = [module.register_forward_hook(lambda m, i, o, name=name: note(name, o))
-             for name, module in network.named_modules()]
+    hooks = [
+        module.register_forward_hook(lambda m, i, o, name=name: note(name, o))
+        for name, module in network.named_modules()
+    ]
     network.eval()(torch.empty(1, *shape, device="meta"))
     for hook in hooks:
         hook.remove()
@@ -46,15 +56,22 @@ def shapes(network, shape):
 
 def layers(network):
     """Convolutions and linear layers, without projections on shortcuts and auxiliary heads."""
-    return [m for n, m in network.named_modules()
-            if isinstance(m, nn.Conv2d | nn.Linear) and not re.search("downsample|aux|Aux", n)]
+    return [
+        m
+        for n, m in network.named_modules()
+        if isinstance(m, nn.Conv2d | nn.Linear) and not re.search("downsample|aux|Aux", n)
+    ]
 
 
 # Lesson 11
 
+
 def test_lenet5_has_its_60000_parameters_layer_by_layer():
     network = models.lenet5()
-    parts = [parameters(getattr(network, name)) for name in ("c1", "s2", "c3", "s4", "c5", "f6", "output")]
+    parts = [
+        parameters(getattr(network, name))
+        for name in ("c1", "s2", "c3", "s4", "c5", "f6", "output")
+    ]
     assert parts == [156, 12, 1516, 32, 48_120, 10_164, 0]
     assert parameters(models.lenet5_modern()) == 61_706
 
@@ -62,13 +79,22 @@ def test_lenet5_has_its_60000_parameters_layer_by_layer():
 def test_lenet5_has_the_papers_shapes():
     found = shapes(on_meta("lenet5"), (1, 32, 32))
     assert [found[n] for n in ("c1", "s2", "c3", "s4", "c5", "f6", "output")] == [
-        (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (120, 1, 1), (84,), (10,)]
+        (6, 28, 28),
+        (6, 14, 14),
+        (16, 10, 10),
+        (16, 5, 5),
+        (120, 1, 1),
+        (84,),
+        (10,),
+    ]
 
 
 def test_lenet5_c3_reads_six_threes_nine_fours_and_one_six():
     assert [len(read) for read in lenet.SOURCES] == [3] * 6 + [4] * 9 + [6]
     assert len(set(lenet.SOURCES)) == 16
-    assert all(sum(i in read for read in lenet.SOURCES) == 10 for i in range(6)), "each map is read ten times"
+    assert all(sum(i in read for read in lenet.SOURCES) == 10 for i in range(6)), (
+        "each map is read ten times"
+    )
     c3 = models.lenet5().c3
     x = torch.randn(1, 6, 14, 14)
     changed = x.clone()
@@ -83,7 +109,7 @@ def test_lenet5_output_is_nearest_to_its_own_code():
     assert len({tuple(code.tolist()) for code in codes}) == 10
     output = lenet.RadialBasis(10)
     assert output(codes).argmax(1).tolist() == list(range(10))
-    assert torch.allclose(output(codes), -torch.cdist(codes, codes) ** 2, atol=1e-3)
+    assert torch.allclose(output(codes), -(torch.cdist(codes, codes) ** 2), atol=1e-3)
     assert "codes" not in dict(output.named_parameters()), "fixed, not learned"
 
 
@@ -94,21 +120,58 @@ def test_scaled_tanh_maps_one_to_one():
 def test_alexnet_2012_has_the_papers_shapes_and_parameters():
     network = on_meta("alexnet_2012")
     found = shapes(network, (3, 227, 227))
-    assert [found[n] for n in ("conv1", "norm1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5",
-                               "flatten", "fc6", "fc7", "fc8")] == [
-        (96, 55, 55), (96, 55, 55), (96, 27, 27), (256, 27, 27), (256, 13, 13), (384, 13, 13), (384, 13, 13),
-        (256, 13, 13), (256, 6, 6), (9216,), (4096,), (4096,), (1000,)]
+    assert [
+        found[n]
+        for n in (
+            "conv1",
+            "norm1",
+            "pool1",
+            "conv2",
+            "pool2",
+            "conv3",
+            "conv4",
+            "conv5",
+            "pool5",
+            "flatten",
+            "fc6",
+            "fc7",
+            "fc8",
+        )
+    ] == [
+        (96, 55, 55),
+        (96, 55, 55),
+        (96, 27, 27),
+        (256, 27, 27),
+        (256, 13, 13),
+        (384, 13, 13),
+        (384, 13, 13),
+        (256, 13, 13),
+        (256, 6, 6),
+        (9216,),
+        (4096,),
+        (4096,),
+        (1000,),
+    ]
     assert parameters(network.conv1) == 34_944
     assert parameters(network) == 60_965_224
     assert sum(parameters(getattr(network, n)) for n in ("fc6", "fc7", "fc8")) == 58_631_144
-    assert parameters(on_meta("alexnet_ungrouped")) == parameters(on_meta("alexnet_lecture_repaired")) == 62_378_344
+    assert (
+        parameters(on_meta("alexnet_ungrouped"))
+        == parameters(on_meta("alexnet_lecture_repaired"))
+        == 62_378_344
+    )
     assert len(layers(network)) == 8
 
 
 def test_alexnet_2012_groups_conv2_conv4_and_conv5():
     network = on_meta("alexnet_2012")
     assert {n: m.groups for n, m in network.named_modules() if isinstance(m, nn.Conv2d)} == {
-        "conv1": 1, "conv2": 2, "conv3": 1, "conv4": 2, "conv5": 2}
+        "conv1": 1,
+        "conv2": 2,
+        "conv3": 1,
+        "conv4": 2,
+        "conv5": 2,
+    }
 
 
 def test_a_tower_of_alexnet_sees_only_its_own_maps_up_to_conv3():
@@ -123,9 +186,13 @@ def test_a_tower_of_alexnet_sees_only_its_own_maps_up_to_conv3():
 
     differs = (until_conv2(maps) != until_conv2(changed)).flatten(2).any(2)[0]
     half = len(differs) // 2
-    assert differs[:half].any() and not differs[half:].any(), "neither norm1 nor conv2 crosses the towers"
-    assert (network.conv3(torch.ones(1, 22, 3, 3)) != network.conv3(torch.cat(
-        [torch.zeros(1, 11, 3, 3), torch.ones(1, 11, 3, 3)], 1))).any(), "conv3 reads both"
+    assert differs[:half].any() and not differs[half:].any(), (
+        "neither norm1 nor conv2 crosses the towers"
+    )
+    assert (
+        network.conv3(torch.ones(1, 22, 3, 3))
+        != network.conv3(torch.cat([torch.zeros(1, 11, 3, 3), torch.ones(1, 11, 3, 3)], 1))
+    ).any(), "conv3 reads both"
 
 
 def test_alexnet_normalises_by_the_papers_formula():
@@ -148,7 +215,9 @@ def test_alexnet_pools_overlapping_windows_after_normalising_unless_told_otherwi
         network = models.alexnet_2012(width=2, image_size=32, norm_first=not caffe)
         seen = []
         for name in ("norm1", "pool1"):
-            getattr(network, name).register_forward_hook(lambda m, i, o, name=name, seen=seen: seen.append(name))
+            getattr(network, name).register_forward_hook(
+                lambda m, i, o, name=name, seen=seen: seen.append(name)
+            )
         network(torch.randn(1, 3, 32, 32))
         order.append(seen)
     assert order == [["norm1", "pool1"], ["pool1", "norm1"]]
@@ -156,8 +225,16 @@ def test_alexnet_pools_overlapping_windows_after_normalising_unless_told_otherwi
 
 def test_alexnet_starts_with_biases_of_one_in_five_layers():
     network = models.alexnet_2012(num_classes=10)
-    ones = {n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and (m.bias == 1).all()}
-    zeros = {n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and (m.bias == 0).all()}
+    ones = {
+        n
+        for n, m in network.named_modules()
+        if isinstance(m, nn.Conv2d | nn.Linear) and (m.bias == 1).all()
+    }
+    zeros = {
+        n
+        for n, m in network.named_modules()
+        if isinstance(m, nn.Conv2d | nn.Linear) and (m.bias == 0).all()
+    }
     assert ones == {"conv2", "conv4", "conv5", "fc6", "fc7"} and zeros == {"conv1", "conv3", "fc8"}
     assert math.isclose(network.fc7.weight.std().item(), 0.01, rel_tol=0.01)
 
@@ -167,7 +244,9 @@ def test_the_lectures_alexnet_has_10_7_billion_parameters_and_no_memory():
     assert all(p.is_meta for p in network.parameters())
     assert parameters(network) == 10_719_985_768
     found = shapes(network, (3, 224, 224))
-    sizes = [shape[1] for name, shape in found.items() if name.startswith("layers.") and len(shape) == 3]
+    sizes = [
+        shape[1] for name, shape in found.items() if name.startswith("layers.") and len(shape) == 3
+    ]
     assert list(dict.fromkeys(sizes)) == [214, 107, 105, 103, 101]
     assert found["layers.8"] == (2_611_456,)
     assert len(layers(network)) == 7
@@ -176,40 +255,68 @@ def test_the_lectures_alexnet_has_10_7_billion_parameters_and_no_memory():
 
 def test_zfnet_has_the_papers_shapes():
     found = shapes(on_meta("zfnet"), (3, 224, 224))
-    assert [found[n][1] for n in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")] == [110, 55, 26, 13, 13, 6]
+    assert [found[n][1] for n in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")] == [
+        110,
+        55,
+        26,
+        13,
+        13,
+        6,
+    ]
     large = shapes(on_meta("zfnet_large"), (3, 224, 224))
     assert [large[n][0] for n in ("conv3", "conv4", "conv5")] == [512, 1024, 512]
 
 
 # Lesson 12
 
+
 @pytest.mark.parametrize("model, side", [("fast", 231), ("accurate", 221)])
 def test_overfeat_over_a_larger_image_is_the_window_at_every_position(model, side):
     torch.manual_seed(0)
     network = models.build(f"overfeat_{model}", width=4, num_classes=3).eval()
     for conv in network.features:
-        if isinstance(conv, nn.Conv2d) and conv.padding != (0, 0):  # at a border zeros differ from real neighbours
+        if isinstance(conv, nn.Conv2d) and conv.padding != (
+            0,
+            0,
+        ):  # at a border zeros differ from real neighbours
             nn.init.dirac_(conv.weight)  # so let the padded layers read their own pixel only
-    stride = math.prod(m.kernel_size if isinstance(m, nn.MaxPool2d) else m.stride[0] for m in network.features
-                       if isinstance(m, nn.MaxPool2d | nn.Conv2d))
+    stride = math.prod(
+        m.kernel_size if isinstance(m, nn.MaxPool2d) else m.stride[0]
+        for m in network.features
+        if isinstance(m, nn.MaxPool2d | nn.Conv2d)
+    )
     image = torch.randn(1, 3, side + stride, side + 2 * stride)
     with torch.no_grad():
         maps = network.maps(image)
         assert maps.shape == (1, 3, 2, 3)
         for row in range(2):
             for column in range(3):
-                window = image[:, :, stride * row:, stride * column:][:, :, :side, :side]
+                window = image[:, :, stride * row :, stride * column :][:, :, :side, :side]
                 assert torch.allclose(network(window), maps[:, :, row, column], atol=1e-5)
         assert torch.equal(network(image), maps.amax((2, 3)))
         assert maps.std() > 0
 
 
 def test_overfeat_fast_gives_2_by_3_positions_on_281_by_317():
-    assert on_meta("overfeat_fast").maps(torch.empty(1, 3, 281, 317, device="meta")).shape[2:] == (2, 3)
+    assert on_meta("overfeat_fast").maps(torch.empty(1, 3, 281, 317, device="meta")).shape[2:] == (
+        2,
+        3,
+    )
 
 
-@pytest.mark.parametrize("name, count", [("vgg11", 11), ("vgg11_lrn", 11), ("vgg13", 13), ("vgg16_c", 16),
-                                         ("vgg16", 16), ("vgg19", 19), ("overfeat_accurate", 9), ("zfnet", 8)])
+@pytest.mark.parametrize(
+    "name, count",
+    [
+        ("vgg11", 11),
+        ("vgg11_lrn", 11),
+        ("vgg13", 13),
+        ("vgg16_c", 16),
+        ("vgg16", 16),
+        ("vgg19", 19),
+        ("overfeat_accurate", 9),
+        ("zfnet", 8),
+    ],
+)
 def test_weight_layers_are_as_many_as_the_name_says(name, count):
     assert len(layers(on_meta(name))) == count
 
@@ -217,16 +324,25 @@ def test_weight_layers_are_as_many_as_the_name_says(name, count):
 @pytest.mark.parametrize("column", vgg.CONFIGURATIONS)
 def test_vgg_doubles_its_maps_after_each_pooling_but_the_fourth(column):
     network = models.vgg.VGG(column, width=2, image_size=32)
-    ends = [m.out_channels for m, after in zip(network.features, [*network.features][2:], strict=False)
-            if isinstance(m, nn.Conv2d) and isinstance(after, nn.MaxPool2d)]
+    ends = [
+        m.out_channels
+        for m, after in zip(network.features, [*network.features][2:], strict=False)
+        if isinstance(m, nn.Conv2d) and isinstance(after, nn.MaxPool2d)
+    ]
     if column == "A-LRN":  # LRN stands between the first convolution and its pooling
         ends = [2, *ends]
     assert ends == [2, 4, 8, 16, 16]
 
 
 def test_vgg_c_ends_blocks_3_to_5_with_1x1_and_all_others_are_3x3():
-    kernels = {c: [m.kernel_size[0] for m in models.vgg.VGG(c, width=2, image_size=32).features
-                   if isinstance(m, nn.Conv2d)] for c in vgg.CONFIGURATIONS}
+    kernels = {
+        c: [
+            m.kernel_size[0]
+            for m in models.vgg.VGG(c, width=2, image_size=32).features
+            if isinstance(m, nn.Conv2d)
+        ]
+        for c in vgg.CONFIGURATIONS
+    }
     assert kernels["C"] == [3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]
     assert all(set(kernels[c]) == {3} for c in kernels if c != "C")
     assert sum(isinstance(m, nn.LocalResponseNorm) for m in on_meta("vgg11_lrn").modules()) == 1
@@ -234,10 +350,13 @@ def test_vgg_c_ends_blocks_3_to_5_with_1x1_and_all_others_are_3x3():
 
 def test_vgg16_keeps_most_parameters_in_its_linear_layers():
     network = on_meta("vgg16")
-    assert parameters(network.classifier) == 123_642_856 and parameters(network.features) == 14_714_688
+    assert (
+        parameters(network.classifier) == 123_642_856 and parameters(network.features) == 14_714_688
+    )
 
 
 # Lesson 13
+
 
 def test_nin_ends_in_an_average_and_has_no_linear_layer():
     for name in ("nin_cifar", "nin_imagenet"):
@@ -251,7 +370,9 @@ def test_a_1x1_convolution_of_nin_is_one_perceptron_at_every_pixel():
     torch.manual_seed(0)
     conv = models.nin_cifar(width=4).features[0][2]
     x = torch.randn(2, conv.in_channels, 5, 5)
-    everywhere = F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+    everywhere = F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(
+        0, 3, 1, 2
+    )
     assert torch.allclose(conv(x), everywhere, atol=1e-6)
 
 
@@ -262,22 +383,54 @@ def test_inception_modules_cost_what_the_lecture_counts():
     assert naive(x).shape[1] == 672 and reduced(x).shape[1] == 480
     assert cost.table(naive, (256, 28, 28)).multiply_adds == 854_196_224
     assert cost.table(reduced, (256, 28, 28)).multiply_adds == 271_351_808
-    assert 271_351_808 + 9 * 64 * 192 * 28 * 28 == 358_055_936, "the lecture's 358 M has the 3x3 branch twice"
+    assert 271_351_808 + 9 * 64 * 192 * 28 * 28 == 358_055_936, (
+        "the lecture's 358 M has the 3x3 branch twice"
+    )
 
 
 def test_googlenet_of_2014_has_the_weights_of_its_table_row_by_row():
     network = on_meta("googlenet_2014")
     rows = [weights(network.conv1), weights(network.conv2) + weights(network.conv3)]
     rows += [weights(getattr(network, f"inception{row}")) for row in TABLE]
-    assert rows == [9_408, 114_688, 163_328, 388_096, 375_552, 448_512, 509_440, 604_672, 867_328, 1_042_432, 1_442_816]
+    assert rows == [
+        9_408,
+        114_688,
+        163_328,
+        388_096,
+        375_552,
+        448_512,
+        509_440,
+        604_672,
+        867_328,
+        1_042_432,
+        1_442_816,
+    ]
     assert sum(rows) + weights(network.fc) == 6_990_272
     found = shapes(network, (3, 224, 224))
-    assert [found[f"inception{row}"][0] for row in TABLE] == [256, 480, 512, 512, 512, 528, 832, 832, 1024]
-    assert [found[n][1] for n in ("conv1", "maxpool1", "maxpool2", "maxpool3", "maxpool4")] == [112, 56, 28, 14, 7]
+    assert [found[f"inception{row}"][0] for row in TABLE] == [
+        256,
+        480,
+        512,
+        512,
+        512,
+        528,
+        832,
+        832,
+        1024,
+    ]
+    assert [found[n][1] for n in ("conv1", "maxpool1", "maxpool2", "maxpool3", "maxpool4")] == [
+        112,
+        56,
+        28,
+        14,
+        7,
+    ]
 
 
 def test_googlenets_multiply_adds_need_a_separable_stem_to_be_the_papers():
-    assert cost.table(on_meta("googlenet_2014").eval(), (3, 224, 224)).multiply_adds == 1_582_671_872
+    assert (
+        cost.table(on_meta("googlenet_2014").eval(), (3, 224, 224)).multiply_adds == 1_582_671_872
+    )
     separable = on_meta("googlenet_2014", separable_stem=True)
     assert weights(separable.conv1) == 2_712
     assert cost.table(separable.eval(), (3, 224, 224)).multiply_adds == 1_498_677_248
@@ -298,9 +451,13 @@ def test_googlenet_has_two_heads_on_4a_and_4d_in_training_only():
     network = models.googlenet_2014(width=8, image_size=32, num_classes=3)
     read = {}
     for name in ("inception4a", "inception4d"):
-        network.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: read.__setitem__(name, o))
+        network.get_submodule(name).register_forward_hook(
+            lambda m, i, o, name=name: read.__setitem__(name, o)
+        )
     for name in ("aux1", "aux2"):
-        network.get_submodule(name).register_forward_pre_hook(lambda m, i, name=name: read.__setitem__(name, i[0]))
+        network.get_submodule(name).register_forward_pre_hook(
+            lambda m, i, name=name: read.__setitem__(name, i[0])
+        )
     outputs = network.train()(torch.randn(2, 3, 32, 32))
     assert len(outputs) == 3
     assert read["aux1"] is read["inception4a"] and read["aux2"] is read["inception4d"]
@@ -318,33 +475,72 @@ def test_two_3x3_of_bn_inception_have_18_weights_for_25_of_a_5x5():
     assert first + second == 18 * 96 * 96
     found = shapes(on_meta("bn_inception"), (3, 224, 224))
     assert [found[f"inceptions.inception{r}"] for r in ("3a", "3b", "3c", "4a", "4b")] == [
-        (256, 28, 28), (320, 28, 28), (576, 14, 14), (576, 14, 14), (576, 14, 14)]
+        (256, 28, 28),
+        (320, 28, 28),
+        (576, 14, 14),
+        (576, 14, 14),
+        (576, 14, 14),
+    ]
     assert found["inceptions.inception5b"] == (1024, 7, 7)
 
 
 def test_inception_v3_shrinks_299_to_35_17_and_8():
     found = shapes(on_meta("inception_v3"), (3, 299, 299))
     assert [found[n] for n in ("Conv2d_1a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c")] == [
-        (32, 149, 149), (288, 35, 35), (768, 17, 17), (2048, 8, 8)]
+        (32, 149, 149),
+        (288, 35, 35),
+        (768, 17, 17),
+        (2048, 8, 8),
+    ]
 
 
 # Lesson 14
 
-@pytest.mark.parametrize("name, depth", [("resnet18", 18), ("resnet34", 34), ("resnet50", 50), ("resnet101", 101),
-                                         ("resnet152", 152), ("plain18", 18), ("plain34", 34), ("resnet20", 20),
-                                         ("resnet56", 56), ("plain110", 110), ("resnet1202", 1202),
-                                         ("wide_resnet_cifar", 26), ("preact_resnet_cifar", 110)])
+
+@pytest.mark.parametrize(
+    "name, depth",
+    [
+        ("resnet18", 18),
+        ("resnet34", 34),
+        ("resnet50", 50),
+        ("resnet101", 101),
+        ("resnet152", 152),
+        ("plain18", 18),
+        ("plain34", 34),
+        ("resnet20", 20),
+        ("resnet56", 56),
+        ("plain110", 110),
+        ("resnet1202", 1202),
+        ("wide_resnet_cifar", 26),
+        ("preact_resnet_cifar", 110),
+    ],
+)
 def test_depth_counts_the_layers_with_weights(name, depth):
     assert len(layers(on_meta(name))) == depth
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20", "plain20", "wide_resnet50_2", "bn_inception",
-                                  "googlenet", "inception_v3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "resnet50",
+        "resnet20",
+        "plain20",
+        "wide_resnet50_2",
+        "bn_inception",
+        "googlenet",
+        "inception_v3",
+    ],
+)
 def test_batch_normalisation_follows_every_convolution(name):
-    network = models.build(name, width=4, **({} if name[-2:] == "20" else {"image_size": 32})).eval()
+    network = models.build(
+        name, width=4, **({} if name[-2:] == "20" else {"image_size": 32})
+    ).eval()
     produced, normalised = {}, set()
     for module_name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and module.groups == 1:  # not the depthwise half of a separable stem
+        if (
+            isinstance(module, nn.Conv2d) and module.groups == 1
+        ):  # not the depthwise half of a separable stem
             module.register_forward_hook(lambda m, i, o, n=module_name: produced.__setitem__(n, o))
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_hook(lambda m, i, o: normalised.add(id(i[0])))
@@ -355,16 +551,24 @@ def test_batch_normalisation_follows_every_convolution(name):
 
 @pytest.mark.parametrize("depth", [20, 56])
 def test_the_plain_twin_has_the_same_parameters_and_no_addition(depth):
-    residual, plain = models.resnet_cifar(depth, width=4), models.resnet_cifar(depth, residual=False, width=4)
+    residual, plain = (
+        models.resnet_cifar(depth, width=4),
+        models.resnet_cifar(depth, residual=False, width=4),
+    )
     assert [(k, v.shape) for k, v in residual.state_dict().items()] == [
-        (k, v.shape) for k, v in plain.state_dict().items()]
+        (k, v.shape) for k, v in plain.state_dict().items()
+    ]
     graphs = [str(torch.fx.symbolic_trace(n).graph) for n in (residual, plain)]
-    assert graphs[0].count("operator.add") == 3 * (depth - 2) // 6 and "operator.add" not in graphs[1]
+    assert (
+        graphs[0].count("operator.add") == 3 * (depth - 2) // 6 and "operator.add" not in graphs[1]
+    )
 
 
 def test_plain34_differs_from_resnet34_by_its_projections_only():
     residual, plain = on_meta("resnet34"), on_meta("plain34")
-    projections = sum(parameters(m) for n, m in residual.named_modules() if n.endswith("downsample"))
+    projections = sum(
+        parameters(m) for n, m in residual.named_modules() if n.endswith("downsample")
+    )
     assert parameters(residual) - projections == parameters(plain)
     assert parameters(on_meta("resnet34", shortcut="A")) == parameters(plain)
 
@@ -379,7 +583,11 @@ def test_shortcut_options_project_nowhere_where_shapes_change_or_everywhere(shor
 def test_a_padded_shortcut_takes_every_second_pixel_and_adds_zero_maps():
     x = torch.randn(2, 3, 5, 4)
     y = models.resnet.PaddedShortcut(3, 5, 2)(x)
-    assert torch.equal(y[:, :3], x[:, :, ::2, ::2]) and (y[:, 3:] == 0).all() and y.shape == (2, 5, 3, 2)
+    assert (
+        torch.equal(y[:, :3], x[:, :, ::2, ::2])
+        and (y[:, 3:] == 0).all()
+        and y.shape == (2, 5, 3, 2)
+    )
 
 
 @pytest.mark.parametrize("block", [BasicBlock(8, 8), Bottleneck(8, 2)])
@@ -399,7 +607,10 @@ def test_zero_init_residual_makes_every_block_the_identity():
 
 def test_a_bottleneck_has_69632_weights_for_1179648_of_a_basic_block():
     with torch.device("meta"):
-        assert weights(Bottleneck(256, 64)) == 69_632 and parameters(Bottleneck(256, 64)) == 69_632 + 768
+        assert (
+            weights(Bottleneck(256, 64)) == 69_632
+            and parameters(Bottleneck(256, 64)) == 69_632 + 768
+        )
         assert weights(BasicBlock(256, 256)) == 1_179_648
 
 
@@ -413,10 +624,16 @@ def test_the_papers_stride_in_the_1x1_costs_less_with_the_same_parameters():
 def test_resnet_stem_makes_56_of_224_in_two_layers():
     found = shapes(on_meta("resnet18"), (3, 224, 224))
     assert (found["conv1"][1], found["maxpool"][1]) == (112, 56)
-    assert [found[f"layer{i}"] for i in range(1, 5)] == [(64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
+    assert [found[f"layer{i}"] for i in range(1, 5)] == [
+        (64, 56, 56),
+        (128, 28, 28),
+        (256, 14, 14),
+        (512, 7, 7),
+    ]
 
 
 # Lesson 15
+
 
 def test_pre_activation_with_zero_branches_is_the_clean_path_for_negative_values_too():
     network = models.preact_resnet_cifar(20, width=4).eval()
@@ -431,7 +648,9 @@ def test_pre_activation_with_zero_branches_is_the_clean_path_for_negative_values
     stem = network.conv1(x)
     path = F.pad(stem[:, :, ::4, ::4], (0, 0, 0, 0, 0, 12))
     assert torch.equal(network.stages(x), path) and (path < 0).any()
-    assert not torch.equal(post.layer1(stem), stem), "the ReLU behind the addition cuts negative values off"
+    assert not torch.equal(post.layer1(stem), stem), (
+        "the ReLU behind the addition cuts negative values off"
+    )
 
 
 def test_pre_activation_has_the_parameters_of_its_twin():
@@ -440,7 +659,9 @@ def test_pre_activation_has_the_parameters_of_its_twin():
         assert len(layers(models.preact_resnet_cifar(164, bottleneck=True))) == 164
 
 
-@pytest.mark.parametrize("depth, widen, count", [(28, 10, 36_479_194), (16, 4, 2_748_890), (40, 4, 8_949_210)])
+@pytest.mark.parametrize(
+    "depth, widen, count", [(28, 10, 36_479_194), (16, 4, 2_748_890), (40, 4, 8_949_210)]
+)
 def test_wide_networks_have_the_published_sizes(depth, widen, count):
     with torch.device("meta"):
         assert parameters(models.wide_resnet_cifar(depth, widen)) == count
@@ -448,10 +669,15 @@ def test_wide_networks_have_the_published_sizes(depth, widen, count):
 
 def test_stochastic_depth_with_survival_1_is_the_resnet_bit_for_bit():
     torch.manual_seed(0)
-    network, twin = models.stochastic_depth_cifar(20, survival=1, width=4), models.resnet_cifar(20, width=4)
+    network, twin = (
+        models.stochastic_depth_cifar(20, survival=1, width=4),
+        models.resnet_cifar(20, width=4),
+    )
     twin.load_state_dict(network.state_dict())
     x = torch.randn(2, 3, 16, 16)
-    assert torch.equal(network.train()(x), twin.train()(x)) and torch.equal(network.eval()(x), twin.eval()(x))
+    assert torch.equal(network.train()(x), twin.train()(x)) and torch.equal(
+        network.eval()(x), twin.eval()(x)
+    )
 
 
 def test_stochastic_depth_keeps_40_of_54_blocks_on_average_and_each_as_often_as_it_says():
@@ -467,7 +693,9 @@ def test_stochastic_depth_keeps_40_of_54_blocks_on_average_and_each_as_often_as_
         block(torch.zeros(1, 1, 1, 1))
     assert abs(len(seen) / 4000 - 0.75) < 4 * math.sqrt(0.75 * 0.25 / 4000)
     network = models.stochastic_depth_cifar(110, width=2)
-    found = [m.survival for m in network.modules() if isinstance(m, stochastic_depth.StochasticBlock)]
+    found = [
+        m.survival for m in network.modules() if isinstance(m, stochastic_depth.StochasticBlock)
+    ]
     assert torch.allclose(torch.tensor(found), probabilities)
 
 
@@ -484,7 +712,9 @@ def test_stochastic_depth_expects_before_the_relu_what_it_tests_with():
     block.relu = nn.ReLU()
     block.branch = lambda x: -3 * x
     mean = torch.stack([block.train()(x) for _ in range(500)]).mean(0)
-    assert (mean >= block.eval()(x)).all() and (mean > block.eval()(x)).any(), "Jensen: the ReLU lifts the mean"
+    assert (mean >= block.eval()(x)).all() and (mean > block.eval()(x)).any(), (
+        "Jensen: the ReLU lifts the mean"
+    )
 
 
 @pytest.mark.parametrize("bias, expected", [(-20.0, "copy"), (20.0, "layer")])
@@ -492,10 +722,14 @@ def test_a_highway_gate_chooses_between_input_and_layer(bias, expected):
     torch.manual_seed(0)
     layer = highway.Highway(lambda: nn.Linear(6, 6), bias)
     x = torch.randn(3, 6)
-    assert torch.allclose(layer(x), x if expected == "copy" else layer.transform(x).relu(), atol=1e-5)
+    assert torch.allclose(
+        layer(x), x if expected == "copy" else layer.transform(x).relu(), atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("columns, depth, convolutions", [(1, 1, 1), (2, 2, 3), (3, 4, 7), (4, 8, 15)])
+@pytest.mark.parametrize(
+    "columns, depth, convolutions", [(1, 1, 1), (2, 2, 3), (3, 4, 7), (4, 8, 15)]
+)
 def test_a_fractal_block_has_the_papers_depth_and_convolutions(columns, depth, convolutions):
     block = fractalnet.FractalBlock(columns, 2, 3)
     assert sum(isinstance(m, nn.Conv2d) for m in block.modules()) == convolutions
@@ -503,9 +737,13 @@ def test_a_fractal_block_has_the_papers_depth_and_convolutions(columns, depth, c
     lines = {}
     for name, module in block.named_modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda m, i, o, n=name: lines.__setitem__(n, lines.get(n, 0) + 1))
+            module.register_forward_hook(
+                lambda m, i, o, n=name: lines.__setitem__(n, lines.get(n, 0) + 1)
+            )
     block(torch.randn(2, 2, 4, 4))
-    assert len(lines) == convolutions and set(lines.values()) == {1}, "each convolution runs exactly once"
+    assert len(lines) == convolutions and set(lines.values()) == {1}, (
+        "each convolution runs exactly once"
+    )
 
 
 def test_a_fractal_of_two_columns_is_the_mean_of_both_paths():
@@ -521,7 +759,9 @@ def test_a_fractal_of_three_columns_joins_as_its_definition_says():
     x = torch.randn(1, 2, 4, 4)
     one, two, four = block.columns
     middle = (four[1](four[0](x)) + two[0](x)) / 2
-    assert torch.allclose(block(x), (four[3](four[2](middle)) + two[1](middle) + one[0](x)) / 3, atol=1e-6)
+    assert torch.allclose(
+        block(x), (four[3](four[2](middle)) + two[1](middle) + one[0](x)) / 3, atol=1e-6
+    )
 
 
 def test_one_column_of_a_fractal_net_runs_alone():
@@ -583,24 +823,37 @@ def test_squeezenet_has_49_times_fewer_parameters_than_alexnet():
     assert not any(isinstance(m, nn.Linear) for m in network.modules())
 
 
-@pytest.mark.parametrize("name, depths", [("inception_v4", (384, 1024, 1536)),
-                                          ("inception_resnet_v1", (256, 896, 1792)),
-                                          ("inception_resnet_v2", (384, 1152, 2144))])
+@pytest.mark.parametrize(
+    "name, depths",
+    [
+        ("inception_v4", (384, 1024, 1536)),
+        ("inception_resnet_v1", (256, 896, 1792)),
+        ("inception_resnet_v2", (384, 1152, 2144)),
+    ],
+)
 def test_inceptions_of_2016_have_their_depths_at_35_17_and_8_pixels(name, depths):
     found = shapes(on_meta(name), (3, 299, 299))
-    assert [found[f"stage_{s}"] for s in "abc"] == [(d, p, p) for d, p in zip(depths, (35, 17, 8), strict=True)]
+    assert [found[f"stage_{s}"] for s in "abc"] == [
+        (d, p, p) for d, p in zip(depths, (35, 17, 8), strict=True)
+    ]
 
 
 def test_inception_v4_adds_nowhere_and_inception_resnet_in_every_block():
     additions = {}
     for name in ("inception_v4", "inception_resnet_v1", "inception_resnet_v2"):
-        graph = torch.fx.symbolic_trace(models.build(name, width=2, image_size=32, num_classes=3)).graph
-        additions[name] = sum(node.target.__name__ == "add" for node in graph.nodes if node.op == "call_function")
+        graph = torch.fx.symbolic_trace(
+            models.build(name, width=2, image_size=32, num_classes=3)
+        ).graph
+        additions[name] = sum(
+            node.target.__name__ == "add" for node in graph.nodes if node.op == "call_function"
+        )
     assert additions == {"inception_v4": 0, "inception_resnet_v1": 20, "inception_resnet_v2": 20}
 
 
 def test_the_linear_layer_of_a_scaled_residual_has_no_normalisation_behind_it():
     network = on_meta("inception_resnet_v2", width=4, scale=0.1)
     block = network.stage_a[0]
-    assert isinstance(block.linear, nn.Conv2d) and block.linear.bias is not None and block.scale == 0.1
+    assert (
+        isinstance(block.linear, nn.Conv2d) and block.linear.bias is not None and block.scale == 0.1
+    )
     assert parameters(on_meta("inception_v4")) == 42_679_816

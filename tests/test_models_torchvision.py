@@ -13,10 +13,32 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from cnncourse import models
 from cnncourse.errors import DataError, ParameterError
 
-SHARED = ["alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "googlenet",
-          "inception_v3", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2",
-          "wide_resnet101_2", "densenet121", "densenet161", "densenet169", "densenet201", "squeezenet1_0",
-          "squeezenet1_1"]
+SHARED = [
+    "alexnet",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vgg11_bn",
+    "vgg13_bn",
+    "vgg16_bn",
+    "vgg19_bn",
+    "googlenet",
+    "inception_v3",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "squeezenet1_0",
+    "squeezenet1_1",
+]
 
 
 def theirs(name, **options):
@@ -33,15 +55,22 @@ def pair(name, **options):
     shared, batch_statistics = {}, {}
     for key, value in networks[1].state_dict().items():
         if value.ndim > 1:  # weights: variance 2 / fan_in
-            shared[key] = torch.empty(value.shape).uniform_(-1, 1, generator=generator) * (6 / value[0].numel()) ** 0.5
+            shared[key] = (
+                torch.empty(value.shape).uniform_(-1, 1, generator=generator)
+                * (6 / value[0].numel()) ** 0.5
+            )
         elif key.endswith("num_batches_tracked"):
             batch_statistics[key] = torch.zeros((), dtype=torch.long)
         elif "running" in key:
             batch_statistics[key] = torch.rand(value.shape, generator=generator) + 0.5
         else:
-            shared[key] = torch.rand(value.shape, generator=generator) - 0.5 + key.endswith("weight")
+            shared[key] = (
+                torch.rand(value.shape, generator=generator) - 0.5 + key.endswith("weight")
+            )
     for network in networks:
-        network.load_state_dict(shared | {k: v.clone() for k, v in batch_statistics.items()}, assign=True)
+        network.load_state_dict(
+            shared | {k: v.clone() for k, v in batch_statistics.items()}, assign=True
+        )
         for module in network.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -50,8 +79,21 @@ def pair(name, **options):
 
 def test_every_shared_name_is_there():
     assert all(name in models.names() and hasattr(models, name) for name in SHARED)
-    families = ("alexnet", "vgg", "googlenet", "inception_v3", "resnet", "wide_resnet", "densenet", "squeezenet")
-    listed = [n for n in torchvision.models.list_models(module=torchvision.models) if n.startswith(families)]
+    families = (
+        "alexnet",
+        "vgg",
+        "googlenet",
+        "inception_v3",
+        "resnet",
+        "wide_resnet",
+        "densenet",
+        "squeezenet",
+    )
+    listed = [
+        n
+        for n in torchvision.models.list_models(module=torchvision.models)
+        if n.startswith(families)
+    ]
     assert sorted(SHARED) == sorted(listed)
 
 
@@ -60,7 +102,8 @@ def test_state_dict_has_the_same_keys_shapes_and_order(name):
     with torch.device("meta"):
         ours, reference = getattr(models, name)(), theirs(name)
     assert [(k, v.shape) for k, v in ours.state_dict().items()] == [
-        (k, v.shape) for k, v in reference.state_dict().items()]
+        (k, v.shape) for k, v in reference.state_dict().items()
+    ]
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -68,12 +111,19 @@ def test_defaults_are_torchvisions(name):
     with torch.device("meta"):
         networks = getattr(models, name)(), theirs(name)
     for attribute in ("dropout", "aux_logits", "transform_input"):
-        if hasattr(networks[1], attribute) and not isinstance(getattr(networks[1], attribute), nn.Module):
+        if hasattr(networks[1], attribute) and not isinstance(
+            getattr(networks[1], attribute), nn.Module
+        ):
             assert getattr(networks[0], attribute) == getattr(networks[1], attribute)
     settings = []
     for network in networks:
-        settings.append([(type_before_parametrizations(m), m.extra_repr().replace(", inplace=True", ""))
-                         for m in network.modules() if isinstance(m, nn.Dropout | nn.BatchNorm2d | nn.Conv2d)])
+        settings.append(
+            [
+                (type_before_parametrizations(m), m.extra_repr().replace(", inplace=True", ""))
+                for m in network.modules()
+                if isinstance(m, nn.Dropout | nn.BatchNorm2d | nn.Conv2d)
+            ]
+        )
     assert settings[0] == settings[1]
 
 
@@ -85,7 +135,10 @@ def test_parameters_and_multiply_adds_are_those_published_with_the_weights(name)
 
     with torch.device("meta"):
         network = getattr(models, name)()
-    if name in ("googlenet", "inception_v3"):  # published without the auxiliary heads for googlenet, with for inception
+    if name in (
+        "googlenet",
+        "inception_v3",
+    ):  # published without the auxiliary heads for googlenet, with for inception
         network.aux_logits = network.aux_logits and name == "inception_v3"
         heads = [] if name == "inception_v3" else ["aux1", "aux2"]
         for head in heads:
@@ -113,8 +166,10 @@ def test_outputs_are_equal_in_evaluation_and_training_and_so_are_the_batch_stati
         assert torch.equal(our, their), key
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg11_bn", "googlenet", "resnet18", "resnet50", "densenet121",
-                                  "squeezenet1_1"])
+@pytest.mark.parametrize(
+    "name",
+    ["alexnet", "vgg11_bn", "googlenet", "resnet18", "resnet50", "densenet121", "squeezenet1_1"],
+)
 def test_gradients_of_the_first_and_last_layers_are_equal(name):
     ours, reference = pair(name, num_classes=10)
     side = max(ours.smallest, 64 if "dense" in name or "resnet" in name else 0)
@@ -161,8 +216,12 @@ def test_official_weights_load_from_torchvisions_cache(name, weights, tmp_path, 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     torch.manual_seed(0)
     source = theirs(name)
-    state = dict(source.state_dict())  # without the version that state_dict carries, as the files of 2017
-    if name == "densenet121":  # the official file has the keys of 2017: norm.1 for norm1, and no counts of batches
+    state = dict(
+        source.state_dict()
+    )  # without the version that state_dict carries, as the files of 2017
+    if (
+        name == "densenet121"
+    ):  # the official file has the keys of 2017: norm.1 for norm1, and no counts of batches
         for key in list(state):
             if key.endswith("num_batches_tracked"):
                 del state[key]
@@ -179,20 +238,29 @@ def test_official_weights_load_from_torchvisions_cache(name, weights, tmp_path, 
     reference = getattr(torchvision.models, name)(weights=weights).eval()
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(ours(x), reference(x))
-    assert list(ours.state_dict()) == list(reference.state_dict()), "heads dropped as in torchvision"
+    assert list(ours.state_dict()) == list(reference.state_dict()), (
+        "heads dropped as in torchvision"
+    )
 
 
 def test_heads_stay_with_weights_when_they_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     planted(tmp_path, "googlenet", theirs("googlenet").state_dict())
     network = models.googlenet(weights="IMAGENET1K_V1", aux_logits=True)
-    assert network.transform_input and network.train()(torch.randn(2, 3, 32, 32)).aux_logits1.shape == (2, 1000)
+    assert network.transform_input and network.train()(
+        torch.randn(2, 3, 32, 32)
+    ).aux_logits1.shape == (2, 1000)
 
 
-@pytest.mark.parametrize("options, text", [
-    ({"num_classes": 10}, "num_classes=1000"), ({"in_channels": 1}, "in_channels=3"), ({"width": 16}, "width=64"),
-    ({"image_size": 32}, "image_size=None"),
-])
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"num_classes": 10}, "num_classes=1000"),
+        ({"in_channels": 1}, "in_channels=3"),
+        ({"width": 16}, "width=64"),
+        ({"image_size": 32}, "image_size=None"),
+    ],
+)
 def test_options_that_do_not_fit_the_weights_are_refused_before_any_download(options, text):
     with pytest.raises(ParameterError, match=text) as raised:
         models.resnet18(weights="IMAGENET1K_V1", **options)
@@ -226,6 +294,7 @@ def entry(tmp_path, monkeypatch):
 @pytest.fixture
 def server(tmp_path):
     """A server on this machine that answers every request with a file that is not the weights."""
+
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)

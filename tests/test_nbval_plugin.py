@@ -12,7 +12,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-SETUP = "from cnncourse import claims\nfrom IPython.display import display\nID = 'num-conv-params-760'"
+SETUP = (
+    "from cnncourse import claims\nfrom IPython.display import display\nID = 'num-conv-params-760'"
+)
 CLAIM = "application/vnd.cnncourse.claim+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -27,60 +29,144 @@ def printed(text):
 
 
 def shown(**data):
-    return new_output("display_data", data={kind.replace("__", "/"): value for kind, value in data.items()})
+    return new_output(
+        "display_data", data={kind.replace("__", "/"): value for kind, value in data.items()}
+    )
 
 
 def claimed(row, **data):
-    return new_output("display_data", data={"text/plain": row, CLAIM: {"id": "num-conv-params-760"} | data})
+    return new_output(
+        "display_data", data={"text/plain": row, CLAIM: {"id": "num-conv-params-760"} | data}
+    )
 
 
 # name: (cell, text of its failure, or None where it passes)
 CELLS = {
     "setup": (cell(SETUP), None),
     "same": (cell("print(0.5, 3)", printed("0.5 3")), None),
-    "strict by default": (cell("print(0.50000001)", printed("0.5")), "0.5 became 0.50000001: moved by 1e-08"),
-    "within a tag": (cell("print('loss', -0.5004)", printed("loss -0.5"), tags=["define", "nbval-rtol=1e-3"]), None),
+    "strict by default": (
+        cell("print(0.50000001)", printed("0.5")),
+        "0.5 became 0.50000001: moved by 1e-08",
+    ),
+    "within a tag": (
+        cell("print('loss', -0.5004)", printed("loss -0.5"), tags=["define", "nbval-rtol=1e-3"]),
+        None,
+    ),
     "within metadata": (cell("print(2.5e-9)", printed("0.0"), nbval={"atol": 1e-8}), None),
-    "beyond a tag": (cell("print('a')\nprint('loss', 0.51)", printed("a\nloss 0.50"), tags=["nbval-rtol=1e-3"]),
-                     "stdout, line 2: 0.50 became 0.51: moved by 0.01 (2 %), allowed 0.0005 (rtol=0.001 atol=0)"),
-    "integer": (cell("print(101, 0.5)", printed("100 0.5"), tags=["nbval-rtol=0.5"]), "100 became 101: integers"),
-    "word": (cell("print('dog 0.5')", printed("cat 0.5"), tags=["nbval-rtol=0.5"]), "stored:   'cat 0.5'"),
-    "shape": (cell("(8, 3, 33)", new_output("execute_result", data={"text/plain": "(8, 3, 32)"}, execution_count=1),
-                   tags=["nbval-rtol=0.5"]), "32 became 33"),
+    "beyond a tag": (
+        cell("print('a')\nprint('loss', 0.51)", printed("a\nloss 0.50"), tags=["nbval-rtol=1e-3"]),
+        "stdout, line 2: 0.50 became 0.51: moved by 0.01 (2 %), allowed 0.0005 (rtol=0.001 atol=0)",
+    ),
+    "integer": (
+        cell("print(101, 0.5)", printed("100 0.5"), tags=["nbval-rtol=0.5"]),
+        "100 became 101: integers",
+    ),
+    "word": (
+        cell("print('dog 0.5')", printed("cat 0.5"), tags=["nbval-rtol=0.5"]),
+        "stored:   'cat 0.5'",
+    ),
+    "shape": (
+        cell(
+            "(8, 3, 33)",
+            new_output("execute_result", data={"text/plain": "(8, 3, 32)"}, execution_count=1),
+            tags=["nbval-rtol=0.5"],
+        ),
+        "32 became 33",
+    ),
     "missing": (cell("1;", printed("0.5"), tags=["nbval-rtol=0.5"]), "missing output: stdout"),
     "additional": (cell("print(0.5)", tags=["nbval-rtol=0.5"]), "additional output: stdout"),
     "never run": (cell("print(0.5)", count=None), "none are stored"),
-    "html": (cell("display({'text/html': '<td>0.501</td><td>12</td>'}, raw=True)",
-                  shown(text__html="<td>0.5</td><td>12</td>"), tags=["nbval-atol=0.01"]), None),
-    "claim": (cell("claims.check(ID, 0.501, '<', 1)", claimed(
-        "num-conv-params-760: 0.5 < 1 | holds", verdict="holds", measured=0.5, relation="<", bound=1),
-        tags=["nbval-atol=0.01"]), None),
-    "claim beyond": (cell("claims.check(ID, 0.6, '<', 1)", claimed(
-        "num-conv-params-760: 0.5 < 1 | holds", verdict="holds", measured=0.5, relation="<", bound=1),
-        tags=["nbval-atol=0.01"]), "measured: 0.5 became 0.6: moved by 0.1"),
-    "claim varies": (cell("claims.check(ID, 0.6, '<', 1, varies=True)", claimed(
-        "any", verdict="holds", measured=0.1, relation="<", bound=1, varies=True)), None),
-    "claim false": (cell("claims.check(ID, 2, '<', 1)", claimed(
-        "any", verdict="holds", measured=0.1, relation="<", bound=1)), "ClaimError"),
-    "widget": (cell(f"display({{'text/plain': 'w', '{WIDGET}': {{'model_id': 'b'}}}}, raw=True)",
-                    new_output("display_data", data={"text/plain": "w", WIDGET: {"model_id": "a"}})), None),
-    "malformed": (cell("print(0.5)", printed("0.5"), tags=["nbval-rtol=tight"]), "malformed tolerance in cell"),
-    "malformed though ignored": (cell("print(0.5)", tags=["nbval-rtoll=1", "nbval-ignore-output"]),
-                                 "did you mean 'rtol'"),
+    "html": (
+        cell(
+            "display({'text/html': '<td>0.501</td><td>12</td>'}, raw=True)",
+            shown(text__html="<td>0.5</td><td>12</td>"),
+            tags=["nbval-atol=0.01"],
+        ),
+        None,
+    ),
+    "claim": (
+        cell(
+            "claims.check(ID, 0.501, '<', 1)",
+            claimed(
+                "num-conv-params-760: 0.5 < 1 | holds",
+                verdict="holds",
+                measured=0.5,
+                relation="<",
+                bound=1,
+            ),
+            tags=["nbval-atol=0.01"],
+        ),
+        None,
+    ),
+    "claim beyond": (
+        cell(
+            "claims.check(ID, 0.6, '<', 1)",
+            claimed(
+                "num-conv-params-760: 0.5 < 1 | holds",
+                verdict="holds",
+                measured=0.5,
+                relation="<",
+                bound=1,
+            ),
+            tags=["nbval-atol=0.01"],
+        ),
+        "measured: 0.5 became 0.6: moved by 0.1",
+    ),
+    "claim varies": (
+        cell(
+            "claims.check(ID, 0.6, '<', 1, varies=True)",
+            claimed("any", verdict="holds", measured=0.1, relation="<", bound=1, varies=True),
+        ),
+        None,
+    ),
+    "claim false": (
+        cell(
+            "claims.check(ID, 2, '<', 1)",
+            claimed("any", verdict="holds", measured=0.1, relation="<", bound=1),
+        ),
+        "ClaimError",
+    ),
+    "widget": (
+        cell(
+            f"display({{'text/plain': 'w', '{WIDGET}': {{'model_id': 'b'}}}}, raw=True)",
+            new_output("display_data", data={"text/plain": "w", WIDGET: {"model_id": "a"}}),
+        ),
+        None,
+    ),
+    "malformed": (
+        cell("print(0.5)", printed("0.5"), tags=["nbval-rtol=tight"]),
+        "malformed tolerance in cell",
+    ),
+    "malformed though ignored": (
+        cell("print(0.5)", tags=["nbval-rtoll=1", "nbval-ignore-output"]),
+        "did you mean 'rtol'",
+    ),
     "ignored": (cell("print(0.5)", tags=["nbval-ignore-output"]), None),
-    "order": (cell("print('a')\ndisplay(0.5)\nprint('b')", printed("a\nb"), shown(text__plain="0.5")), None),
+    "order": (
+        cell("print('a')\ndisplay(0.5)\nprint('b')", printed("a\nb"), shown(text__plain="0.5")),
+        None,
+    ),
 }
 
 
 def run(folder, cells, *options, metadata=None, ini=""):
     """The report of pytest over a notebook, and the part of it that belongs to each code cell."""
-    notebook = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook = new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
     notebook.metadata.update(metadata or {})
     nbformat.write(notebook, folder / "04_planted.ipynb")
     (folder / "pytest.ini").write_text(f"[pytest]\n{ini}")
     words = ["-rA", "--color=no", "-p", "no:cacheprovider", *options, "04_planted.ipynb"]
-    report = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=folder, capture_output=True, text=True,
-                            env=os.environ | {"COLUMNS": "160"}, timeout=120, check=False).stdout
+    report = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "160"},
+        timeout=120,
+        check=False,
+    ).stdout
     failures = report.partition("= PASSES =")[0].partition("short test summary")[0]
     parts = re.split(r"^_+ .*::Cell (\d+) _+$", failures, flags=re.M)
     return report, dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
@@ -101,7 +187,9 @@ def planted(tmp_path_factory):
 def test_each_planted_drift_is_caught_and_each_declared_one_passes(planted, name):
     report, failures = planted
     number, says = list(CELLS).index(name), CELLS[name][1]
-    assert verdicts(report)[number] == ("PASSED" if says is None else "FAILED"), failures.get(number, report[-2000:])
+    assert verdicts(report)[number] == ("PASSED" if says is None else "FAILED"), failures.get(
+        number, report[-2000:]
+    )
     if says is not None:
         assert says in failures[number]
 
@@ -120,10 +208,19 @@ def test_the_summary_says_in_one_line_what_happened(planted):
 
 @pytest.fixture(scope="module")
 def by_notebook(tmp_path_factory):
-    cells = [cell("print(0.5004)", printed("0.5")), cell("print(0.5004)", printed("0.5"), tags=["nbval-rtol=0"]),
-             cell("print(0.00001)", printed("0.0"))]
+    cells = [
+        cell("print(0.5004)", printed("0.5")),
+        cell("print(0.5004)", printed("0.5"), tags=["nbval-rtol=0"]),
+        cell("print(0.00001)", printed("0.0")),
+    ]
     metadata = {"nbval": {"rtol": 1e-3}}
-    return run(tmp_path_factory.mktemp("wide"), cells, "--nbval", metadata=metadata, ini="nbval_atol = 1e-4")
+    return run(
+        tmp_path_factory.mktemp("wide"),
+        cells,
+        "--nbval",
+        metadata=metadata,
+        ini="nbval_atol = 1e-4",
+    )
 
 
 def test_notebook_and_ini_declare_for_all_cells_and_a_cell_can_be_stricter(by_notebook):
@@ -134,9 +231,13 @@ def test_notebook_and_ini_declare_for_all_cells_and_a_cell_can_be_stricter(by_no
 
 @pytest.fixture(scope="module")
 def dead(tmp_path_factory):
-    cells = [cell("print(1)", printed("1")),
-             cell("import os, signal\nprint('last words', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"),
-             cell("print(2)", printed("2"))]
+    cells = [
+        cell("print(1)", printed("1")),
+        cell(
+            "import os, signal\nprint('last words', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+        ),
+        cell("print(2)", printed("2")),
+    ]
     return run(tmp_path_factory.mktemp("dead"), cells, "--nbval", "-W", "error")
 
 

@@ -91,12 +91,24 @@ def test_bars_carry_their_values(ax, horizontal):
 def test_heat_writes_every_value_where_it_stands(ax):
     plots.heat(ax, [[1, 2, 3], [4, 5, -0.04]], format="{:.1f}", rows=["a", "b"])
     found = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in ax.texts}
-    assert found == {(0, 0): "1.0", (0, 1): "2.0", (0, 2): "3.0", (1, 0): "4.0", (1, 1): "5.0", (1, 2): "0.0"}
+    assert found == {
+        (0, 0): "1.0",
+        (0, 1): "2.0",
+        (0, 2): "3.0",
+        (1, 0): "4.0",
+        (1, 1): "5.0",
+        (1, 2): "0.0",
+    }
 
 
 def test_letters_stand_out_from_their_cell(ax):
     plots.pixel_values(ax, np.array([[0, 255], [100, 180]]))
-    assert [text.get_color() for text in ax.texts] == ["white", figures.COLOUR["ink"], "white", figures.COLOUR["ink"]]
+    assert [text.get_color() for text in ax.texts] == [
+        "white",
+        figures.COLOUR["ink"],
+        "white",
+        figures.COLOUR["ink"],
+    ]
 
 
 def test_signed_numbers_have_white_at_zero(ax):
@@ -115,8 +127,12 @@ def test_an_image_grid_shows_every_image_with_its_label(ax):
 def test_tensors_and_arrays_draw_the_same(ax):
     torch = pytest.importorskip("torch")
     other = ax.figure.add_subplot()
-    plots.image_grid(ax, torch.rand(2, 1, 3, 3, requires_grad=True, generator=torch.Generator().manual_seed(0)))
-    plots.image_grid(other, torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)).numpy())
+    plots.image_grid(
+        ax, torch.rand(2, 1, 3, 3, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    )
+    plots.image_grid(
+        other, torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    )
     np.testing.assert_array_equal(ax.images[1].get_array(), other.images[1].get_array())
 
 
@@ -128,7 +144,9 @@ def test_images_of_four_channels_are_refused(ax):
 def test_decision_regions_show_classes_and_points(ax):
     x, y = np.linspace(0, 1, 4), np.linspace(0, 1, 3)
     classes = np.array([[0, 0, 1, 1]] * 3)
-    plots.decision_regions(ax, x, y, classes, points=[[0.1, 0.1], [0.9, 0.9]], labels=[0, 1], names=["cat", "dog"])
+    plots.decision_regions(
+        ax, x, y, classes, points=[[0.1, 0.1], [0.9, 0.9]], labels=[0, 1], names=["cat", "dog"]
+    )
     assert [line.get_label() for line in ax.get_lines()] == ["cat", "dog"]
     with pytest.raises(ShapeError, match="3, 4"):
         plots.decision_regions(ax, x, y, classes.T)

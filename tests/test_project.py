@@ -50,7 +50,11 @@ def test_every_lesson_written_has_the_slug_that_the_ledger_gives_it():
 def test_an_error_says_what_was_expected_what_came_where_and_what_to_do():
     error = CourseError("an even size", 7, where="argument size of crop", remedy="pad to 8 first")
     assert str(error).splitlines() == [
-        "expected an even size", "  got:   7", "  where: argument size of crop", "  to do: pad to 8 first"]
+        "expected an even size",
+        "  got:   7",
+        "  where: argument size of crop",
+        "  to do: pad to 8 first",
+    ]
 
 
 def test_the_nearest_choice_is_named_and_all_are_when_none_is_near():

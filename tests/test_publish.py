@@ -22,7 +22,7 @@ LEDGER = """
 - {id: fig-resnet-block, kind: figure, notebook: 14_resnet, statement: s}
 - {id: fig-maxpool-png, kind: figure, notebook: 04_convolution-arithmetic, statement: s}
 """
-LESSON = '''# ---
+LESSON = """# ---
 # jupyter:
 #   kernelspec: {display_name: Python 3, language: python, name: python3}
 # ---
@@ -46,7 +46,7 @@ figures.use_style()
 fig, ax = plt.subplots()
 ax.set_title(label)
 figures.save(fig, "ID", caption="A title.", alt="It says [0.93].")
-'''
+"""
 RESNET, CONV = "14_resnet", "04_convolution-arithmetic"
 
 
@@ -90,36 +90,57 @@ def made(course, monkeypatch, lesson=RESNET, processor="one", **titles):
         ax.set_title(title)
         id = {RESNET: "fig-resnet-block", CONV: "fig-maxpool-png"}[lesson]
         figures.save(fig, f"{id}.{suffix}", caption="c", alt="a")
-    facts = {"parameters": {"seed": 0}, "seed": 0, "versions": {"torch": "2"}, "device_name": processor}
+    facts = {
+        "parameters": {"seed": 0},
+        "seed": 0,
+        "versions": {"torch": "2"},
+        "device_name": processor,
+    }
     (run / "provenance.json").write_text(json.dumps(facts))
     return run
 
 
-def test_figures_are_made_once_then_nothing_runs_then_only_what_changed(course, monkeypatch, capsys):
+def test_figures_are_made_once_then_nothing_runs_then_only_what_changed(
+    course, monkeypatch, capsys
+):
     target = course / "figures"
     assert command.main(["figures", "--jobs", "2"]) == 0
     said = capsys.readouterr().out
-    assert said.count(" new ") == 2 and "2 of 2 lessons ran, 0 failed" in said and "A question about" in said
+    assert (
+        said.count(" new ") == 2
+        and "2 of 2 lessons ran, 0 failed" in said
+        and "A question about" in said
+    )
     index = json.loads((target / "index.json").read_text())
     entry = index["fig-resnet-block"]
     assert entry["parameters"] == {"seed": 0, "label": "0.93"} and entry["lesson"] == RESNET
-    assert sorted(path.name for path in (target / RESNET).iterdir()) == ["fig-resnet-block.png", "fig-resnet-block.svg"]
+    assert sorted(path.name for path in (target / RESNET).iterdir()) == [
+        "fig-resnet-block.png",
+        "fig-resnet-block.svg",
+    ]
     gallery = (target / "README.md").read_text()
-    assert rf"[![It says \[0.93\].]({RESNET}/fig-resnet-block.png)]({RESNET}/fig-resnet-block.svg)" in gallery
+    assert (
+        rf"[![It says \[0.93\].]({RESNET}/fig-resnet-block.png)]({RESNET}/fig-resnet-block.svg)"
+        in gallery
+    )
     before = snapshot(target)
 
     assert command.main(["figures"]) == 0
     assert "0 of 2 lessons ran" in capsys.readouterr().out
-    monkeypatch.setenv("CNNCOURSE_STYLE", str(course / "notebooks" / "ledger.yaml"))  # the published ones have no other
+    monkeypatch.setenv(
+        "CNNCOURSE_STYLE", str(course / "notebooks" / "ledger.yaml")
+    )  # the published ones have no other
     assert command.main(["figures-check", "14"]) == 0
     monkeypatch.delenv("CNNCOURSE_STYLE")
     assert "1 published figures compared with new ones: no difference" in capsys.readouterr().out
 
-    edit(course, RESNET, 'ax.set_title(label)', 'ax.set_title(label.replace("3", "8"))')
-    edit(course, CONV, 'ax.set_title(label)', 'raise ValueError("planted")')
+    edit(course, RESNET, "ax.set_title(label)", 'ax.set_title(label.replace("3", "8"))')
+    edit(course, CONV, "ax.set_title(label)", 'raise ValueError("planted")')
     assert command.main(["figures"]) == 1  # one fails, the other is published
     captured = capsys.readouterr()
-    assert "changed" in captured.out and "FAILED, kept" in captured.out and "planted" in captured.err
+    assert (
+        "changed" in captured.out and "FAILED, kept" in captured.out and "planted" in captured.err
+    )
     after = snapshot(target)
     conv = [name for name in before if name.startswith(CONV)]
     assert len(conv) == 2 and all(after[name] == before[name] for name in conv)
@@ -141,14 +162,23 @@ def test_other_presets_and_styles_never_touch_the_published_figures(course, caps
 
 
 def test_an_interrupted_call_stops_its_lessons_and_the_next_one_goes_on(course):
-    edit(course, RESNET, "figures.use_style()", 'open("pid", "w").write(str(os.getpid())); time.sleep(60)')
+    edit(
+        course,
+        RESNET,
+        "figures.use_style()",
+        'open("pid", "w").write(str(os.getpid())); time.sleep(60)',
+    )
     with subprocess.Popen([sys.executable, "-m", "cnncourse", "figures", "14"], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True) as process:  # fmt: skip
         for _ in range(300):
-            if (course / "notebooks" / "pid").exists() and (course / "notebooks" / "pid").read_text():
+            if (course / "notebooks" / "pid").exists() and (
+                course / "notebooks" / "pid"
+            ).read_text():
                 break
             time.sleep(0.1)
-        with pytest.raises(MachineError, match=rf"process {process.pid}[\s\S]*wait until it is done"):
+        with pytest.raises(
+            MachineError, match=rf"process {process.pid}[\s\S]*wait until it is done"
+        ):
             publish.figures(["14"])
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=20)[0]
@@ -165,7 +195,9 @@ def test_an_interrupted_call_stops_its_lessons_and_the_next_one_goes_on(course):
 
 def test_what_looks_the_same_is_not_rewritten_even_from_another_machine(course, monkeypatch):
     index = publish.Index(course / "figures")
-    assert index.publish(RESNET, made(course, monkeypatch, a="0.93")) == {"fig-resnet-block.a": "new"}
+    assert index.publish(RESNET, made(course, monkeypatch, a="0.93")) == {
+        "fig-resnet-block.a": "new"
+    }
     before = snapshot(course / "figures")
     run = made(course, monkeypatch, processor="other", a="0.93")
     assert publish.Index(course / "figures").publish(RESNET, run) == {"fig-resnet-block.a": "same"}
@@ -186,7 +218,9 @@ def test_a_publish_that_was_killed_half_way_is_mended_by_the_next(course, monkey
     index.publish(RESNET, made(course, monkeypatch, a="1"))
     run = made(course, monkeypatch, a="2")
     png = course / "figures" / RESNET / "fig-resnet-block.a.png"
-    png.write_bytes((run / "figures" / png.name).read_bytes())  # the new picture, the old svg and index
+    png.write_bytes(
+        (run / "figures" / png.name).read_bytes()
+    )  # the new picture, the old svg and index
     (png.parent / ".fig-resnet-block.a.svg.x8").write_text("half")
     fresh = publish.Index(course / "figures")
     assert not fresh.intact(RESNET)
@@ -202,11 +236,18 @@ def test_comparing_names_every_kind_of_difference(course, monkeypatch):
     run = made(course, monkeypatch, a="1", b="7", d="1")
     found = "\n".join(index.compare(RESNET, run))
     assert "fig-resnet-block.a" not in found
-    assert "fig-resnet-block.b: other bytes in svg and png on the same environment (looks different)" in found
+    assert (
+        "fig-resnet-block.b: other bytes in svg and png on the same environment (looks different)"
+        in found
+    )
     assert "fig-resnet-block.c: published, but 14_resnet does not make it" in found
     assert "fig-resnet-block.d: made by 14_resnet, but not published" in found
-    elsewhere = index.compare(RESNET, made(course, monkeypatch, processor="other", a="1", b="7", c="1"))
-    assert elsewhere == ["fig-resnet-block.b: looks different (on another environment, where bytes are not compared)"]
+    elsewhere = index.compare(
+        RESNET, made(course, monkeypatch, processor="other", a="1", b="7", c="1")
+    )
+    assert elsewhere == [
+        "fig-resnet-block.b: looks different (on another environment, where bytes are not compared)"
+    ]
     (course / "figures" / RESNET / "fig-resnet-block.a.svg").write_text("<svg/>")
     again = index.compare(RESNET, made(course, monkeypatch, a="1", b="1", c="1"))
     assert again == ["fig-resnet-block.a: the published files are not those of index.json (sha256)"]
@@ -230,7 +271,10 @@ def test_figures_of_a_lesson_that_is_gone_are_removed(course, monkeypatch):
     index = publish.Index(course / "figures")
     index.publish(RESNET, made(course, monkeypatch, a="1"))
     (outcome,) = index.forget({CONV})
-    assert outcome.figures == {"fig-resnet-block.a": "removed"} and not (course / "figures" / RESNET).exists()
+    assert (
+        outcome.figures == {"fig-resnet-block.a": "removed"}
+        and not (course / "figures" / RESNET).exists()
+    )
     assert index.entries == {}
 
 
@@ -267,7 +311,11 @@ def test_the_doctor_finds_what_is_missing(course, monkeypatch, capsys):
     monkeypatch.setenv("CNNCOURSE_THREADS", "many")
     assert doctor.main() == 1
     said = capsys.readouterr().out
-    assert "(locked 0.1)" in said and "FIX   processor: CNNCOURSE_THREADS='many'" in said and "not a repository" in said
+    assert (
+        "(locked 0.1)" in said
+        and "FIX   processor: CNNCOURSE_THREADS='many'" in said
+        and "not a repository" in said
+    )
     assert "ok    torch: torch" in said
     monkeypatch.delenv("CNNCOURSE_THREADS")
     assert doctor.main() == 0

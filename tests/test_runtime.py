@@ -23,16 +23,26 @@ def as_before():
 def test_what_start_returns_was_read_back_from_torch(monkeypatch):
     monkeypatch.delenv("CNNCOURSE_THREADS", raising=False)
     machine = runtime.start(seed=7, dtype="float64", threads=2, device="cpu")
-    assert machine == runtime.current() and repr(machine) == "runtime: cpu, float64, seed 7, 2 threads, deterministic"
-    assert torch.zeros(1).dtype == machine.dtype == torch.float64 and torch.get_num_threads() == machine.threads == 2
+    assert (
+        machine == runtime.current()
+        and repr(machine) == "runtime: cpu, float64, seed 7, 2 threads, deterministic"
+    )
+    assert (
+        torch.zeros(1).dtype == machine.dtype == torch.float64
+        and torch.get_num_threads() == machine.threads == 2
+    )
     assert runtime.start(device="cpu").threads == 1
 
 
 def test_one_seed_gives_the_same_draws_of_torch_numpy_python_and_its_generator():
     def draws(seed: int) -> list[float]:
         machine = runtime.start(seed=seed)
-        return [float(torch.rand(())), random.random(), float(np.random.rand()),
-                float(torch.rand((), generator=machine.generator))]
+        return [
+            float(torch.rand(())),
+            random.random(),
+            float(np.random.rand()),
+            float(torch.rand((), generator=machine.generator)),
+        ]
 
     assert draws(3) == draws(3) != draws(4)
 
@@ -74,12 +84,17 @@ def test_threads_auto_divides_the_cores_among_jobs(monkeypatch):
     assert runtime.start(threads="auto").threads == 2
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"dtype": "bfloat16"}, "precision='bf16'"), ({"precision": "fp16"}, "None or 'bf16'"),
-    ({"seed": -1}, "seed from 0"),
-    ({"seed": 1.5}, "seed from 0"), ({"memory_format": "nhwc"}, "channels_last"),
-    ({"dtype": "float64", "precision": "bf16"}, "dtype='float32'"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dtype": "bfloat16"}, "precision='bf16'"),
+        ({"precision": "fp16"}, "None or 'bf16'"),
+        ({"seed": -1}, "seed from 0"),
+        ({"seed": 1.5}, "seed from 0"),
+        ({"memory_format": "nhwc"}, "channels_last"),
+        ({"dtype": "float64", "precision": "bf16"}, "dtype='float32'"),
+    ],
+)
 def test_an_unknown_word_is_refused_with_the_right_ones(options, words):
     with pytest.raises(ParameterError, match=words):
         runtime.start(**options)
@@ -93,7 +108,9 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_bf16_is_refused_with_the_reason_where_the_processor_has_none(monkeypatch):
-    monkeypatch.setattr(Path, "read_text", lambda self, *rest, **more: "model name : Old One\nflags : avx2 avx512f")
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, *rest, **more: "model name : Old One\nflags : avx2 avx512f"
+    )
     with pytest.raises(MachineError, match="Old One, whose instructions.*\n.*\n.*16 times slower"):
         runtime.start(device="cpu", precision="bf16")
 
@@ -104,7 +121,9 @@ def test_bf16_computes_in_bfloat16_where_the_processor_has_it():
     except MachineError as error:
         pytest.skip(f"bf16 was not run: {error.got}")
     with machine.autocast():
-        assert torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.bfloat16
+        assert (
+            torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.bfloat16
+        )
     with runtime.start().autocast():
         assert torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.float32
 
@@ -122,15 +141,29 @@ def test_a_record_is_one_line_for_each_fact_and_nothing_without_the_variable(mon
 
 def test_the_environment_names_versions_processor_threads_and_commit():
     facts = runtime.environment()
-    assert facts["torch"] == torch.__version__ and facts["threads"] == torch.get_num_threads() and facts["processor"]
-    assert {"python", "torchvision", "numpy", "build", "cores", "commit", "seed", "device"} <= set(facts)
+    assert (
+        facts["torch"] == torch.__version__
+        and facts["threads"] == torch.get_num_threads()
+        and facts["processor"]
+    )
+    assert {"python", "torchvision", "numpy", "build", "cores", "commit", "seed", "device"} <= set(
+        facts
+    )
 
 
 def test_current_starts_with_the_defaults_when_nobody_did():
     code = "from cnncourse import runtime; print(runtime.current())"
-    output = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True,
-                            env={"PATH": "", "CNNCOURSE_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
-    assert output.stdout == "runtime: cpu, float32, seed 0, 1 thread, deterministic\n" and output.stderr == ""
+    output = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "", "CNNCOURSE_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert (
+        output.stdout == "runtime: cpu, float32, seed 0, 1 thread, deterministic\n"
+        and output.stderr == ""
+    )
 
 
 def test_a_block_with_another_seed_leaves_everything_as_it_was():
@@ -147,9 +180,13 @@ def test_nobody_watches_a_redirected_process_or_a_kernel_that_cannot_be_asked(mo
             _allow_stdin = False
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setitem(sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(lambda: None)}))
+    monkeypatch.setitem(
+        sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(lambda: None)})
+    )
     assert runtime.interactive()
-    monkeypatch.setitem(sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(Shell)}))
+    monkeypatch.setitem(
+        sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(Shell)})
+    )
     assert not runtime.interactive()
     monkeypatch.setattr(Shell.kernel, "_allow_stdin", True)
     assert runtime.interactive()
@@ -168,6 +205,8 @@ def test_a_fraction_of_a_thread_is_refused():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: CUDA settings were not read back (pytest -m gpu)")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU: CUDA settings were not read back (pytest -m gpu)"
+)
 def test_a_gpu_is_chosen_and_its_switches_hold():
     assert runtime.start().device.type == "cuda" and not torch.backends.cuda.matmul.allow_tf32

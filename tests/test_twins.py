@@ -8,7 +8,7 @@ import pytest
 from cnncourse.errors import LessonError, ParameterError, TwinError
 from cnncourse.lab import twins
 
-TEXT = '''\
+TEXT = """\
 # ---
 # jupyter:
 #   jupytext:
@@ -32,7 +32,7 @@ def double(n):
 
 # %% nbval={"rtol": 0.001}
 print(double(3))
-'''
+"""
 
 
 @pytest.fixture
@@ -43,9 +43,13 @@ def lesson(tmp_path):
     twins.sync(folder=tmp_path)
     notebook = tmp_path / "04_size.ipynb"
     with edited(notebook) as content:
-        for count, cell in enumerate((cell for cell in content.cells if cell.cell_type == "code"), start=1):
+        for count, cell in enumerate(
+            (cell for cell in content.cells if cell.cell_type == "code"), start=1
+        ):
             cell.execution_count = count
-            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"output {count}\n")]
+            cell.outputs = [
+                nbformat.v4.new_output("stream", name="stdout", text=f"output {count}\n")
+            ]
     return notebook
 
 
@@ -79,7 +83,9 @@ def sync(notebook, **options):
 def test_a_text_without_notebook_creates_it_and_a_second_sync_writes_nothing(tmp_path):
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "04_size.py").write_text(TEXT)
-    assert twins.sync(folder=tmp_path) == ["04_size.ipynb written, 0 of 3 code cells keep their outputs"]
+    assert twins.sync(folder=tmp_path) == [
+        "04_size.ipynb written, 0 of 3 code cells keep their outputs"
+    ]
     notebook = nbformat.read(tmp_path / "04_size.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "code"]
@@ -105,16 +111,20 @@ def test_an_edited_text_updates_the_notebook_and_keeps_the_outputs_of_other_cell
 def test_a_moved_cell_takes_its_output_along(lesson):
     body = TEXT.partition("# %% nbval")[0]
     cell = '# %% nbval={"rtol": 0.001}\nprint(double(3))\n\n'
-    twins.twin(lesson).write_text(body.replace("# %% tags=[\"parameters\"]", cell + "# %% tags=[\"parameters\"]"))
+    twins.twin(lesson).write_text(
+        body.replace('# %% tags=["parameters"]', cell + '# %% tags=["parameters"]')
+    )
     sync(lesson)
     assert outputs(lesson) == [["output 3\n"], ["output 1\n"], ["output 2\n"]]
 
 
 def test_two_equal_cells_keep_their_own_outputs(lesson):
-    twins.twin(lesson).write_text(TEXT + '\n# %%\nprint(double(3))\n')
+    twins.twin(lesson).write_text(TEXT + "\n# %%\nprint(double(3))\n")
     sync(lesson)
     with edited(lesson) as notebook:
-        notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text="last\n")]
+        notebook.cells[-1].outputs = [
+            nbformat.v4.new_output("stream", name="stdout", text="last\n")
+        ]
     replace(twins.twin(lesson), "A sentence", "Another sentence")
     sync(lesson)
     assert outputs(lesson) == [["output 1\n"], ["output 2\n"], ["output 3\n"], ["last\n"]]
@@ -124,18 +134,25 @@ def test_two_equal_cells_keep_their_own_outputs(lesson):
 def test_a_changed_tag_alone_travels_and_costs_no_output(lesson):
     replace(twins.twin(lesson), '"define", ', "")
     sync(lesson)
-    assert nbformat.read(lesson, as_version=4).cells[2].metadata.tags == ["ledger:eq-conv-output-size"]
+    assert nbformat.read(lesson, as_version=4).cells[2].metadata.tags == [
+        "ledger:eq-conv-output-size"
+    ]
     assert outputs(lesson)[1] == ["output 2\n"]
 
 
 def test_a_notebook_edited_in_jupyterlab_updates_the_text(lesson):
     with edited(lesson) as notebook:
         notebook.cells[0].source = "# A better question?"
-        notebook.cells.append(nbformat.v4.new_code_cell("1 + 1", metadata={"collapsed": True, "vscode": {"a": 1}}))
+        notebook.cells.append(
+            nbformat.v4.new_code_cell("1 + 1", metadata={"collapsed": True, "vscode": {"a": 1}})
+        )
     lines = sync(lesson)
     assert "text/04_size.py written" in lines
-    assert twins.twin(lesson).read_text() == TEXT.replace(
-        "# # What is the size?\n# A sentence with $x^2$.", "# # A better question?") + "\n# %%\n1 + 1\n"
+    assert (
+        twins.twin(lesson).read_text()
+        == TEXT.replace("# # What is the size?\n# A sentence with $x^2$.", "# # A better question?")
+        + "\n# %%\n1 + 1\n"
+    )
     assert outputs(lesson)[0] == ["output 1\n"]
     assert sync(lesson) == []
 
@@ -145,13 +162,17 @@ def test_when_both_changed_nothing_is_written_and_the_message_says_what_differs(
     with edited(lesson) as notebook:
         notebook.cells[2].source = "def double(n):\n    return n * 2"
     before = lesson.read_text(), twins.twin(lesson).read_text()
-    with pytest.raises(TwinError, match=r"both changed.*cell 3: line 2 is '    return n \+ n' in the text") as caught:
+    with pytest.raises(
+        TwinError, match=r"both changed.*cell 3: line 2 is '    return n \+ n' in the text"
+    ) as caught:
         sync(lesson)
     assert "--prefer text" in str(caught.value)
     assert (lesson.read_text(), twins.twin(lesson).read_text()) == before
 
 
-@pytest.mark.parametrize("side, line", [("text", "    return n + n"), ("notebook", "    return n * 2")])
+@pytest.mark.parametrize(
+    "side, line", [("text", "    return n + n"), ("notebook", "    return n * 2")]
+)
 def test_the_side_that_is_preferred_wins_a_conflict(lesson, side, line):
     replace(twins.twin(lesson), "return 2 * n", "return n + n")
     with edited(lesson) as notebook:
@@ -207,14 +228,18 @@ def test_noise_of_editors_and_versions_is_dropped_and_does_not_count_as_a_differ
     with edited(lesson) as notebook:
         notebook.metadata.language_info = {"name": "python", "version": "3.99.0"}
         notebook.metadata.widgets = {"state": {}}
-        notebook.cells[3].metadata.update({"execution": {"x": "2026"}, "papermill": {"duration": 1}, "collapsed": True})
+        notebook.cells[3].metadata.update(
+            {"execution": {"x": "2026"}, "papermill": {"duration": 1}, "collapsed": True}
+        )
         notebook.cells[0].metadata.tags = []
         for number, cell in enumerate(notebook.cells):
             cell.id = f"scribble{number}"
     assert twins.differences(lesson) == []
     sync(lesson)
     content = lesson.read_text()
-    assert not any(noise in content for noise in ("3.99", "widgets", "papermill", "scribble", "2026"))
+    assert not any(
+        noise in content for noise in ("3.99", "widgets", "papermill", "scribble", "2026")
+    )
     assert twins.twin(lesson).read_text() == TEXT
 
 
@@ -223,7 +248,9 @@ def test_a_picture_pasted_into_a_text_cell_stays_in_the_notebook(lesson):
         notebook.cells[0].attachments = {"a.png": {"image/png": "AAAA"}}
         notebook.cells[3].source = "print(double(4))"
     sync(lesson)
-    assert nbformat.read(lesson, as_version=4).cells[0].attachments == {"a.png": {"image/png": "AAAA"}}
+    assert nbformat.read(lesson, as_version=4).cells[0].attachments == {
+        "a.png": {"image/png": "AAAA"}
+    }
 
 
 def test_notebook_wide_tolerances_are_kept_on_both_sides(lesson):
@@ -236,13 +263,28 @@ def test_notebook_wide_tolerances_are_kept_on_both_sides(lesson):
     assert twins.differences(lesson) == []
 
 
-@pytest.mark.parametrize("old, new, says", [
-    ("return 2 * n", "return 3 * n", "cell 3: line 2 is '    return 3 * n' in the text, '    return 2 * n' in the"),
-    ("print(double(3))", "print(double(3))\n1", "cell 4: line 2 is '1' in the text, nothing more in the notebook"),
-    ('"define", ', "", "cell 3: {'tags': ['ledger:eq-conv-output-size']} in the text, "),
-    ("# %% nbval={\"rtol\": 0.001}\n", "", "the text has 3 cells, the notebook 4"),
-    ("# %% [markdown]\n# # What", "# %%\n# # What", "cell 1: code in the text, markdown in the notebook"),
-])
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        (
+            "return 2 * n",
+            "return 3 * n",
+            "cell 3: line 2 is '    return 3 * n' in the text, '    return 2 * n' in the",
+        ),
+        (
+            "print(double(3))",
+            "print(double(3))\n1",
+            "cell 4: line 2 is '1' in the text, nothing more in the notebook",
+        ),
+        ('"define", ', "", "cell 3: {'tags': ['ledger:eq-conv-output-size']} in the text, "),
+        ('# %% nbval={"rtol": 0.001}\n', "", "the text has 3 cells, the notebook 4"),
+        (
+            "# %% [markdown]\n# # What",
+            "# %%\n# # What",
+            "cell 1: code in the text, markdown in the notebook",
+        ),
+    ],
+)
 def test_a_difference_is_named_by_cell_and_line(lesson, old, new, says):
     replace(twins.twin(lesson), old, new)
     assert any(line.startswith(says) for line in twins.differences(lesson))
@@ -261,7 +303,9 @@ def test_a_notebook_that_is_cut_short_is_a_lesson_error_and_is_not_overwritten(l
     assert lesson.read_text() == content
 
 
-@pytest.mark.parametrize("name", ["04", "4", "size", "04_size", "04_size.ipynb", "notebooks/text/04_size.py"])
+@pytest.mark.parametrize(
+    "name", ["04", "4", "size", "04_size", "04_size.ipynb", "notebooks/text/04_size.py"]
+)
 def test_a_lesson_is_chosen_by_any_of_its_names(lesson, name):
     replace(twins.twin(lesson), "2 * n", "n + n")
     (lesson.parent / "text" / "05_other.py").write_text(TEXT)
@@ -277,10 +321,22 @@ def test_an_unknown_lesson_or_side_names_the_choices(lesson):
 
 
 def test_code_that_jupytext_could_misread_survives_the_way_there_and_back(tmp_path):
-    sources = ["%matplotlib inline", "!ls", "# %% not a cell", "x = '''\n# %%\n'''", "", "a = 1\n\n\n", "def f(): ...",
-               "# only"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    notebook.cells.append(nbformat.v4.new_markdown_cell("```python\n# %%\n```\n\n- [ ] $a_1$ \\\\ \"\"\""))
+    sources = [
+        "%matplotlib inline",
+        "!ls",
+        "# %% not a cell",
+        "x = '''\n# %%\n'''",
+        "",
+        "a = 1\n\n\n",
+        "def f(): ...",
+        "# only",
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in sources]
+    )
+    notebook.cells.append(
+        nbformat.v4.new_markdown_cell('```python\n# %%\n```\n\n- [ ] $a_1$ \\\\ """')
+    )
     path = tmp_path / "04_odd.ipynb"
     nbformat.write(notebook, path)
     twins.sync(folder=tmp_path)
@@ -316,6 +372,8 @@ def test_the_command_says_what_was_written_and_that_all_is_in_step(lesson, monke
     monkeypatch.setattr(twins.project, "root", lambda: folder)
     replace(folder / "notebooks" / "text" / "04_size.py", "2 * n", "n + n")
     assert twins.main() == 0
-    assert capsys.readouterr().out == "04_size.ipynb written, 2 of 3 code cells keep their outputs\n"
+    assert (
+        capsys.readouterr().out == "04_size.ipynb written, 2 of 3 code cells keep their outputs\n"
+    )
     assert twins.main(["04"]) == 0
     assert capsys.readouterr().out == "notebooks and texts are in step\n"

@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from cnncourse import project, widgets
 from cnncourse.errors import ParameterError
 
-TOY = '''
+TOY = """
 import matplotlib.pyplot as plt
 from cnncourse import project, widgets
 from cnncourse.errors import ParameterError
@@ -31,21 +31,26 @@ def parabola(power):
     figure, axes = plt.subplots(figsize=(4, 2))
     axes.plot([x**power for x in range(10)])
     return figure, f"x to the power {power} ends at {9**power}"
-'''
+"""
 WIRED = TOY + "widgets.explore(parabola, power=widgets.Slider(2, 1, 5))"
 # The planted mistake: the same sliders and the same picture, but nobody listens to the slider.
-UNWIRED = TOY + '''
+UNWIRED = (
+    TOY
+    + """
 import ipywidgets
 widgets._show_sliders({"power": ipywidgets.IntSlider(2, 1, 5)})
 picture, sentence = widgets._rendered(parabola, {"power": 2})
 display(picture[0], raw=True)
 display({"text/plain": sentence}, raw=True)
-'''
+"""
+)
 
 
 def notebook_of(*sources: str) -> nbformat.NotebookNode:
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    return nbformat.v4.new_notebook(
+        metadata=kernel, cells=[nbformat.v4.new_code_cell(source) for source in sources]
+    )
 
 
 # Without a browser
@@ -55,7 +60,10 @@ def test_a_run_without_a_reader_stores_the_picture_and_its_sentence_and_no_widge
     ran = NotebookClient(notebook_of(WIRED), timeout=60).execute()
     assert "widgets" not in ran.metadata
     picture, sentence = ran.cells[0].outputs
-    assert set(picture.data) == {"image/png"} and picture.metadata["image/png"]["alt"] == sentence.data["text/plain"]
+    assert (
+        set(picture.data) == {"image/png"}
+        and picture.metadata["image/png"]["alt"] == sentence.data["text/plain"]
+    )
     assert sentence.data["text/plain"] == "x to the power 2 ends at 81"
 
 
@@ -67,7 +75,9 @@ def test_without_ipywidgets_the_picture_stands_there_alone(monkeypatch):
 
 def test_values_that_do_not_go_together_give_a_message_and_a_picture_of_it():
     def refuses(size):
-        raise ParameterError("a kernel that fits", size, where="here", remedy="choose a smaller kernel")
+        raise ParameterError(
+            "a kernel that fits", size, where="here", remedy="choose a smaller kernel"
+        )
 
     (bundle, metadata), sentence = widgets._rendered(refuses, {"size": 9})
     assert bundle["image/png"].startswith(b"\x89PNG") and "choose a smaller kernel" in sentence
@@ -87,9 +97,13 @@ def test_a_control_that_the_drawing_does_not_have_is_refused_with_the_nearest_na
 
 # In a browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium on this machine: the explorer was not tried in a real JupyterLab")
+    CHROMIUM is None,
+    reason="no chromium on this machine: the explorer was not tried in a real JupyterLab",
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +116,34 @@ def jupyter(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
-    settings = {f"JUPYTER_{name}": str(home / name.lower()) for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")}
-    settings |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
-                 "IPYTHONDIR": str(home / "ipython"), "JUPYTER_TOKEN": token}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
-               "--port-retries=0", f"--ServerApp.root_dir={folder}", "--expose-app-in-browser", "--allow-root",
-               "--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]
+    settings = {
+        f"JUPYTER_{name}": str(home / name.lower())
+        for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    }
+    settings |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_TOKEN": token,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--port-retries=0",
+        f"--ServerApp.root_dir={folder}",
+        "--expose-app-in-browser",
+        "--allow-root",
+        "--LabApp.news_url=None",
+        "--LabApp.extension_manager=readonly",
+    ]
     with open(home / "log", "wb") as log:
-        server = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log, cwd=folder)
+        server = subprocess.Popen(
+            command, env=os.environ | settings, stdout=log, stderr=log, cwd=folder
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -137,8 +171,14 @@ def page(jupyter):
     from playwright.sync_api import sync_playwright
 
     url, token, _ = jupyter
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", "--no-first-run"]
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
         page = browser.new_page(viewport={"width": 1400, "height": 1300})
@@ -206,7 +246,9 @@ def move_slider(page, number: int = 0, key: str = "ArrowRight", patience: float 
         if after[0] != before[0] and after[1] != before[1]:
             return before, after
         time.sleep(0.1)
-    raise AssertionError(f"the slider moved, but the picture and its sentence stayed: {before[1]!r}")
+    raise AssertionError(
+        f"the slider moved, but the picture and its sentence stayed: {before[1]!r}"
+    )
 
 
 @needs_browser
@@ -263,7 +305,10 @@ def test_the_sliders_of_lesson_04_change_the_drawn_windows_and_the_output_size(j
     assert dilated[1].startswith("output size 3 x 3")
     for _ in range(3):
         _, large = move_slider(page, 1)
-    assert "a window of at most 10 pixels" in large[1] and "smaller kernel or dilation, or more padding" in large[1]
+    assert (
+        "a window of at most 10 pixels" in large[1]
+        and "smaller kernel or dilation, or more padding" in large[1]
+    )
 
 
 TRAINING = """
@@ -275,7 +320,9 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 history = training.fit(model, data.digits(), optimizer=optimizer, epochs=60, batch_size=64)
 history[-2:]
 """
-FAILING = TRAINING.replace("epochs=60", "epochs=60, on_epoch=lambda rows: 0 // (rows[-1]['epoch'] - 50)")
+FAILING = TRAINING.replace(
+    "epochs=60", "epochs=60, on_epoch=lambda rows: 0 // (rows[-1]['epoch'] - 50)"
+)
 START = """index => {
     window.panel.content.activeCellIndex = index;
     window.ended = window.jupyterapp.commands.execute('notebook:run-cell');
@@ -311,4 +358,7 @@ def test_a_bar_in_jupyterlab_stays_in_red_where_training_failed(jupyter, page):
     open_notebook(page, "failing.ipynb")
     watch_bar(page)
     page.locator(".jp-Notebook:visible .progress-bar-danger").wait_for()
-    assert "ZeroDivisionError" in page.locator(".jp-Notebook:visible .jp-OutputArea").first.inner_text()
+    assert (
+        "ZeroDivisionError"
+        in page.locator(".jp-Notebook:visible .jp-OutputArea").first.inner_text()
+    )

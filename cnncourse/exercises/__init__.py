@@ -46,8 +46,12 @@ def of_lesson(number: str) -> dict[str, Exercise]:
     except ModuleNotFoundError as error:
         if error.name != f"cnncourse.exercises.lesson_{number}":
             raise
-        raise ParameterError("the id of an exercise such as '04.1'", f"lesson {number!r}",
-                             where="cnncourse.exercises", remedy="use the id printed above the exercise") from None
+        raise ParameterError(
+            "the id of an exercise such as '04.1'",
+            f"lesson {number!r}",
+            where="cnncourse.exercises",
+            remedy="use the id printed above the exercise",
+        ) from None
     return {exercise.id: exercise for exercise in module.EXERCISES}
 
 
@@ -55,7 +59,12 @@ def find(id: str) -> Exercise:
     """The exercise with this id; `ParameterError` names the nearest one otherwise."""
     known = of_lesson(id.partition(".")[0])
     if id not in known:
-        raise ParameterError("the id of an exercise", repr(id), where="cnncourse.exercises", remedy=nearest(id, known))
+        raise ParameterError(
+            "the id of an exercise",
+            repr(id),
+            where="cnncourse.exercises",
+            remedy=nearest(id, known),
+        )
     return known[id]
 
 
@@ -75,7 +84,9 @@ def check(id: str, *answers: object) -> None:
         print(f"{id} right: {exercise.check(*answers)}")
     except Wrong as error:
         print(f"{id} not yet: {error}")
-    except Exception as error:  # the student's own code failed: that is an answer about it, with its place
+    except (
+        Exception
+    ) as error:  # the student's own code failed: that is an answer about it, with its place
         frame = inspect.trace()[-1]
         place = f"line {frame.lineno} in {frame.function}"
         print(f"{id} not yet: your code raised {type(error).__name__}: {error} ({place})")
@@ -85,9 +96,17 @@ def hint(id: str, step: int = 1) -> None:
     """Print hint number `step` (from 1), and how many there are."""
     hints = find(id).hints
     if not 1 <= step <= len(hints):
-        raise ParameterError(f"a step from 1 to {len(hints)}", step, where=f"hint of exercise {id}",
-                             remedy=f"exercises.solution({id!r}) shows the solution")
-    more = f"exercises.hint({id!r}, {step + 1})" if step < len(hints) else f"exercises.solution({id!r})"
+        raise ParameterError(
+            f"a step from 1 to {len(hints)}",
+            step,
+            where=f"hint of exercise {id}",
+            remedy=f"exercises.solution({id!r}) shows the solution",
+        )
+    more = (
+        f"exercises.hint({id!r}, {step + 1})"
+        if step < len(hints)
+        else f"exercises.solution({id!r})"
+    )
     print(f"hint {step} of {len(hints)}: {hints[step - 1]}\nmore: {more}")
 
 
@@ -101,7 +120,9 @@ def _is_stub(answer: object) -> bool:
         return True
     if not inspect.isfunction(answer):
         return False
-    code = answer.__code__  # a body of `...`, `pass` or a docstring alone only returns the constant None
+    code = (
+        answer.__code__
+    )  # a body of `...`, `pass` or a docstring alone only returns the constant None
     steps = [(step.opname, step.argval) for step in dis.get_instructions(code)]
     steps = [step for step in steps if step[0] not in ("RESUME", "NOP")]
     return steps in ([("RETURN_CONST", None)], [("LOAD_CONST", None), ("RETURN_VALUE", None)])

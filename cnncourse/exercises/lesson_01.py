@@ -10,17 +10,29 @@ from cnncourse.exercises import Exercise, Wrong
 def check_bytes(answer) -> str:
     expected = 10_000 * 60_000 * 784 * 8
     if isinstance(answer, bool) or not isinstance(answer, int | float | np.number):
-        raise Wrong(f"expected the exact number of bytes, got {answer!r}; write it as a number or a product of numbers")
+        raise Wrong(
+            f"expected the exact number of bytes, got {answer!r}; write it as a number or a product of numbers"
+        )
     if answer == expected // 8:
         raise Wrong("that is the number of differences; each is a float64 of 8 bytes")
     if answer in (10_000 * 60_000 * 8, 10_000 * 60_000):
-        raise Wrong("that is the table after the sum; before it there is a number for each of 784 pixels too")
+        raise Wrong(
+            "that is the table after the sum; before it there is a number for each of 784 pixels too"
+        )
     if 0 < abs(answer - expected) < 0.05 * expected:
-        raise Wrong(f"got {answer}, a rounded number; the exact product is asked for, write it as 10_000 * ...")
-    if any(0 < abs(answer - expected / unit) < 0.05 * expected / unit for unit in (1e3, 1e6, 1e9, 1e12)):
-        raise Wrong(f"got {answer}, a rounded number in larger units; the exact number of bytes is asked for")
+        raise Wrong(
+            f"got {answer}, a rounded number; the exact product is asked for, write it as 10_000 * ..."
+        )
+    if any(
+        0 < abs(answer - expected / unit) < 0.05 * expected / unit for unit in (1e3, 1e6, 1e9, 1e12)
+    ):
+        raise Wrong(
+            f"got {answer}, a rounded number in larger units; the exact number of bytes is asked for"
+        )
     if answer != expected:
-        raise Wrong(f"got {answer}; multiply the lengths of the three axes of test[:, None] - train, and the bytes")
+        raise Wrong(
+            f"got {answer}; multiply the lengths of the three axes of test[:, None] - train, and the bytes"
+        )
     return "3.8 TB. The matrix product of l2_no_loop needs the table alone, 4.8 GB, and pieces of it less."
 
 
@@ -32,20 +44,28 @@ def check_cosine_distances(cosine_distances) -> str:
     generator = np.random.default_rng(0)
     test, train = generator.normal(size=(5, 7)), generator.normal(size=(6, 7))
     expected = np.array([[1 - a @ b / np.sqrt((a @ a) * (b @ b)) for b in train] for a in test])
-    _expect(cosine_distances(test, train), expected, "5 random test rows against 6 training rows", hints=(
-        (1 - expected, "this is the similarity; the distance is 1 minus it"),
-        (1 - test @ train.T, "divide by the lengths of both rows"),
-        (expected.T, "rows and columns are exchanged: test pictures are the rows"),
-    ))
+    _expect(
+        cosine_distances(test, train),
+        expected,
+        "5 random test rows against 6 training rows",
+        hints=(
+            (1 - expected, "this is the similarity; the distance is 1 minus it"),
+            (1 - test @ train.T, "divide by the lengths of both rows"),
+            (expected.T, "rows and columns are exchanged: test pictures are the rows"),
+        ),
+    )
     darker = np.asarray(cosine_distances(test / 4, train))
     if not np.allclose(darker, expected):
-        raise Wrong("dividing test by 4 changes the distances; divide by the length of each row of test as well")
+        raise Wrong(
+            "dividing test by 4 changes the distances; divide by the length of each row of test as well"
+        )
     return "and a quarter as bright makes no difference to it. To 60 brighter all over it is not indifferent: why?"
 
 
 def solve_cosine_distances(test, train):
     def unit(rows):
         return rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+
     return 1 - unit(test) @ unit(train).T
 
 
@@ -61,28 +81,43 @@ def check_leave_one_out(leave_one_out) -> str:
         answers.append(leave_one_out(given, labels, k))
         changed = changed or not np.array_equal(given, distances)
         if np.ndim(answers[-1]):
-            raise Wrong(f"expected one number, got an array of shape {np.shape(answers[-1])}: "
-                        "average over the pictures")
+            raise Wrong(
+                f"expected one number, got an array of shape {np.shape(answers[-1])}: "
+                "average over the pictures"
+            )
     if answers[-1] == 1:
-        raise Wrong("1.0 for k = 1: each picture is its own nearest neighbour. What distance keeps it out?")
+        raise Wrong(
+            "1.0 for k = 1: each picture is its own nearest neighbour. What distance keeps it out?"
+        )
     for votes, sentence in (
-        (lambda k: _votes(distances[:, 1:], labels[1:], k),
-         "the first column of the table was dropped from every row; it belongs to the first picture. "
-         "Each picture has to leave out its own column"),
-        (lambda k: _votes(distances[:, 1:], labels, k),
-         "the first column of the table was dropped from every row, so that column 0 is now picture 1 and the labels "
-         "do not fit. Keep all columns; each picture has to leave out its own"),
-        (lambda k: _votes(distances, labels, k, first=1),
-         "the first column of the k nearest was dropped: the picture itself is out, but only k - 1 others vote. "
-         "Keep the picture out of the table before the k nearest are taken"),
+        (
+            lambda k: _votes(distances[:, 1:], labels[1:], k),
+            "the first column of the table was dropped from every row; it belongs to the first picture. "
+            "Each picture has to leave out its own column",
+        ),
+        (
+            lambda k: _votes(distances[:, 1:], labels, k),
+            "the first column of the table was dropped from every row, so that column 0 is now picture 1 "
+            "and the labels "
+            "do not fit. Keep all columns; each picture has to leave out its own",
+        ),
+        (
+            lambda k: _votes(distances, labels, k, first=1),
+            "the first column of the k nearest was dropped: the picture itself is out, but only k - 1 others vote. "
+            "Keep the picture out of the table before the k nearest are taken",
+        ),
     ):
-        if np.allclose(answers[:2], [(votes(k) == labels).mean() for k in ks[:2]]):  # at k = 1 the last has no votes
+        if np.allclose(
+            answers[:2], [(votes(k) == labels).mean() for k in ks[:2]]
+        ):  # at k = 1 the last has no votes
             raise Wrong(sentence)
     for k, answer in zip(ks, answers, strict=True):
         expected = _leave_one_out_with_loops(distances, labels, k)
         if not np.isclose(answer, expected):
-            raise Wrong(f"60 random points, k = {k}: expected {expected:.4f}, got {answer:.4f}; "
-                        "print the neighbours of one point and see who votes")
+            raise Wrong(
+                f"60 random points, k = {k}: expected {expected:.4f}, got {answer:.4f}; "
+                "print the neighbours of one point and see who votes"
+            )
     if changed:
         raise Wrong("the answer is right, but the caller's distances were changed: work on a copy")
     return "as many folds as pictures, for the price of one table."
@@ -116,16 +151,32 @@ def check_shifted_distances(shifted_distances) -> str:
     test[1], train[1] = np.zeros((5, 4)), np.zeros((5, 4))
     test[1, 1, 1] = train[1, 2, 2] = 255  # moved by 1 in x and 1 in y
     for reach in (0, 1, 2):
+
         def place_by_place(first=test, second=train, wrap=False, reach=reach, **options):
             return _shifted_with_loops(first, second, reach, wrap, **options)
+
         hints = (
-            (place_by_place(wrap=True), "what leaves on one side comes back on the other (np.roll); let black come in"),
-            (place_by_place(train, test).T, "the training pictures were moved; move the test pictures"),
-            (place_by_place(choose=np.max), "this is the largest distance over the places, not the smallest"),
+            (
+                place_by_place(wrap=True),
+                "what leaves on one side comes back on the other (np.roll); let black come in",
+            ),
+            (
+                place_by_place(train, test).T,
+                "the training pictures were moved; move the test pictures",
+            ),
+            (
+                place_by_place(choose=np.max),
+                "this is the largest distance over the places, not the smallest",
+            ),
             (place_by_place(choose=np.mean), "this is the mean over the places, not the smallest"),
             (place_by_place(straight=True), "diagonal moves are missing: x and y together"),
         )
-        _expect(shifted_distances(test, train, reach), place_by_place(), f"pictures of 5 x 4, reach {reach}", hints)
+        _expect(
+            shifted_distances(test, train, reach),
+            place_by_place(),
+            f"pictures of 5 x 4, reach {reach}",
+            hints,
+        )
     return "the distance forgives moving. It costs (2 reach + 1)² tables, and wrong neighbours can move closer too."
 
 
@@ -139,7 +190,9 @@ def _shifted_with_loops(test, train, reach, wrap, choose=np.min, straight=False)
             moved = np.roll(test, (dy, dx), axis=(1, 2))
             if not wrap:
                 y, x = np.mgrid[:height, :width]
-                moved = moved * ((y - dy >= 0) & (y - dy < height) & (x - dx >= 0) & (x - dx < width))
+                moved = moved * (
+                    (y - dy >= 0) & (y - dy < height) & (x - dx >= 0) & (x - dx < width)
+                )
             tables.append(np.sqrt(((moved[:, None] - train) ** 2).sum((2, 3))))
     return choose(tables, axis=0)
 
@@ -151,7 +204,7 @@ def solve_shifted_distances(test, train, reach):
     smallest = np.full((len(test), len(train)), np.inf)
     for y in range(2 * reach + 1):
         for x in range(2 * reach + 1):
-            moved = padded[:, y:y + height, x:x + width].reshape(len(test), -1)
+            moved = padded[:, y : y + height, x : x + width].reshape(len(test), -1)
             squares = (moved**2).sum(1)[:, None] - 2 * moved @ rows.T + (rows**2).sum(1)
             smallest = np.minimum(smallest, np.sqrt(np.maximum(squares, 0)))
     return smallest
@@ -167,25 +220,52 @@ def _expect(answer: object, expected: np.ndarray, what: str, hints: tuple = ()) 
         raise Wrong(f"{what}: expected shape {expected.shape}, got {answer.shape}")
     if not np.allclose(answer, expected):
         worst = np.unravel_index(np.abs(answer - expected).argmax(), expected.shape)
-        raise Wrong(f"{what}: entry {tuple(map(int, worst))} is {answer[worst]:.4g}, expected {expected[worst]:.4g}")
+        raise Wrong(
+            f"{what}: entry {tuple(map(int, worst))} is {answer[worst]:.4g}, expected {expected[worst]:.4g}"
+        )
 
 
 EXERCISES = [
-    Exercise("01.1", "What a careless distance costs", (
-        "test[:, None] has shape (10000, 1, 784) and train (60000, 784). Which shape has their difference?",
-        "Multiply its three lengths, and the 8 bytes of a float64.",
-    ), check_bytes, solve_bytes, returns_answer=True),
-    Exercise("01.2", "Cosine distance", (
-        "Which rows have length 1 already? For them the distance is 1 - test @ train.T.",
-        "Divide each row by its length: rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)).",
-    ), check_cosine_distances, solve_cosine_distances),
-    Exercise("01.3", "Leave one out", (
-        "The nearest neighbour of a picture among all pictures is the picture itself, at distance 0.",
-        "Give it an infinite distance from itself: np.fill_diagonal on a copy of the table. Then call predict_knn.",
-    ), check_leave_one_out, solve_leave_one_out),
-    Exercise("01.4", "A distance that forgives moving", (
-        "Start with a table of infinite distances, and take np.minimum with the table of each place.",
-        "Pad test with `reach` black pixels on each side; every window [y:y + H, x:x + W] of it is one place.",
-        "Flatten the windows to rows and call l2_no_loop.",
-    ), check_shifted_distances, solve_shifted_distances),
+    Exercise(
+        "01.1",
+        "What a careless distance costs",
+        (
+            "test[:, None] has shape (10000, 1, 784) and train (60000, 784). Which shape has their difference?",
+            "Multiply its three lengths, and the 8 bytes of a float64.",
+        ),
+        check_bytes,
+        solve_bytes,
+        returns_answer=True,
+    ),
+    Exercise(
+        "01.2",
+        "Cosine distance",
+        (
+            "Which rows have length 1 already? For them the distance is 1 - test @ train.T.",
+            "Divide each row by its length: rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)).",
+        ),
+        check_cosine_distances,
+        solve_cosine_distances,
+    ),
+    Exercise(
+        "01.3",
+        "Leave one out",
+        (
+            "The nearest neighbour of a picture among all pictures is the picture itself, at distance 0.",
+            "Give it an infinite distance from itself: np.fill_diagonal on a copy of the table. Then call predict_knn.",
+        ),
+        check_leave_one_out,
+        solve_leave_one_out,
+    ),
+    Exercise(
+        "01.4",
+        "A distance that forgives moving",
+        (
+            "Start with a table of infinite distances, and take np.minimum with the table of each place.",
+            "Pad test with `reach` black pixels on each side; every window [y:y + H, x:x + W] of it is one place.",
+            "Flatten the windows to rows and call l2_no_loop.",
+        ),
+        check_shifted_distances,
+        solve_shifted_distances,
+    ),
 ]

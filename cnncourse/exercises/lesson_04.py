@@ -12,37 +12,64 @@ from cnncourse.exercises import Exercise, Wrong
 
 def _arrays(seed: int, images: tuple, weight: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
-    return generator.normal(size=images), generator.normal(size=weight), generator.normal(size=weight[0])
+    return (
+        generator.normal(size=images),
+        generator.normal(size=weight),
+        generator.normal(size=weight[0]),
+    )
 
 
 def _expect_same(answer: object, expected: np.ndarray, what: str) -> None:
     answer = np.asarray(answer)
     if answer.shape != expected.shape:
-        raise Wrong(f"{what}: expected shape {expected.shape}, got {answer.shape}. Print the shape after each step.")
+        raise Wrong(
+            f"{what}: expected shape {expected.shape}, got {answer.shape}. Print the shape after each step."
+        )
     if not np.allclose(answer, expected, atol=1e-8):
         worst = np.unravel_index(abs(answer - expected).argmax(), expected.shape)
-        raise Wrong(f"{what}: the shape is right, but entry {tuple(map(int, worst))} is {answer[worst]:.4g}, "
-                    f"expected {expected[worst]:.4g}")
+        raise Wrong(
+            f"{what}: the shape is right, but entry {tuple(map(int, worst))} is {answer[worst]:.4g}, "
+            f"expected {expected[worst]:.4g}"
+        )
 
 
 def check_conv2d(conv2d) -> str:
     """Compare with torch, one feature at a time, so that the message names the one that is missing."""
     cases = [  # what it tries, images, weight, bias?, options
-        ("one channel, a filter with a single tap in its corner (not flipped)", (1, 1, 4, 4), (1, 1, 2, 2), False, {}),
+        (
+            "one channel, a filter with a single tap in its corner (not flipped)",
+            (1, 1, 4, 4),
+            (1, 1, 2, 2),
+            False,
+            {},
+        ),
         ("three channels and two filters", (2, 3, 5, 6), (2, 3, 3, 2), False, {}),
         ("with a bias", (2, 3, 5, 6), (2, 3, 3, 2), True, {}),
-        ("with stride 2, where the windows do not fit evenly", (1, 2, 8, 10), (3, 2, 3, 3), True, {"stride": 2}),
+        (
+            "with stride 2, where the windows do not fit evenly",
+            (1, 2, 8, 10),
+            (3, 2, 3, 3),
+            True,
+            {"stride": 2},
+        ),
         ("with padding 2", (1, 2, 5, 5), (3, 2, 3, 3), True, {"padding": 2}),
         ("with dilation 2", (1, 2, 9, 8), (3, 2, 3, 3), True, {"dilation": 2}),
-        ("with stride 2, padding 1 and dilation 2", (2, 2, 9, 9), (3, 2, 3, 3), True,
-         {"stride": 2, "padding": 1, "dilation": 2}),
+        (
+            "with stride 2, padding 1 and dilation 2",
+            (2, 2, 9, 9),
+            (3, 2, 3, 3),
+            True,
+            {"stride": 2, "padding": 1, "dilation": 2},
+        ),
     ]
     for seed, (what, image_shape, weight_shape, with_bias, options) in enumerate(cases):
         images, weight, bias = _arrays(seed, image_shape, weight_shape)
         if "corner" in what:
             weight = np.array([[[[1.0, 0], [0, 0]]]])
         bias = bias if with_bias else None
-        tensors = [None if array is None else torch.tensor(array) for array in (images, weight, bias)]
+        tensors = [
+            None if array is None else torch.tensor(array) for array in (images, weight, bias)
+        ]
         expected = F.conv2d(*tensors, **options)
         _expect_same(conv2d(images, weight, bias, **options), expected.numpy(), what)
     return f"all {len(cases)} cases agree with torch, dilation included."
@@ -57,8 +84,12 @@ def solve_conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1):
     columns = np.empty((n, c, r, s, rows, places))
     for i, j in np.ndindex(r, s):  # the pixels under tap (i, j) of all windows at once
         top, left = i * dilation, j * dilation
-        columns[:, :, i, j] = padded[:, :, top:top + stride * (rows - 1) + 1:stride,
-                                     left:left + stride * (places - 1) + 1:stride]
+        columns[:, :, i, j] = padded[
+            :,
+            :,
+            top : top + stride * (rows - 1) + 1 : stride,
+            left : left + stride * (places - 1) + 1 : stride,
+        ]
     output = weight.reshape(k, -1) @ columns.reshape(n, c * r * s, rows * places)
     if bias is not None:
         output = output + bias[:, None]
@@ -67,7 +98,13 @@ def solve_conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1):
 
 def check_layer(layer) -> str:
     """Ask for sizes that are read off a real layer, and say which of the three numbers is off."""
-    asked = [(32, 3, 10, 5, 1, 2), (32, 3, 6, 5, 1, 0), (28, 6, 10, 5, 1, 0), (7, 1, 1, 3, 3, 0), (224, 3, 64, 7, 2, 3)]
+    asked = [
+        (32, 3, 10, 5, 1, 2),
+        (32, 3, 6, 5, 1, 0),
+        (28, 6, 10, 5, 1, 0),
+        (7, 1, 1, 3, 3, 0),
+        (224, 3, 64, 7, 2, 3),
+    ]
     for size, channels, filters, kernel_size, stride, padding in asked:
         real = nn.Conv2d(channels, filters, kernel_size, stride, padding, device="meta")
         side = real(torch.empty(1, channels, size, size, device="meta")).shape[-1]
@@ -78,8 +115,10 @@ def check_layer(layer) -> str:
             raise Wrong(f"return three numbers ({', '.join(names)}), got {len(answer)}")
         for name, got, right in zip(names, answer, expected, strict=True):
             if got != right or not isinstance(got, int):
-                raise Wrong(f"the {name} of {filters} filters {kernel_size}×{kernel_size}, stride {stride}, padding "
-                            f"{padding}, on {size}×{size}×{channels}: expected the whole number {right}, got {got}")
+                raise Wrong(
+                    f"the {name} of {filters} filters {kernel_size}×{kernel_size}, stride {stride}, padding "
+                    f"{padding}, on {size}×{size}×{channels}: expected the whole number {right}, got {got}"
+                )
     return "760 and the other four layers agree with torch, also where the stride does not fit."
 
 
@@ -104,14 +143,31 @@ def check_receptive_field(receptive_field) -> str:
     conv = lambda kernel, **options: nn.Conv2d(1, 1, kernel, **options)  # noqa: E731 - five short names in a table
     asked = [
         ("two 3×3 layers", nn.Sequential(conv(3), nn.ReLU(), conv(3)), 5),
-        ("a 3×3 layer at stride 2 and another 3×3 (the stride widens what comes after it, not itself)",
-         nn.Sequential(conv(3, stride=2), conv(3)), 7),
-        ("3×3, pooling 2×2, 3×3 (pooling sees and strides too; its stride is its window by default)",
-         nn.Sequential(conv(3), nn.MaxPool2d(2), conv(3)), 8),
-        ("3×3 with average pooling 3×3 at stride 2", nn.Sequential(conv(3), nn.AvgPool2d(3, 2), conv(3)), 9),
-        ("a 3×3 layer with dilation 2, then one with dilation 4",
-         nn.Sequential(conv(3, dilation=2), conv(3, dilation=4)), 13),
-        ("padding, which changes nothing", nn.Sequential(conv(3, padding=1), conv(3, padding=1)), 5),
+        (
+            "a 3×3 layer at stride 2 and another 3×3 (the stride widens what comes after it, not itself)",
+            nn.Sequential(conv(3, stride=2), conv(3)),
+            7,
+        ),
+        (
+            "3×3, pooling 2×2, 3×3 (pooling sees and strides too; its stride is its window by default)",
+            nn.Sequential(conv(3), nn.MaxPool2d(2), conv(3)),
+            8,
+        ),
+        (
+            "3×3 with average pooling 3×3 at stride 2",
+            nn.Sequential(conv(3), nn.AvgPool2d(3, 2), conv(3)),
+            9,
+        ),
+        (
+            "a 3×3 layer with dilation 2, then one with dilation 4",
+            nn.Sequential(conv(3, dilation=2), conv(3, dilation=4)),
+            13,
+        ),
+        (
+            "padding, which changes nothing",
+            nn.Sequential(conv(3, padding=1), conv(3, padding=1)),
+            5,
+        ),
         ("VGG-16 up to its last pooling", vgg16_features(), 212),
     ]
     for what, network, expected in asked:
@@ -126,26 +182,46 @@ def solve_receptive_field(network):
     for module in network:
         if not hasattr(module, "kernel_size"):
             continue  # ReLU and friends look at one pixel
-        kernel, stride, dilation = (value[0] if isinstance(value, tuple) else value for value in
-                                    (module.kernel_size, module.stride, getattr(module, "dilation", 1)))
+        kernel, stride, dilation = (
+            value[0] if isinstance(value, tuple) else value
+            for value in (module.kernel_size, module.stride, getattr(module, "dilation", 1))
+        )
         field += dilation * (kernel - 1) * jump
         jump *= stride
     return field
 
 
-CORNERS = ((2, 3), (4, 26), (3, 52), (24, 8), (26, 44), (49, 3), (46, 30), (52, 52))  # where the patterns are hidden
+CORNERS = (
+    (2, 3),
+    (4, 26),
+    (3, 52),
+    (24, 8),
+    (26, 44),
+    (49, 3),
+    (46, 30),
+    (52, 52),
+)  # where the patterns are hidden
 
 
 def puzzle() -> tuple[np.ndarray, np.ndarray]:
     """A picture (1, 1, 64, 64) and eight filters (8, 1, 7, 7): each pattern is hidden once, beside bright paper."""
     y, x = np.mgrid[-3:4, -3:4]
-    strokes = [x == 0, y == 0, x == y, x == -y,  # lines
-               (x == 0) & (y <= 0) | (y == 0) & (x >= 0), (x == 0) & (y >= 0) | (y == 0) & (x <= 0),  # corners
-               (y == -3) | (x == 0), abs(np.hypot(x, y) - 3) < 0.6]  # a T and a ring
+    strokes = [
+        x == 0,
+        y == 0,
+        x == y,
+        x == -y,  # lines
+        (x == 0) & (y <= 0) | (y == 0) & (x >= 0),
+        (x == 0) & (y >= 0) | (y == 0) & (x <= 0),  # corners
+        (y == -3) | (x == 0),
+        abs(np.hypot(x, y) - 3) < 0.6,
+    ]  # a T and a ring
     filters = np.stack(strokes).astype(float)[:, None]
     image = np.zeros((1, 1, 64, 64))
-    for strength, (row, column), stroke in zip((50, 20, 45, 30, 25, 40, 35, 50), CORNERS, strokes, strict=True):
-        image[0, 0, row:row + 7, column:column + 7] = strength * stroke
+    for strength, (row, column), stroke in zip(
+        (50, 20, 45, 30, 25, 40, 35, 50), CORNERS, strokes, strict=True
+    ):
+        image[0, 0, row : row + 7, column : column + 7] = strength * stroke
     image[0, 0, 20:33, 22:36] = image[0, 0, 40:43, 50:62] = 60  # paper
     return image, filters
 
@@ -156,7 +232,9 @@ def check_which_fires(which_fires_where) -> str:
     answer = np.asarray(which_fires_where(image, filters))
     expected = np.array(CORNERS)
     if answer.shape != expected.shape:
-        raise Wrong(f"expected an array of shape (8, 2), row and column for each filter, got {answer.shape}")
+        raise Wrong(
+            f"expected an array of shape (8, 2), row and column for each filter, got {answer.shape}"
+        )
     if np.array_equal(answer, expected):
         return "each filter fires where its pattern is, and none on the paper."
     missed = [int(number) for number in np.flatnonzero((answer != expected).any(1))]
@@ -164,9 +242,11 @@ def check_which_fires(which_fires_where) -> str:
         raise Wrong("these are (column, row); return row first")
     if np.array_equal(answer, expected + 3):
         raise Wrong("these are the middles of the windows; return their top left corners, 3 less")
-    raise Wrong(f"filters {missed} do not fire where their patterns are: the first of them should fire at "
-                f"{CORNERS[missed[0]]}, got {tuple(map(int, answer[missed[0]]))}. What is in the picture there? "
-                "Bright paper must leave a filter cold, and a pattern must beat others that share some of its pixels.")
+    raise Wrong(
+        f"filters {missed} do not fire where their patterns are: the first of them should fire at "
+        f"{CORNERS[missed[0]]}, got {tuple(map(int, answer[missed[0]]))}. What is in the picture there? "
+        "Bright paper must leave a filter cold, and a pattern must beat others that share some of its pixels."
+    )
 
 
 def solve_which_fires(image, filters):
@@ -181,29 +261,54 @@ def solve_which_fires(image, filters):
 
 
 EXERCISES = [
-    Exercise("04.1", "Convolution with dilation by im2col", (
-        "Start from im2col of the lesson: which slice of the padded image lies under tap (i, j) of all windows? "
-        "With dilation it starts at row i * dilation.",
-        "The slice is padded[:, :, top : top + stride * (rows - 1) + 1 : stride, ...]; gather them into an array "
-        "(N, C, R, S, rows, places) and reshape it to (N, C R S, rows places).",
-        "The weights become (K, C R S) by one reshape: channels first, then rows, then columns. Do not flip them. "
-        "Add bias[:, None].",
-    ), check_conv2d, solve_conv2d),
-    Exercise("04.2", "Size, parameters and multiplications of a layer", (
-        "The side is floor((N + 2P - F) / S) + 1; in Python // rounds down.",
-        "One filter has F * F * C weights and one bias. "
-        "Each weight (not the bias) multiplies once at every output place.",
-    ), check_layer, solve_layer),
-    Exercise("04.3", "Receptive field of a real network", (
-        "Go from the first layer to the last with two numbers, field = 1 and jump = 1.",
-        "Layers that have a kernel_size widen the field by dilation * (kernel_size - 1) * jump, "
-        "and then multiply the jump by their stride. torch keeps these as numbers or as pairs.",
-    ), check_receptive_field, solve_receptive_field),
-    Exercise("04.4", "Which of eight filters fires where", (
-        "Slide the filters as they are and look at where the largest answers lie: on the paper. Section 1 says why.",
-        "With zero-mean filters the paper is silent inside, but a bright edge may still beat a faint pattern, "
-        "because the answer grows with the contrast.",
-        "Divide each answer by the length of its window (after subtracting the window's mean): "
-        "then only the shape counts.",
-    ), check_which_fires, solve_which_fires),
+    Exercise(
+        "04.1",
+        "Convolution with dilation by im2col",
+        (
+            "Start from im2col of the lesson: which slice of the padded image lies under tap (i, j) of all windows? "
+            "With dilation it starts at row i * dilation.",
+            "The slice is padded[:, :, top : top + stride * (rows - 1) + 1 : stride, ...]; gather them into an array "
+            "(N, C, R, S, rows, places) and reshape it to (N, C R S, rows places).",
+            "The weights become (K, C R S) by one reshape: channels first, then rows, then columns. Do not flip them. "
+            "Add bias[:, None].",
+        ),
+        check_conv2d,
+        solve_conv2d,
+    ),
+    Exercise(
+        "04.2",
+        "Size, parameters and multiplications of a layer",
+        (
+            "The side is floor((N + 2P - F) / S) + 1; in Python // rounds down.",
+            "One filter has F * F * C weights and one bias. "
+            "Each weight (not the bias) multiplies once at every output place.",
+        ),
+        check_layer,
+        solve_layer,
+    ),
+    Exercise(
+        "04.3",
+        "Receptive field of a real network",
+        (
+            "Go from the first layer to the last with two numbers, field = 1 and jump = 1.",
+            "Layers that have a kernel_size widen the field by dilation * (kernel_size - 1) * jump, "
+            "and then multiply the jump by their stride. torch keeps these as numbers or as pairs.",
+        ),
+        check_receptive_field,
+        solve_receptive_field,
+    ),
+    Exercise(
+        "04.4",
+        "Which of eight filters fires where",
+        (
+            "Slide the filters as they are and look at where the largest answers lie: on the paper. "
+            "Section 1 says why.",
+            "With zero-mean filters the paper is silent inside, but a bright edge may still beat a faint pattern, "
+            "because the answer grows with the contrast.",
+            "Divide each answer by the length of its window (after subtracting the window's mean): "
+            "then only the shape counts.",
+        ),
+        check_which_fires,
+        solve_which_fires,
+    ),
 ]

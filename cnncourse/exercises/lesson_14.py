@@ -21,7 +21,10 @@ def _with_gradient() -> int:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = models.resnet_cifar(56, in_channels=1, width=4, zero_init_residual=True)
-        images, labels = torch.rand(16, 1, 8, 8, dtype=network.fc.weight.dtype), torch.arange(16) % 10
+        images, labels = (
+            torch.rand(16, 1, 8, 8, dtype=network.fc.weight.dtype),
+            torch.arange(16) % 10,
+        )
         F.cross_entropy(network(images), labels).backward()
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     return sum(bool(layer.weight.grad.abs().max() > 0) for layer in layers)
@@ -31,15 +34,23 @@ def check_prediction(count: object) -> str:
     if isinstance(count, bool) or not isinstance(count, int):
         raise Wrong(f"expected a whole number of convolutions, got {count!r}")
     if not 0 <= count <= 55:
-        raise Wrong(f"the network has 55 convolutions, so the answer lies between 0 and 55; got {count}")
+        raise Wrong(
+            f"the network has 55 convolutions, so the answer lies between 0 and 55; got {count}"
+        )
     if count == 0:
-        raise Wrong("the shortcuts carry the gradient of the loss past all blocks; "
-                    "which convolution lies before the first block?")
+        raise Wrong(
+            "the shortcuts carry the gradient of the loss past all blocks; "
+            "which convolution lies before the first block?"
+        )
     if count != _with_gradient():
-        raise Wrong(f"got {count}; the gradient of a branch passes its last BatchNorm, which multiplies by 0. "
-                    "See it: build models.resnet_cifar(56, zero_init_residual=True), call backward, see weight.grad")
-    return ("only the stem: every branch is shut behind its last BatchNorm, whose own weights do get a gradient, "
-            "so from the second step on all convolutions learn")
+        raise Wrong(
+            f"got {count}; the gradient of a branch passes its last BatchNorm, which multiplies by 0. "
+            "See it: build models.resnet_cifar(56, zero_init_residual=True), call backward, see weight.grad"
+        )
+    return (
+        "only the stem: every branch is shut behind its last BatchNorm, whose own weights do get a gradient, "
+        "so from the second step on all convolutions learn"
+    )
 
 
 def predict_gradients() -> int:
@@ -57,33 +68,49 @@ ALLOWED = 1e-9  # the largest difference, of one copy and of a network with ten;
 def check_copying_layer(copying_layer) -> str:
     layer = copying_layer(6)
     if not isinstance(layer, nn.Module):
-        raise Wrong(f"expected a torch module such as nn.Sequential(...), got {type(layer).__name__}")
+        raise Wrong(
+            f"expected a torch module such as nn.Sequential(...), got {type(layer).__name__}"
+        )
     kinds = [type(part).__name__ for part in layer.modules() if not list(part.children())]
     if kinds != ["Conv2d", "BatchNorm2d", "ReLU"]:
-        raise Wrong(f"expected the layers Conv2d, BatchNorm2d, ReLU, got {', '.join(kinds) or 'none'}")
+        raise Wrong(
+            f"expected the layers Conv2d, BatchNorm2d, ReLU, got {', '.join(kinds) or 'none'}"
+        )
     convolution = next(part for part in layer.modules() if isinstance(part, nn.Conv2d))
     if convolution.kernel_size != (3, 3) or convolution.bias is not None:
-        raise Wrong(f"expected a 3x3 convolution without bias, got kernel {convolution.kernel_size}"
-                    f"{' with bias' if convolution.bias is not None else ''}")
+        raise Wrong(
+            f"expected a 3x3 convolution without bias, got kernel {convolution.kernel_size}"
+            f"{' with bias' if convolution.bias is not None else ''}"
+        )
     if (convolution.in_channels, convolution.out_channels) != (6, 6):
-        raise Wrong(f"copying_layer(6) should have 6 channels in and out, got {convolution.in_channels} and "
-                    f"{convolution.out_channels}; use the argument channels")
+        raise Wrong(
+            f"copying_layer(6) should have 6 channels in and out, got {convolution.in_channels} and "
+            f"{convolution.out_channels}; use the argument channels"
+        )
     layer = layer.double().eval()
     x = torch.rand(2, 6, 5, 5, dtype=torch.float64)
     with torch.no_grad():
         y = layer(x)
     if y.shape != x.shape:
-        raise Wrong(f"expected the shape to stay {tuple(x.shape)}, got {tuple(y.shape)}; what does padding=1 do?")
+        raise Wrong(
+            f"expected the shape to stay {tuple(x.shape)}, got {tuple(y.shape)}; what does padding=1 do?"
+        )
     worst = float((y - x).abs().max())
     if not worst < 1e-4:  # nan too
-        raise Wrong(f"the output differs from the input by up to {worst:.2g}; print layer(x)[0, 0] beside x[0, 0], "
-                    "and see nn.init.dirac_ for a kernel that copies")
+        raise Wrong(
+            f"the output differs from the input by up to {worst:.2g}; print layer(x)[0, 0] beside x[0, 0], "
+            "and see nn.init.dirac_ for a kernel that copies"
+        )
     if ALLOWED < worst < 1e-7:
-        raise Wrong(f"nearly: the output differs by {worst:.1e}, the rounding of float32. "
-                    "Make the layer with dtype=torch.float64 before you set its weights")
+        raise Wrong(
+            f"nearly: the output differs by {worst:.1e}, the rounding of float32. "
+            "Make the layer with dtype=torch.float64 before you set its weights"
+        )
     if worst > ALLOWED:
-        raise Wrong(f"nearly: the output differs by {worst:.1e}. "
-                    "BatchNorm divides by sqrt(running_var + eps), and eps is 1e-5")
+        raise Wrong(
+            f"nearly: the output differs by {worst:.1e}. "
+            "BatchNorm divides by sqrt(running_var + eps), and eps is 1e-5"
+        )
     return f"ten copies inserted into a network change its outputs by {_deepened(copying_layer):.0e}; 1e-09 was allowed"
 
 
@@ -96,16 +123,20 @@ def _deepened(copying_layer) -> float:
     with torch.no_grad():
         worst = float((deeper(images) - network(images)).abs().max())
     if not worst <= ALLOWED:
-        raise Wrong(f"one layer copies numbers between 0 and 1 to {ALLOWED:.0e}, but ten of them change the outputs of "
-                    f"a network by {worst:.1e}: compare layer(20 * x) with 20 * x, and multiply the kernel by "
-                    "the exact sqrt(1 + eps)")
+        raise Wrong(
+            f"one layer copies numbers between 0 and 1 to {ALLOWED:.0e}, but ten of them change the outputs of "
+            f"a network by {worst:.1e}: compare layer(20 * x) with 20 * x, and multiply the kernel by "
+            "the exact sqrt(1 + eps)"
+        )
     return worst
 
 
 def copying_layer(channels: int) -> nn.Module:
     """A convolution that picks the middle pixel, scaled by what BatchNorm will divide by."""
     convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False, dtype=torch.float64)
-    norm = nn.BatchNorm2d(channels)  # mean 0, variance 1 so far: in evaluation mode it divides by sqrt(1 + eps)
+    norm = nn.BatchNorm2d(
+        channels
+    )  # mean 0, variance 1 so far: in evaluation mode it divides by sqrt(1 + eps)
     nn.init.dirac_(convolution.weight)
     with torch.no_grad():
         convolution.weight *= (1 + norm.eps) ** 0.5
@@ -119,43 +150,74 @@ def _parameters(plan, depth: int, width: int, bottleneck: bool) -> int:
     """Parameters of the network that real blocks make of a plan, with shortcuts that have none."""
     kind = models.resnet.Bottleneck if bottleneck else models.resnet.BasicBlock
     with torch.device("meta"):
-        parts = [nn.Conv2d(3, width, 3, bias=False), nn.BatchNorm2d(width), nn.Linear(plan[-1][1], 10)]
-        parts += [kind(inside, out // kind.expansion, stride, shortcut="A") for inside, out, stride in plan]
+        parts = [
+            nn.Conv2d(3, width, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.Linear(plan[-1][1], 10),
+        ]
+        parts += [
+            kind(inside, out // kind.expansion, stride, shortcut="A")
+            for inside, out, stride in plan
+        ]
     return sum(p.numel() for part in parts for p in part.parameters())
 
 
 def check_block_plan(block_plan) -> str:
-    cases = ((8, 16, False, 3), (20, 8, False, 9), (56, 16, False, 27), (29, 16, True, 9), (164, 16, True, 54))
+    cases = (
+        (8, 16, False, 3),
+        (20, 8, False, 9),
+        (56, 16, False, 27),
+        (29, 16, True, 9),
+        (164, 16, True, 54),
+    )
     for depth, width, bottleneck, blocks in cases:
         call = f"block_plan({depth}, width={width}, bottleneck={bottleneck})"
         try:
             plan = [tuple(entry) for entry in block_plan(depth, width=width, bottleneck=bottleneck)]
         except TypeError as error:
-            raise Wrong(f"{call} should give a list of (in channels, out channels, stride): {error}") from None
+            raise Wrong(
+                f"{call} should give a list of (in channels, out channels, stride): {error}"
+            ) from None
         if len(plan) != blocks:
-            raise Wrong(f"{call} should have {blocks} blocks, got {len(plan)}: "
-                        f"one layer before them, one behind, {2 + bottleneck} in each")
+            raise Wrong(
+                f"{call} should have {blocks} blocks, got {len(plan)}: "
+                f"one layer before them, one behind, {2 + bottleneck} in each"
+            )
         if plan[0][0] != width:
-            raise Wrong(f"{call}: the first block reads the {width} channels of the first convolution, got {plan[0]}")
+            raise Wrong(
+                f"{call}: the first block reads the {width} channels of the first convolution, got {plan[0]}"
+            )
         for place, (before, after) in enumerate(zip(plan, plan[1:], strict=False)):
             if before[1] != after[0]:
-                raise Wrong(f"{call}: block {place} gives {before[1]} channels and the next one reads {after[0]}")
+                raise Wrong(
+                    f"{call}: block {place} gives {before[1]} channels and the next one reads {after[0]}"
+                )
         strides = [place for place, entry in enumerate(plan) if entry[2] == 2]
         if strides != [blocks // 3, 2 * blocks // 3]:
-            raise Wrong(f"{call}: stride 2 belongs to the first block of the second and third stage, "
-                        f"places {blocks // 3} and {2 * blocks // 3}; got {strides}")
-        expected = [width * 2**stage * (4 if bottleneck else 1) for stage in range(3) for _ in range(blocks // 3)]
+            raise Wrong(
+                f"{call}: stride 2 belongs to the first block of the second and third stage, "
+                f"places {blocks // 3} and {2 * blocks // 3}; got {strides}"
+            )
+        expected = [
+            width * 2**stage * (4 if bottleneck else 1)
+            for stage in range(3)
+            for _ in range(blocks // 3)
+        ]
         if [entry[1] for entry in plan] != expected:
-            raise Wrong(f"{call}: the stages give {', '.join(map(str, dict.fromkeys(expected)))} channels, "
-                        f"got {', '.join(map(str, dict.fromkeys(entry[1] for entry in plan)))}")
+            raise Wrong(
+                f"{call}: the stages give {', '.join(map(str, dict.fromkeys(expected)))} channels, "
+                f"got {', '.join(map(str, dict.fromkeys(entry[1] for entry in plan)))}"
+            )
     for depth, bottleneck in ((21, False), (2, False), (50, True)):
         formula = "9n + 2" if bottleneck else "6n + 2"
         try:
             block_plan(depth, bottleneck=bottleneck)
         except ValueError:
             continue
-        raise Wrong(f"block_plan({depth}, bottleneck={bottleneck}) should raise ValueError: "
-                    f"{depth} is not {formula} for any n from 1 on, and the plan was given all the same")
+        raise Wrong(
+            f"block_plan({depth}, bottleneck={bottleneck}) should raise ValueError: "
+            f"{depth} is not {formula} for any n from 1 on, and the plan was given all the same"
+        )
     counts = [_parameters(list(block_plan(depth)), depth, 16, False) for depth in (20, 56)]
     return f"built from your plan, depths 20 and 56 have {counts[0]:,} and {counts[1]:,} parameters, as in the paper"
 
@@ -186,21 +248,37 @@ def _rows(name: str) -> tuple[tuple[int, ...], ...]:
     sizes, hooks = {}, []
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            hooks.append(layer.register_forward_pre_hook(lambda layer, x: sizes.update({layer: x[0].shape[-1]})))
+            hooks.append(
+                layer.register_forward_pre_hook(
+                    lambda layer, x: sizes.update({layer: x[0].shape[-1]})
+                )
+            )
     network(torch.zeros(1, 3, 224, 224, device="meta"))
     for hook in hooks:
         hook.remove()
-    return tuple((layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.stride[0], layer.padding[0], size)
-                 if isinstance(layer, nn.Conv2d) else (layer.in_features, layer.out_features, 1, 1, 0, 1)
-                 for layer, size in sizes.items())
+    return tuple(
+        (
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size[0],
+            layer.stride[0],
+            layer.padding[0],
+            size,
+        )
+        if isinstance(layer, nn.Conv2d)
+        else (layer.in_features, layer.out_features, 1, 1, 0, 1)
+        for layer, size in sizes.items()
+    )
 
 
 def check_multiply_adds(multiply_adds) -> str:
-    for rows, expected, what in (([(1, 1, 1, 1, 0, 1)], 1, "one weight at one place"),
-                                 ([(3, 5, 1, 1, 0, 4)], 240, "a 1x1 convolution of 3 to 5 channels on 4x4 pixels"),
-                                 ([(1, 1, 3, 1, 0, 5)], 81, "a 3x3 kernel without padding on 5x5 pixels: 3x3 places"),
-                                 ([(1, 1, 7, 2, 3, 224)], 614_656, "a 7x7 kernel, stride 2, padding 3: 112x112 places"),
-                                 ([(8, 4, 1, 1, 0, 1), (4, 2, 1, 1, 0, 1)], 40, "two linear layers")):
+    for rows, expected, what in (
+        ([(1, 1, 1, 1, 0, 1)], 1, "one weight at one place"),
+        ([(3, 5, 1, 1, 0, 4)], 240, "a 1x1 convolution of 3 to 5 channels on 4x4 pixels"),
+        ([(1, 1, 3, 1, 0, 5)], 81, "a 3x3 kernel without padding on 5x5 pixels: 3x3 places"),
+        ([(1, 1, 7, 2, 3, 224)], 614_656, "a 7x7 kernel, stride 2, padding 3: 112x112 places"),
+        ([(8, 4, 1, 1, 0, 1), (4, 2, 1, 1, 0, 1)], 40, "two linear layers"),
+    ):
         answer = multiply_adds(rows)
         if answer != expected:
             raise Wrong(f"{what}, {rows}, has {expected:,} multiply-adds, got {answer!r}")
@@ -210,8 +288,10 @@ def check_multiply_adds(multiply_adds) -> str:
         with torch.device("meta"):
             right = cost.table(models.build(name), (3, 224, 224)).multiply_adds
         if totals[name] != right:
-            raise Wrong(f"{name} has {right:,} multiply-adds at 224 x 224, got {totals[name]!r}; "
-                        "each small case is right, so look at rows with stride 2 and at the type of the result")
+            raise Wrong(
+                f"{name} has {right:,} multiply-adds at 224 x 224, got {totals[name]!r}; "
+                "each small case is right, so look at rows with stride 2 and at the type of the result"
+            )
     resnet, vgg = totals.values()
     return f"ResNet-34 {resnet:,}, VGG-19 {vgg:,}: a factor of {vgg / resnet:.2f}"
 
@@ -226,25 +306,50 @@ def multiply_adds(rows) -> int:
 
 
 EXERCISES = [
-    Exercise("14.1", "Which convolutions learn at the first step?",
-             ("Follow the gradient backwards through one block: it splits at the sum, one part takes the shortcut.",
-              "The other part meets BatchNorm first. Its output is weight * x_hat + bias; "
-              "what is the derivative by x_hat if the weight is 0?",
-              "So no convolution inside a branch gets a gradient. Which convolution is in no branch?"),
-             check_prediction, predict_gradients, returns_answer=True),
-    Exercise("14.2", "A layer that copies, with BatchNorm",
-             ("nn.init.dirac_ fills a kernel so that the convolution copies; with padding=1 the size stays.",
-              "In evaluation mode a fresh BatchNorm computes x / sqrt(1 + eps). What should the convolution give it?",
-              "Multiply the kernel by sqrt(1 + norm.eps), in float64."),
-             check_copying_layer, copying_layer),
-    Exercise("14.3", "The plan of a 6n + 2 network",
-             ("n is (depth - 2) / 6 for two layers a block; the remainder tells depths that do not fit.",
-              "Loop over stages 0, 1, 2 and over n blocks; channels out are width * 2**stage, times 4 for bottlenecks.",
-              "Carry the channels out of one block into the next; the stride is 2 where a stage but the first begins."),
-             check_block_plan, block_plan),
-    Exercise("14.4", "3.6 G and 19.6 G",
-             ("A weight is used once at every place of the output, so: number of weights times number of places.",
-              "The places in one row: (size + 2 * padding - kernel) // stride + 1, as in lesson 04.",
-              "weights = in * out * kernel**2, places = places_in_a_row**2; add up over the rows."),
-             check_multiply_adds, multiply_adds),
+    Exercise(
+        "14.1",
+        "Which convolutions learn at the first step?",
+        (
+            "Follow the gradient backwards through one block: it splits at the sum, one part takes the shortcut.",
+            "The other part meets BatchNorm first. Its output is weight * x_hat + bias; "
+            "what is the derivative by x_hat if the weight is 0?",
+            "So no convolution inside a branch gets a gradient. Which convolution is in no branch?",
+        ),
+        check_prediction,
+        predict_gradients,
+        returns_answer=True,
+    ),
+    Exercise(
+        "14.2",
+        "A layer that copies, with BatchNorm",
+        (
+            "nn.init.dirac_ fills a kernel so that the convolution copies; with padding=1 the size stays.",
+            "In evaluation mode a fresh BatchNorm computes x / sqrt(1 + eps). What should the convolution give it?",
+            "Multiply the kernel by sqrt(1 + norm.eps), in float64.",
+        ),
+        check_copying_layer,
+        copying_layer,
+    ),
+    Exercise(
+        "14.3",
+        "The plan of a 6n + 2 network",
+        (
+            "n is (depth - 2) / 6 for two layers a block; the remainder tells depths that do not fit.",
+            "Loop over stages 0, 1, 2 and over n blocks; channels out are width * 2**stage, times 4 for bottlenecks.",
+            "Carry the channels out of one block into the next; the stride is 2 where a stage but the first begins.",
+        ),
+        check_block_plan,
+        block_plan,
+    ),
+    Exercise(
+        "14.4",
+        "3.6 G and 19.6 G",
+        (
+            "A weight is used once at every place of the output, so: number of weights times number of places.",
+            "The places in one row: (size + 2 * padding - kernel) // stride + 1, as in lesson 04.",
+            "weights = in * out * kernel**2, places = places_in_a_row**2; add up over the rows.",
+        ),
+        check_multiply_adds,
+        multiply_adds,
+    ),
 ]

@@ -23,17 +23,28 @@ from cnncourse.lab import execute, tolerance, twins
 LONGEST_CELL = 30  # lines of code, except in cells tagged define or imports
 LARGEST = 3_000_000  # bytes of outputs a notebook: what a repository and a reader's browser carry without complaint
 TAGS = ("parameters", "imports", "define", *tolerance.MARKS)
-SHOWING = ("print", "display", "claims.check", "claims.quoted", "figures.save", "exercises.check")  # leave an output
+SHOWING = (
+    "print",
+    "display",
+    "claims.check",
+    "claims.quoted",
+    "figures.save",
+    "exercises.check",
+)  # leave an output
 SECTIONS = {  # name: what a Markdown cell says, at least once
     "goals": r"(?i)\bgoals\b|you will be able to",
     "an errata box with a table `the notes say | correct`": r"(?im)^\W*the (lecture )?notes say\b.*\|.*correct",
     "exercises": r"(?im)^#+.*\bexercises\b",
     "sources": r"(?im)^#+.*\b(sources|references)\b",
 }
-MACHINE = re.compile(r"(?<![\w.])(?:/(?:home|Users|root|tmp|work|opt|usr)/|[A-Z]:\\\\?Users)[\w.\-]*|\bsite-packages\b")
+MACHINE = re.compile(
+    r"(?<![\w.])(?:/(?:home|Users|root|tmp|work|opt|usr)/|[A-Z]:\\\\?Users)[\w.\-]*|\bsite-packages\b"
+)
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 PROGRESS = re.compile(r"\d+%\|.*\||\d+(?:\.\d+)?(?:it/s|s/it)\b|[█▉▊▋▌▍▎▏]{2,}|[\r\x08]|\x1b\[")
-INSTALL = re.compile(r"\b(?:pip3?|conda|mamba|uv|apt|apt-get|brew)\s+(?:-\w+\s+)*install\b|\bconda env create\b")
+INSTALL = re.compile(
+    r"\b(?:pip3?|conda|mamba|uv|apt|apt-get|brew)\s+(?:-\w+\s+)*install\b|\bconda env create\b"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +90,9 @@ def check(notebook: Path) -> list[str]:
     """
     notebook = Path(notebook)
     if not notebook.exists():
-        return [f"there is no notebook {notebook.name}: run `python -m cnncourse store {notebook.name[:2]}`"]
+        return [
+            f"there is no notebook {notebook.name}: run `python -m cnncourse store {notebook.name[:2]}`"
+        ]
     try:
         content = twins.read_notebook(notebook)
     except CourseError as error:
@@ -87,10 +100,20 @@ def check(notebook: Path) -> list[str]:
     cells = [Cell(number, node) for number, node in enumerate(content.cells, start=1)]
     code = [cell for cell in cells if cell.is_code]
     return [
-        *_metadata(content), *(f"text twin: {difference}" for difference in twins.differences(notebook)),
-        *_sections(cells), *_parameters(notebook, code), *_imports(code), *_definitions(code),
-        *_sources(cells), *_tags(cells), *_execution(code), *_outputs(code), *_size(code),
-        *_ledger(notebook, cells), *_claims(code), *_figures(notebook, cells),
+        *_metadata(content),
+        *(f"text twin: {difference}" for difference in twins.differences(notebook)),
+        *_sections(cells),
+        *_parameters(notebook, code),
+        *_imports(code),
+        *_definitions(code),
+        *_sources(cells),
+        *_tags(cells),
+        *_execution(code),
+        *_outputs(code),
+        *_size(code),
+        *_ledger(notebook, cells),
+        *_claims(code),
+        *_figures(notebook, cells),
     ]
 
 
@@ -127,13 +150,17 @@ def _sections(cells: list[Cell]) -> Iterator[str]:
 def _parameters(notebook: Path, code: list[Cell]) -> Iterator[str]:
     tagged = [cell for cell in code if "parameters" in cell.tags]
     if len(tagged) != 1:
-        yield f"{len(tagged)} cells are tagged parameters, not one: {', '.join(map(str, tagged))}".rstrip(": ")
+        yield f"{len(tagged)} cells are tagged parameters, not one: {', '.join(map(str, tagged))}".rstrip(
+            ": "
+        )
         return
     cell, known = tagged[0], {}
     comments = _comments(cell.source)
     for line in cell.tree.body if cell.tree else ():
         written = ast.unparse(line)
-        if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
+        if not (
+            isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value
+        ):
             yield f"{cell}: `{written}` is no typed literal such as `epochs: int = 4  # passes over the images`"
             continue
         name, comment = line.target.id, comments.get(line.end_lineno, "")
@@ -151,9 +178,16 @@ def _parameters(notebook: Path, code: list[Cell]) -> Iterator[str]:
             yield f"{cell}: the default of {name}, {default!r}, is no {known[name].type}"
     if "seed" not in known or known["seed"].type != "int":
         yield f"{cell}: there is no parameter `seed: int = 0  # ...`"
-    used = {node.id for other in code if other != cell and other.tree for node in ast.walk(other.tree)
-            if isinstance(node, ast.Name)}
-    yield from (f"{cell}: parameter {name} is not used in any cell" for name in known if name not in used)
+    used = {
+        node.id
+        for other in code
+        if other != cell and other.tree
+        for node in ast.walk(other.tree)
+        if isinstance(node, ast.Name)
+    }
+    yield from (
+        f"{cell}: parameter {name} is not used in any cell" for name in known if name not in used
+    )
     yield from _presets(notebook, known)
 
 
@@ -186,8 +220,12 @@ def _imports(code: list[Cell]) -> Iterator[str]:
     if len(tagged) != 1:
         yield f"{len(tagged)} cells are tagged imports, not one"
     for cell in tagged:
-        yield from (f"{cell}: `{_first_line(line)}` is no import" for line in cell.tree.body if cell.tree
-                    if not isinstance(line, ast.Import | ast.ImportFrom))
+        yield from (
+            f"{cell}: `{_first_line(line)}` is no import"
+            for line in cell.tree.body
+            if cell.tree
+            if not isinstance(line, ast.Import | ast.ImportFrom)
+        )
 
 
 def _definitions(code: list[Cell]) -> Iterator[str]:
@@ -225,7 +263,9 @@ def _tags(cells: list[Cell]) -> Iterator[str]:
             if like and tag not in TAGS and not re.match(r"nbval-\w+=", tag):
                 yield f"{cell}: tag {tag!r}; is {like[0]!r} meant?"
         try:
-            tolerance.declared(cell.node.metadata.get("nbval", {}), [tag for tag in cell.tags if "=" in tag])
+            tolerance.declared(
+                cell.node.metadata.get("nbval", {}), [tag for tag in cell.tags if "=" in tag]
+            )
         except CourseError as error:
             yield f"{cell}: {error}"
 
@@ -236,7 +276,11 @@ def _execution(code: list[Cell]) -> Iterator[str]:
         yield "no cell has been executed: run `python -m cnncourse store`"
         return
     if None in counts:  # then the order says nothing more
-        yield from (f"{cell}: not executed since it was edited" for cell in code if cell.node.execution_count is None)
+        yield from (
+            f"{cell}: not executed since it was edited"
+            for cell in code
+            if cell.node.execution_count is None
+        )
         return
     for expected, cell in enumerate(code, start=1):
         if cell.node.execution_count != expected:
@@ -268,8 +312,10 @@ def _size(code: list[Cell]) -> Iterator[str]:
     sizes = {cell: len(json.dumps(cell.outputs)) for cell in code}
     if sum(sizes.values()) > LARGEST:
         largest = max(sizes, key=sizes.get)
-        yield (f"{sum(sizes.values()) / 1e6:.1f} MB of outputs, at most {LARGEST / 1e6:g}; "
-               f"the largest: {largest}, {sizes[largest] / 1e6:.1f} MB")
+        yield (
+            f"{sum(sizes.values()) / 1e6:.1f} MB of outputs, at most {LARGEST / 1e6:g}; "
+            f"the largest: {largest}, {sizes[largest] / 1e6:.1f} MB"
+        )
 
 
 def _ledger(notebook: Path, cells: list[Cell]) -> Iterator[str]:
@@ -283,10 +329,15 @@ def _ledger(notebook: Path, cells: list[Cell]) -> Iterator[str]:
             if kind == "not-drawn" and not (id in own and ledger[id]["kind"] == "figure"):
                 yield f"{cell}: tag {tag!r} names no figure of this lesson{_like(id, own)}"
     cited = claims.cited(notebook) | _left_out(cells)
-    waiting = [cell for cell in cells if cell.is_code and cell.node.execution_count is None]  # only the text to go by
+    waiting = [
+        cell for cell in cells if cell.is_code and cell.node.execution_count is None
+    ]  # only the text to go by
     cited |= {id.partition(".")[0] for cell in waiting for id in claims.made(cell.source)}
-    yield from (f"ledger item {id} is not covered: {ledger[id]['statement']}" for id in own
-                if id not in cited and ledger[id]["kind"] != "figure")
+    yield from (
+        f"ledger item {id} is not covered: {ledger[id]['statement']}"
+        for id in own
+        if id not in cited and ledger[id]["kind"] != "figure"
+    )
 
 
 def _claims(code: list[Cell]) -> Iterator[str]:
@@ -295,7 +346,11 @@ def _claims(code: list[Cell]) -> Iterator[str]:
         for id in claims.made(cell.source):
             if id.partition(".")[0] not in project.ledger():
                 yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, project.ledger())}"
-        for claim in (output.data[claims.MIME] for output in cell.outputs if claims.MIME in output.get("data", {})):
+        for claim in (
+            output.data[claims.MIME]
+            for output in cell.outputs
+            if claims.MIME in output.get("data", {})
+        ):
             id = claim["id"]
             if id.partition(".")[0] not in project.ledger() and id not in claims.made(cell.source):
                 yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, project.ledger())}"
@@ -323,7 +378,12 @@ def _figures(notebook: Path, cells: list[Cell]) -> Iterator[str]:
 
 
 def _left_out(cells: list[Cell]) -> set[str]:
-    return {tag.removeprefix("not-drawn:") for cell in cells for tag in cell.tags if tag.startswith("not-drawn:")}
+    return {
+        tag.removeprefix("not-drawn:")
+        for cell in cells
+        for tag in cell.tags
+        if tag.startswith("not-drawn:")
+    }
 
 
 def _shows(cell: Cell) -> str:
@@ -350,7 +410,14 @@ def _texts(output: NotebookNode) -> Iterator[tuple[str, str]]:
 
 
 def _ends_with_semicolon(source: str) -> bool:
-    ignored = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER, tokenize.DEDENT, tokenize.INDENT)
+    ignored = (
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.ENDMARKER,
+        tokenize.DEDENT,
+        tokenize.INDENT,
+    )
     previous = None
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in (tokenize.NEWLINE, tokenize.ENDMARKER) and previous == ";":
@@ -364,7 +431,11 @@ def _ends_with_semicolon(source: str) -> bool:
 
 def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    return {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
 
 
 def _first_line(node: ast.AST) -> str:

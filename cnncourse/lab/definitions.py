@@ -56,12 +56,18 @@ def from_text(path: Path) -> ModuleType:
 
 
 def _text_of(notebook: Path) -> Path:
-    from cnncourse.lab import twins  # jupytext takes a second to import: only who reads a text pays for it
+    from cnncourse.lab import (
+        twins,
+    )  # jupytext takes a second to import: only who reads a text pays for it
 
     text = twins.twin(notebook)
     if not text.exists():
-        raise LessonError(f"the text of the lesson, {text.name}", "no such file", where=text.parent,
-                          remedy="run `python -m cnncourse sync`: the notebook creates it")
+        raise LessonError(
+            f"the text of the lesson, {text.name}",
+            "no such file",
+            where=text.parent,
+            remedy="run `python -m cnncourse sync`: the notebook creates it",
+        )
     return text
 
 
@@ -75,7 +81,10 @@ def _cells(path: Path) -> list[tuple[int, int, str]]:
         if cell.cell_type != "code" or not set(RUN) & set(cell.metadata.get("tags", [])):
             continue
         source = cell.source.splitlines()
-        cursor = next((at for at in range(cursor, len(lines)) if lines[at:at + len(source)] == source), cursor)
+        cursor = next(
+            (at for at in range(cursor, len(lines)) if lines[at : at + len(source)] == source),
+            cursor,
+        )
         found.append((number, cursor + 1, cell.source))
         cursor += len(source)
     return found
@@ -87,5 +96,9 @@ def _run(source: str, number: int, line: int, path: Path, module: ModuleType) ->
     except Exception as error:
         first = next((text for text in source.splitlines() if text.strip()), "")
         remedy = "let it use only imports and earlier cells tagged define, no parameters or results"
-        raise LessonError("imports and define cells that run by themselves", f"{type(error).__name__}: {error}",
-                          where=f"{path.name}, cell {number} from line {line}: {first}", remedy=remedy) from error
+        raise LessonError(
+            "imports and define cells that run by themselves",
+            f"{type(error).__name__}: {error}",
+            where=f"{path.name}, cell {number} from line {line}: {first}",
+            remedy=remedy,
+        ) from error

@@ -57,7 +57,10 @@ def _versions() -> Iterator[tuple[str, str]]:
     if other:
         yield "note", f"{', '.join(other)}; figures may differ in bytes, {INSTALL}"
     else:
-        yield "ok", f"the {len(needed & set(locked))} direct dependencies are those of requirements.lock"
+        yield (
+            "ok",
+            f"the {len(needed & set(locked))} direct dependencies are those of requirements.lock",
+        )
 
 
 def locked_versions(lock: str) -> dict[str, set[str]]:
@@ -72,7 +75,9 @@ def locked_versions(lock: str) -> dict[str, set[str]]:
     for line in re.findall(r"^[A-Za-z0-9][^\\\n]*", lock, flags=re.MULTILINE):
         wanted = Requirement(line.strip())
         if wanted.marker is None or wanted.marker.evaluate():
-            found.setdefault(wanted.name.lower(), set()).update(part.version for part in wanted.specifier)
+            found.setdefault(wanted.name.lower(), set()).update(
+                part.version for part in wanted.specifier
+            )
     return found
 
 
@@ -84,16 +89,27 @@ def _torch() -> Iterator[tuple[str, str]]:
         boxes = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [5, 5, 6, 6]])
         kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
         works = kept.tolist() == [0, 2]
-    except (ImportError, RuntimeError, AttributeError) as error:  # what a pair that does not match raises
+    except (
+        ImportError,
+        RuntimeError,
+        AttributeError,
+    ) as error:  # what a pair that does not match raises
         yield (
             "FIX",
             f"they do not work together ({str(error).splitlines()[0][:90]}); install both from one place; {INSTALL}",
         )
         return
     pair = f"torch {torch.__version__} with torchvision {torchvision.__version__}"
-    yield ("ok", f"{pair} work together") if works else ("FIX", f"{pair}: nms gives {kept.tolist()}; {INSTALL}")
+    yield (
+        ("ok", f"{pair} work together")
+        if works
+        else ("FIX", f"{pair}: nms gives {kept.tolist()}; {INSTALL}")
+    )
     if torch.cuda.is_available():
-        name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory / 2**30
+        name, memory = (
+            torch.cuda.get_device_name(),
+            torch.cuda.get_device_properties(0).total_memory / 2**30,
+        )
         yield "ok", f"GPU {name}, {memory:.0f} GiB: make figures PRESET=full uses it"
     else:
         yield "note", "no GPU: the default parameters need none, PRESET=full does"
@@ -101,11 +117,18 @@ def _torch() -> Iterator[tuple[str, str]]:
 
 def _threads() -> Iterator[tuple[str, str]]:
     asked = os.environ.get("CNNCOURSE_THREADS")
-    said = f"CNNCOURSE_THREADS={asked}" if asked else "1 thread a lesson (CNNCOURSE_THREADS is not set)"
+    said = (
+        f"CNNCOURSE_THREADS={asked}"
+        if asked
+        else "1 thread a lesson (CNNCOURSE_THREADS is not set)"
+    )
     if asked and not (asked.isdigit() and 0 < int(asked)):
         yield "FIX", f"CNNCOURSE_THREADS={asked!r} is no number of threads; unset it or set it to 1"
         return
-    yield "ok", f"{project.cores()} cores; {said}; JOBS={project.cores()} runs as many lessons at a time"
+    yield (
+        "ok",
+        f"{project.cores()} cores; {said}; JOBS={project.cores()} runs as many lessons at a time",
+    )
 
 
 def _data() -> Iterator[tuple[str, str]]:
@@ -120,7 +143,10 @@ def _data() -> Iterator[tuple[str, str]]:
             images = data.load(name, train=False)
             yield "ok", f"{name}: {len(images)} test images"
         except (OSError, ValueError) as error:
-            yield "note", f"{name} is not there ({' '.join(str(getattr(error, 'remedy', error)).split())})"
+            yield (
+                "note",
+                f"{name} is not there ({' '.join(str(getattr(error, 'remedy', error)).split())})",
+            )
 
 
 def _browser() -> Iterator[tuple[str, str]]:
@@ -130,7 +156,9 @@ def _browser() -> Iterator[tuple[str, str]]:
     else:
         yield (
             "note",
-            "none of " + ", ".join(BROWSERS) + ": the test of the interactive pictures is skipped; install chromium",
+            "none of "
+            + ", ".join(BROWSERS)
+            + ": the test of the interactive pictures is skipped; install chromium",
         )
 
 
@@ -140,7 +168,11 @@ def _git() -> Iterator[tuple[str, str]]:
         yield "note", "not a repository: provenance records no commit; use git clone"
         return
     asked = subprocess.run(
-        ["git", "status", "--porcelain"], cwd=project.root(), capture_output=True, text=True, check=True
+        ["git", "status", "--porcelain"],
+        cwd=project.root(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     files = len(asked.stdout.splitlines())
     words = "clean" if not files else f"{files} files differ from it: records say so"

@@ -54,7 +54,8 @@ class Parameter:
             f"{self.name} of type {self.type}",
             f"{given!r} ({type(given).__name__})",
             where="parameters of the lesson",
-            remedy=f"give a value like the default, {self.default!r}" + (f": {self.comment}" if self.comment else ""),
+            remedy=f"give a value like the default, {self.default!r}"
+            + (f": {self.comment}" if self.comment else ""),
         )
 
 
@@ -76,7 +77,9 @@ def find(lesson: str | int) -> Path:
     folder = project.root() / "notebooks"
     stem = Path(str(lesson)).stem
     for twin in sorted((folder / "text").glob("[0-9][0-9]_*.py")):
-        if stem in (twin.stem, twin.stem[3:]) or (stem.isdigit() and stem.zfill(2) == twin.stem[:2]):
+        if stem in (twin.stem, twin.stem[3:]) or (
+            stem.isdigit() and stem.zfill(2) == twin.stem[:2]
+        ):
             return folder / f"{twin.stem}.ipynb"
     return project.lesson(lesson)
 
@@ -106,12 +109,19 @@ def preset(name: str, lesson: str) -> dict[str, object]:
     file = folder / f"{name}.yaml"
     if not file.is_file():
         known = ["default", *(path.stem for path in folder.glob("*.yaml"))]
-        raise ParameterError("the name of a preset", repr(name), where="notebooks/presets", remedy=nearest(name, known))
+        raise ParameterError(
+            "the name of a preset",
+            repr(name),
+            where="notebooks/presets",
+            remedy=nearest(name, known),
+        )
     every = yaml.safe_load(file.read_text()) or {}
     return dict(every.get(lesson[:2]) or {})
 
 
-def settings(lesson: str | int, given: dict[str, object], preset_name: str = "default") -> dict[str, object]:
+def settings(
+    lesson: str | int, given: dict[str, object], preset_name: str = "default"
+) -> dict[str, object]:
     """Only the parameters that differ from the lesson's own: preset first, then what was given, all checked."""
     known = parameters(lesson)
     slug = find(lesson).stem
@@ -121,7 +131,10 @@ def settings(lesson: str | int, given: dict[str, object], preset_name: str = "de
         for name, value in values.items():
             if name not in known:
                 raise ParameterError(
-                    f"a parameter of lesson {slug}", repr(name), where=where, remedy=nearest(name, known)
+                    f"a parameter of lesson {slug}",
+                    repr(name),
+                    where=where,
+                    remedy=nearest(name, known),
                 )
             chosen[name] = known[name].value(value)
     return chosen
@@ -153,7 +166,11 @@ def run(
     known = _parameters(cells, notebook.stem)
     chosen = settings(lesson, parameters or {}, preset)
     effective = {name: parameter.default for name, parameter in known.items()} | chosen
-    folder = Path(out) if out else project.build() / "runs" / notebook.stem / _name(preset, parameters or {})
+    folder = (
+        Path(out)
+        if out
+        else project.build() / "runs" / notebook.stem / _name(preset, parameters or {})
+    )
     shown = Path(figures) if figures else folder / "figures"
     record = folder / "record.jsonl"
     try:
@@ -168,7 +185,10 @@ def run(
             where=f"run of {notebook.stem}",
             remedy="make room and the folder writable, or choose another one with --out",
         ) from error
-    environment = os.environ | {"CNNCOURSE_FIGURES": str(shown.resolve()), "CNNCOURSE_RECORD": str(record.resolve())}
+    environment = os.environ | {
+        "CNNCOURSE_FIGURES": str(shown.resolve()),
+        "CNNCOURSE_RECORD": str(record.resolve()),
+    }
     if threads:
         environment |= {"CNNCOURSE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     facts = {"lesson": notebook.stem, "preset": preset, "parameters": effective, "seed": effective.get("seed"),
@@ -193,7 +213,10 @@ def run(
         watch.end(seconds, whole=status["status"] == "complete")
         facts |= status | {"seconds": seconds, "cells": watch.cells}
         facts |= _recorded(record) | {"figures": sorted(file.stem for file in shown.glob("*.svg"))}
-        project.write(folder / "provenance.json", json.dumps(facts, indent=1, default=str, ensure_ascii=False) + "\n")
+        project.write(
+            folder / "provenance.json",
+            json.dumps(facts, indent=1, default=str, ensure_ascii=False) + "\n",
+        )
         record.unlink(missing_ok=True)
     return RunResult(notebook.stem, executed, folder, shown, effective, seconds, facts)
 
@@ -207,7 +230,9 @@ def store(lesson: str | int, *, progress: bool = True, timeout: float | None = N
     What differs from run to run is taken out: times, papermill's notes, state of widgets, random cell ids.
     """
     notebook = find(lesson)
-    result = run(lesson, progress=progress, timeout=timeout, out=project.build() / "store" / notebook.stem)
+    result = run(
+        lesson, progress=progress, timeout=timeout, out=project.build() / "store" / notebook.stem
+    )
     executed = nbformat.read(result.notebook, as_version=4)
     project.write(notebook, nbformat.writes(normalised(executed)) + "\n")
     return result
@@ -218,7 +243,9 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     from cnncourse.lab import twins
 
     clean = twins.in_step(notebook)
-    for count, cell in enumerate((cell for cell in clean.cells if cell.cell_type == "code"), start=1):
+    for count, cell in enumerate(
+        (cell for cell in clean.cells if cell.cell_type == "code"), start=1
+    ):
         cell.execution_count = count
         for output in cell.outputs:
             if "execution_count" in output:
@@ -257,12 +284,20 @@ class _Watch:
         if cell.cell_type == "code":
             first = cell.source.partition("\n")[0][:60]
             self.cells.append(
-                {"cell": cell_index, "seconds": round(time.perf_counter() - self.begin, 3), "first_line": first}
+                {
+                    "cell": cell_index,
+                    "seconds": round(time.perf_counter() - self.begin, 3),
+                    "first_line": first,
+                }
             )
 
     def end(self, seconds: float, whole: bool) -> None:
         if self.progress:
-            words = f"{len(self.cells)} code cells in {seconds:.1f} s" if whole else f"stopped after {seconds:.1f} s"
+            words = (
+                f"{len(self.cells)} code cells in {seconds:.1f} s"
+                if whole
+                else f"stopped after {seconds:.1f} s"
+            )
             print(f"{self.lesson}: {words}", file=sys.stderr, flush=True)
 
 
@@ -305,20 +340,34 @@ def _papermill(
             try:
                 client.execute(env=environment)
             finally:
-                if client.km is not None and client.km.has_kernel:  # interrupted between its start and its first cell
+                if (
+                    client.km is not None and client.km.has_kernel
+                ):  # interrupted between its start and its first cell
                     client._cleanup_kernel()
 
     for name in ("papermill", "traitlets"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they would say is said below, with a remedy
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # what they would say is said below, with a remedy
     papermill_engines.register("cnncourse", Engine)
     raw = project.write(executed.with_suffix(".input.ipynb"), nbformat.writes(notebook))
     again = (
-        f"correct the cell, then `python -m cnncourse run {watch.lesson[:2]}`; the executed copy is {near(executed)}"
+        f"correct the cell, then `python -m cnncourse run {watch.lesson[:2]}`; "
+        f"the executed copy is {near(executed)}"
     )
-    bar = {"desc": watch.lesson, "file": sys.stderr, "leave": False, "dynamic_ncols": True} if watch.terminal else False
+    bar = (
+        {"desc": watch.lesson, "file": sys.stderr, "leave": False, "dynamic_ncols": True}
+        if watch.terminal
+        else False
+    )
     try:
         papermill.execute_notebook(
-            raw, executed, parameters=chosen, engine_name="cnncourse", kernel_name="python3", progress_bar=bar
+            raw,
+            executed,
+            parameters=chosen,
+            engine_name="cnncourse",
+            kernel_name="python3",
+            progress_bar=bar,
         )
     except papermill.PapermillExecutionError as error:
         cell = notebook_cell(error.source, error.cell_index)
@@ -374,14 +423,22 @@ def _line(error) -> str:
         return ""
     number = int(places[-1])
     lines = error.source.splitlines()
-    return f", line {number}: {lines[number - 1].strip()}" if 0 < number <= len(lines) else f", line {number}"
+    return (
+        f", line {number}: {lines[number - 1].strip()}"
+        if 0 < number <= len(lines)
+        else f", line {number}"
+    )
 
 
 def _why(status: int | None) -> str:
     if status is None or status >= 0:
         return "" if status is None else f" (exit status {status})"
     name = signal.Signals(-status).name
-    return f" (signal {name}: mostly the machine ran out of memory)" if name == "SIGKILL" else f" (signal {name})"
+    return (
+        f" (signal {name}: mostly the machine ran out of memory)"
+        if name == "SIGKILL"
+        else f" (signal {name})"
+    )
 
 
 def near(path: Path) -> str:
@@ -392,23 +449,33 @@ def _name(preset: str, given: dict[str, object]) -> str:
     """The folder of a run: "default", "full", "default,epochs=2"."""
     words = ",".join([preset, *(f"{name}={value}" for name, value in sorted(given.items()))])
     safe = re.sub(r"[^\w.,=+-]+", "_", words)
-    return safe if len(safe) <= 80 else f"{safe[:70]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    return (
+        safe if len(safe) <= 80 else f"{safe[:70]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    )
 
 
 def _recorded(record: Path) -> dict[str, object]:
     """What the lesson's own process noted: where it computed, and which data it loaded."""
-    lines = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    lines = (
+        [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    )
     found: dict[str, object] = {"device": None, "threads": None, "data": {}}
     for line in lines:
         if line.get("kind") == "runtime":
-            found |= {key: line[key] for key in ("device", "device_name", "dtype", "threads") if key in line}
+            found |= {
+                key: line[key]
+                for key in ("device", "device_name", "dtype", "threads")
+                if key in line
+            }
         elif line.get("kind") == "data":
             found["data"] |= {line.get("name"): line.get("checksum")}
     return found
 
 
 def _parameters(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parameter]:
-    cell = next((cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None)
+    cell = next(
+        (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None
+    )
     if cell is None:
         return {}
     comments = {
@@ -437,7 +504,11 @@ def _parameters(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parame
                 where=f"parameters cell of {where}",
                 remedy="move computed values to the setup cell",
             ) from None
-        kind = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(default).__name__
+        kind = (
+            ast.unparse(line.annotation)
+            if isinstance(line, ast.AnnAssign)
+            else type(default).__name__
+        )
         found[name] = Parameter(name, kind, default, comments.get(line.end_lineno, ""))
     return found
 
@@ -461,12 +532,22 @@ def _read(kind: str, given: object, default: object) -> object:
             return float(given) if isinstance(given, str) or type(given) in (int, float) else _UNFIT
         if base in ("list", "tuple"):
             if isinstance(given, str):
-                given = yaml.safe_load(given if given.strip().startswith("[") else f"[{given.strip('()')}]")
+                given = yaml.safe_load(
+                    given if given.strip().startswith("[") else f"[{given.strip('()')}]"
+                )
             if not isinstance(given, (list, tuple)):
                 return _UNFIT
-            inner = inner.partition(",")[0].strip() or (type(default[0]).__name__ if default else "")
+            inner = inner.partition(",")[0].strip() or (
+                type(default[0]).__name__ if default else ""
+            )
             items = [_read(inner, item, None) if inner else item for item in given]
-            return _UNFIT if any(item is _UNFIT for item in items) else items if base == "list" else tuple(items)
+            return (
+                _UNFIT
+                if any(item is _UNFIT for item in items)
+                else items
+                if base == "list"
+                else tuple(items)
+            )
     except (AttributeError, KeyError, ValueError, TypeError, yaml.YAMLError):
         return _UNFIT
     return _UNFIT

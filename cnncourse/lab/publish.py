@@ -70,13 +70,21 @@ def figures(
     every, slugs = not lessons, _slugs(lessons)
     work = project.build() / "make" / _name(target)
     if target != project.root() / "figures":
-        print(f"figures go to {execute.near(target)}, the published ones stay as they are", flush=True)
+        print(
+            f"figures go to {execute.near(target)}, the published ones stay as they are", flush=True
+        )
     with _alone(target), _style(style):
         state = _State(target, preset)
         index = Index(target)
-        due = [slug for slug in slugs if force or state.inputs(slug) != state.done(slug) or not index.intact(slug)]
+        due = [
+            slug
+            for slug in slugs
+            if force or state.inputs(slug) != state.done(slug) or not index.intact(slug)
+        ]
         outcomes = [
-            Outcome(slug, figures=dict.fromkeys(index.of(slug), "same"), ran=False) for slug in slugs if slug not in due
+            Outcome(slug, figures=dict.fromkeys(index.of(slug), "same"), ran=False)
+            for slug in slugs
+            if slug not in due
         ]
         for outcome in _run_all(due, work, preset, jobs, state):
             if not outcome.error:
@@ -111,8 +119,14 @@ def check(lessons: Iterable[str] = (), *, jobs: int = 1) -> int:
             compared += len(index.of(outcome.lesson))
             different += found
         if not lessons:
-            gone = [(id, entry["lesson"]) for id, entry in index.entries.items() if entry["lesson"] not in slugs]
-            different += [f"{id}: published, but its lesson {lesson} is gone" for id, lesson in gone]
+            gone = [
+                (id, entry["lesson"])
+                for id, entry in index.entries.items()
+                if entry["lesson"] not in slugs
+            ]
+            different += [
+                f"{id}: published, but its lesson {lesson} is gone" for id, lesson in gone
+            ]
     found = f"{len(different)} differences:" if different else "no difference"
     print(f"{compared} published figures compared with new ones: {found}")
     print("\n".join(f"  {line}" for line in different))
@@ -125,10 +139,15 @@ class Index:
     def __init__(self, target: Path):
         self.target, self.file = target, target / "index.json"
         try:
-            self.entries: dict[str, dict] = json.loads(self.file.read_text()) if self.file.exists() else {}
+            self.entries: dict[str, dict] = (
+                json.loads(self.file.read_text()) if self.file.exists() else {}
+            )
         except ValueError as error:
             raise LessonError(
-                "an index of figures", f"{error}", where=self.file, remedy="delete it: make figures writes it anew"
+                "an index of figures",
+                f"{error}",
+                where=self.file,
+                remedy="delete it: make figures writes it anew",
             ) from None
 
     def of(self, lesson: str) -> list[str]:
@@ -151,7 +170,10 @@ class Index:
             states[id] = "same" if same else "changed" if old else "new"
             if not same:
                 for ending in ENDINGS:
-                    project.write(self.target / files[ending], (run / "figures" / f"{id}.{ending}").read_bytes())
+                    project.write(
+                        self.target / files[ending],
+                        (run / "figures" / f"{id}.{ending}").read_bytes(),
+                    )
             came_from = old if same else {"sha256": record["sha256"], "environment": _environment(record, provenance),
                                           "inches": record["inches"]}  # fmt: skip
             self.entries[id] = {
@@ -178,13 +200,24 @@ class Index:
             elif not self._is_published(id):
                 found.append(f"{id}: the published files are not those of index.json (sha256)")
             elif entry["environment"] == _environment(made[id], provenance):
-                changed = [ending for ending in ENDINGS if entry["sha256"][ending] != made[id]["sha256"][ending]]
+                changed = [
+                    ending
+                    for ending in ENDINGS
+                    if entry["sha256"][ending] != made[id]["sha256"][ending]
+                ]
                 if changed:
                     how = "looks the same" if self._looks_the_same(id, run) else "looks different"
-                    found.append(f"{id}: other bytes in {' and '.join(changed)} on the same environment ({how})")
+                    found.append(
+                        f"{id}: other bytes in {' and '.join(changed)} on the same environment ({how})"
+                    )
             elif not self._looks_the_same(id, run):
-                found.append(f"{id}: looks different (on another environment, where bytes are not compared)")
-            if id in made and (entry["caption"], entry["alt"]) != (made[id]["caption"], made[id]["alt"]):
+                found.append(
+                    f"{id}: looks different (on another environment, where bytes are not compared)"
+                )
+            if id in made and (entry["caption"], entry["alt"]) != (
+                made[id]["caption"],
+                made[id]["alt"],
+            ):
                 found.append(f"{id}: another caption or alternative text")
         return found
 
@@ -193,7 +226,9 @@ class Index:
         gone = sorted({entry["lesson"] for entry in self.entries.values()} - lessons)
         outcomes = []
         for lesson in gone:
-            outcomes.append(Outcome(lesson, figures=dict.fromkeys(self.of(lesson), "removed"), ran=False))
+            outcomes.append(
+                Outcome(lesson, figures=dict.fromkeys(self.of(lesson), "removed"), ran=False)
+            )
             for id in self.of(lesson):
                 del self.entries[id]
             self._write()
@@ -244,13 +279,20 @@ class Index:
 
     def _is_published(self, id: str) -> bool:
         entry = self.entries[id]
-        return all(_sha256(self.target / entry["files"][ending]) == entry["sha256"][ending] for ending in ENDINGS)
+        return all(
+            _sha256(self.target / entry["files"][ending]) == entry["sha256"][ending]
+            for ending in ENDINGS
+        )
 
     def _looks_the_same(self, id: str, run: Path) -> bool:
-        return looks.same_picture(self.target / self.entries[id]["files"]["png"], run / "figures" / f"{id}.png")
+        return looks.same_picture(
+            self.target / self.entries[id]["files"]["png"], run / "figures" / f"{id}.png"
+        )
 
     def _write(self) -> None:
-        self._write_if_new(self.file, json.dumps(self.entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        self._write_if_new(
+            self.file, json.dumps(self.entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        )
 
     def _write_if_new(self, path: Path, content: str) -> None:
         if not path.exists() or path.read_text() != content:
@@ -258,7 +300,11 @@ class Index:
 
     def _sweep(self, lesson: str) -> None:
         """Remove pictures that the index does not mean, such as those of an interrupted call."""
-        wanted = {self.target / name for id in self.of(lesson) for name in self.entries[id]["files"].values()}
+        wanted = {
+            self.target / name
+            for id in self.of(lesson)
+            for name in self.entries[id]["files"].values()
+        }
         folder = self.target / lesson
         for path in [path for ending in ENDINGS for path in folder.glob(f"*.{ending}")]:
             if path not in wanted:
@@ -286,24 +332,33 @@ class _State:
         """A digest of all that the figures of a lesson are made from: source, parameters, package, versions, style."""
         if lesson not in self.current:
             sources = execute.sources_digest(execute.load(execute.find(lesson)))
-            files = [project.root() / "requirements.lock", Path(os.environ.get("CNNCOURSE_STYLE") or "/nowhere")]
+            files = [
+                project.root() / "requirements.lock",
+                Path(os.environ.get("CNNCOURSE_STYLE") or "/nowhere"),
+            ]
             said = [sources, execute.preset(self.preset, lesson), self.package, execute.versions(),
                     *(_sha256(file) for file in files)]  # fmt: skip
-            self.current[lesson] = hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
+            self.current[lesson] = hashlib.sha256(
+                json.dumps(said, default=str).encode()
+            ).hexdigest()
         return self.current[lesson]
 
     def done(self, lesson: str) -> str | None:
         return self.known.get(lesson, {}).get("inputs")
 
     def seconds(self, lesson: str) -> float:
-        return self.known.get(lesson, {}).get("seconds", float("inf"))  # never seen: it may be long, so it comes first
+        return self.known.get(lesson, {}).get(
+            "seconds", float("inf")
+        )  # never seen: it may be long, so it comes first
 
     def finish(self, lesson: str, seconds: float) -> None:
         self.known[lesson] = {"inputs": self.inputs(lesson), "seconds": round(seconds, 1)}
         project.write(self.file, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
 
 
-def _run_all(lessons: list[str], work: Path, preset: str, jobs: int, state: _State) -> Iterator[Outcome]:
+def _run_all(
+    lessons: list[str], work: Path, preset: str, jobs: int, state: _State
+) -> Iterator[Outcome]:
     """Run lessons in processes of their own, the longest first, and give each outcome as soon as it is known."""
     for lesson in lessons:
         state.inputs(lesson)  # before it runs: an edit meanwhile must not count as done
@@ -334,7 +389,9 @@ def _run_all(lessons: list[str], work: Path, preset: str, jobs: int, state: _Sta
         running.discard(process)
         if process.returncode and not error:
             error = f"{lesson}: its process ended with status {process.returncode}"
-        return Outcome(lesson, time.perf_counter() - begin, error=error if process.returncode else "")
+        return Outcome(
+            lesson, time.perf_counter() - begin, error=error if process.returncode else ""
+        )
 
     order = sorted(lessons, key=lambda lesson: (-state.seconds(lesson), lesson))
     with ThreadPoolExecutor(max(1, jobs)) as pool:
@@ -375,10 +432,17 @@ def _report(outcomes: list[Outcome], target: Path) -> int:
     wide = [max(len(row[column]) for row in rows) for column in range(4)]
     print()
     for row in rows:
-        print("  ".join(cell.ljust(wide[at]) if at < 3 else cell.rjust(wide[at]) for at, cell in enumerate(row)))
+        print(
+            "  ".join(
+                cell.ljust(wide[at]) if at < 3 else cell.rjust(wide[at])
+                for at, cell in enumerate(row)
+            )
+        )
     states = [state for outcome in outcomes for state in outcome.figures.values()]
     counted = ", ".join(
-        f"{states.count(state)} {state}" for state in ("new", "changed", "same", "removed") if state in states
+        f"{states.count(state)} {state}"
+        for state in ("new", "changed", "same", "removed")
+        if state in states
     )
     ran = sum(outcome.ran for outcome in outcomes)
     failed = [outcome for outcome in outcomes if outcome.error]
@@ -402,20 +466,30 @@ def _name(target: Path) -> str:
 
 def _slugs(lessons: Iterable[str]) -> list[str]:
     folder = project.root() / "notebooks"
-    known = {path.stem for path in (*folder.glob("[0-9][0-9]_*.ipynb"), *(folder / "text").glob("[0-9][0-9]_*.py"))}
+    known = {
+        path.stem
+        for path in (*folder.glob("[0-9][0-9]_*.ipynb"), *(folder / "text").glob("[0-9][0-9]_*.py"))
+    }
     return sorted({execute.find(name).stem for name in lessons} or known)
 
 
 def _title(lesson: str) -> str:
     first = next(
-        (cell.source for cell in execute.load(execute.find(lesson)).cells if cell.cell_type == "markdown"), lesson
+        (
+            cell.source
+            for cell in execute.load(execute.find(lesson)).cells
+            if cell.cell_type == "markdown"
+        ),
+        lesson,
     )
     return first.strip().splitlines()[0].lstrip("# ")
 
 
 def _environment(record: dict, provenance: dict) -> dict[str, str]:
     """What the bytes of a figure depend on besides the lesson: curves of float32 also on the processor."""
-    versions = {name: version for name, version in provenance["versions"].items() if name != "python"}
+    versions = {
+        name: version for name, version in provenance["versions"].items() if name != "python"
+    }
     return versions | record["versions"] | {"system": f"{platform.system()} {platform.machine()}",
                                             "processor": str(provenance.get("device_name") or "")}  # fmt: skip
 
@@ -443,7 +517,9 @@ def _style(style: str | Path | None) -> Iterator[None]:
     before = os.environ.pop("CNNCOURSE_STYLE", None)
     if style is not None:
         if not Path(style).is_file():
-            raise ParameterError("a matplotlib style file", repr(str(style)), where="--style", remedy="give its path")
+            raise ParameterError(
+                "a matplotlib style file", repr(str(style)), where="--style", remedy="give its path"
+            )
         os.environ["CNNCOURSE_STYLE"] = str(Path(style).resolve())
     try:
         yield

@@ -20,11 +20,23 @@ def run(jobs: int | None = None, lessons: list[str] | None = None) -> int:
     """
     jobs = jobs or min(project.cores(), 8)
     notebooks = [str(project.lesson(name)) for name in lessons or project.lessons()]
-    command = [sys.executable, "-m", "pytest", "--nbval", f"--nbval-cell-timeout={CELL_TIMEOUT}", *notebooks]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval",
+        f"--nbval-cell-timeout={CELL_TIMEOUT}",
+        *notebooks,
+    ]
     if not lessons:
         command.append("tests")
     if jobs > 1:
-        command += ["--numprocesses", str(jobs), "--dist", "loadscope"]  # a lesson's cells stay on one kernel
+        command += [
+            "--numprocesses",
+            str(jobs),
+            "--dist",
+            "loadscope",
+        ]  # a lesson's cells stay on one kernel
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CNNCOURSE_THREADS": "1"}
     return subprocess.run(command, cwd=project.root(), env=environment, check=False).returncode
 
@@ -35,10 +47,16 @@ def bench(names: list[str] | None = None) -> int:
     failed = []
     for name in names or known:
         if name not in known:
-            raise ParameterError("the name of a benchmark", repr(name), where="benchmarks/",
-                                 remedy=nearest(name, known))
+            raise ParameterError(
+                "the name of a benchmark",
+                repr(name),
+                where="benchmarks/",
+                remedy=nearest(name, known),
+            )
         print(f"== {name}", flush=True)
-        if subprocess.run([sys.executable, str(known[name])], cwd=project.root(), check=False).returncode:
+        if subprocess.run(
+            [sys.executable, str(known[name])], cwd=project.root(), check=False
+        ).returncode:
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

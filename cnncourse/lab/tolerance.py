@@ -16,7 +16,12 @@ from cnncourse.errors import ParameterError, nearest
 CLAIM = "application/vnd.cnncourse.claim+json"
 NOT_COMPARED = ("application/vnd.jupyter.widget-view+json",)  # it holds the random id of a widget
 PICTURES = ("image/png", "image/jpeg")
-MARKS = ("nbval-ignore-output", "nbval-check-output", "nbval-raises-exception", "nbval-skip")  # nbval's own tags
+MARKS = (
+    "nbval-ignore-output",
+    "nbval-check-output",
+    "nbval-raises-exception",
+    "nbval-skip",
+)  # nbval's own tags
 
 # A number stands alone: not inside a word (float32), a version (1.2.3) or a hexadecimal digest (5e3a). With a decimal
 # point it may carry a unit (12.5ms). Commas separate thousands (14,455,392).
@@ -24,9 +29,12 @@ NUMBER = re.compile(
     r"(?<![\w.])[-+]?(?:"
     r"(?:\d{1,3}(?:,\d{3})+\.\d*|\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\d_]|\.\d)"
     r"|(?:\d{1,3}(?:,\d{3})+|\d+)(?:[eE][-+]?\d+)?(?!\w|\.\d|,\d{3}(?!\d))"
-    r"|(?:nan|inf|NaN|Infinity)(?!\w))")
+    r"|(?:nan|inf|NaN|Infinity)(?!\w))"
+)
 INTEGER = re.compile(r"[-+]?[\d,]+")
-WHOLE = re.compile(r"[-+]?[\d,]+\.?")  # "5." is a float of numpy, or an integer at the end of a sentence
+WHOLE = re.compile(
+    r"[-+]?[\d,]+\.?"
+)  # "5." is a float of numpy, or an integer at the end of a sentence
 SHOWN = 5  # numbers that a message lists before it counts the rest
 
 
@@ -44,11 +52,19 @@ class Tolerance:
     def __post_init__(self):
         for name, value in vars(self).items():
             if value is not None and not (0 <= value < math.inf):
-                raise ParameterError("a tolerance that is zero or larger, and finite", value, where=f"nbval {name}",
-                                     remedy="write a number such as 1e-3")
+                raise ParameterError(
+                    "a tolerance that is zero or larger, and finite",
+                    value,
+                    where=f"nbval {name}",
+                    remedy="write a number such as 1e-3",
+                )
         if self.rtol >= 1:
-            raise ParameterError("a relative tolerance below 1", self.rtol, where="nbval rtol",
-                                 remedy="1e-2 allows one percent; 1 would allow anything")
+            raise ParameterError(
+                "a relative tolerance below 1",
+                self.rtol,
+                where="nbval rtol",
+                remedy="1e-2 allows one percent; 1 would allow anything",
+            )
 
     @property
     def strict(self) -> bool:
@@ -62,7 +78,9 @@ class Tolerance:
         return "none declared" if self.strict else f"rtol={self.rtol:g} atol={self.atol:g}"
 
 
-def declared(metadata: Mapping, tags: Iterable[str] = (), base: Tolerance | None = None) -> Tolerance:
+def declared(
+    metadata: Mapping, tags: Iterable[str] = (), base: Tolerance | None = None
+) -> Tolerance:
     """The tolerance that `base` becomes by metadata such as ``{"rtol": 1e-3}``, then by tags ``nbval-rtol=1e-3``.
 
     >>> declared({"rtol": 1e-3}, tags=["nbval-atol=1e-6", "define"])
@@ -72,21 +90,35 @@ def declared(metadata: Mapping, tags: Iterable[str] = (), base: Tolerance | None
     """
     fields = dict(vars(base or Tolerance()))
     if not isinstance(metadata, Mapping):
-        raise ParameterError("metadata such as {'nbval': {'rtol': 1e-3}}", repr(metadata), where="metadata nbval",
-                             remedy="write a dictionary of rtol, atol or image")
+        raise ParameterError(
+            "metadata such as {'nbval': {'rtol': 1e-3}}",
+            repr(metadata),
+            where="metadata nbval",
+            remedy="write a dictionary of rtol, atol or image",
+        )
     for name, value in metadata.items():
-        fields[_known(name, fields, f"metadata nbval: {name}")] = _value(value, f"metadata nbval: {name}")
+        fields[_known(name, fields, f"metadata nbval: {name}")] = _value(
+            value, f"metadata nbval: {name}"
+        )
     for tag in tags:
         name, equals, value = tag.partition("=")
         if name.startswith("nbval-") and tag not in MARKS:
             if not equals and name.removeprefix("nbval-") not in fields:
-                raise ParameterError("a tag of nbval", repr(tag), where=f"tag {tag}",
-                                     remedy=nearest(tag, [*MARKS, *(f"nbval-{field}=1e-3" for field in fields)]))
-            fields[_known(name.removeprefix("nbval-"), fields, f"tag {tag}")] = _value(value, f"tag {tag}")
+                raise ParameterError(
+                    "a tag of nbval",
+                    repr(tag),
+                    where=f"tag {tag}",
+                    remedy=nearest(tag, [*MARKS, *(f"nbval-{field}=1e-3" for field in fields)]),
+                )
+            fields[_known(name.removeprefix("nbval-"), fields, f"tag {tag}")] = _value(
+                value, f"tag {tag}"
+            )
     return Tolerance(**fields)
 
 
-def compare(stored: list[Mapping], computed: list[Mapping], tolerance: Tolerance, clean=lambda text: text) -> list[str]:
+def compare(
+    stored: list[Mapping], computed: list[Mapping], tolerance: Tolerance, clean=lambda text: text
+) -> list[str]:
     """What the computed outputs of a cell say otherwise than the stored ones, in sentences; empty when they agree.
 
     Outputs are dictionaries as in a notebook file, streams of one name merged. Like nbval, this compares outputs of
@@ -99,7 +131,9 @@ def compare(stored: list[Mapping], computed: list[Mapping], tolerance: Tolerance
         if len(before) != len(after):
             what, extra = ("missing", before) if len(before) > len(after) else ("additional", after)
             shown = "" if kind in PICTURES else f", such as {_short(extra[-1])}"
-            problems.append(f"{what} output: {kind}, {len(before)} stored and {len(after)} computed{shown}")
+            problems.append(
+                f"{what} output: {kind}, {len(before)} stored and {len(after)} computed{shown}"
+            )
             continue
         for old, new in zip(before, after, strict=True):
             problems += _compare(kind, old, new, tolerance, clean)
@@ -121,7 +155,9 @@ def compare_texts(stored: str, computed: str, tolerance: Tolerance) -> list[str]
     for old, new in zip(*numbers, strict=True):
         if moved := _moved(old.group(), new.group(), tolerance):
             line, lines = _line(stored, old.start()), _line(computed, new.start())
-            problems.append(f"line {line[0]}: {moved}\n    stored:   {line[1]}\n    computed: {lines[1]}")
+            problems.append(
+                f"line {line[0]}: {moved}\n    stored:   {line[1]}\n    computed: {lines[1]}"
+            )
     if not problems and tolerance.strict:
         return [_first_line_that_differs(stored, computed)]  # white space, or 1.0 printed as 1.00
     return _abridged(problems)
@@ -139,8 +175,13 @@ def _by_kind(outputs: Iterable[Mapping]) -> dict[str, list]:
         claim = data.get(CLAIM)
         if isinstance(claim, Mapping) and claim.get("varies"):
             # The claim's own bound is the tolerance: a false one has raised. Its row repeats the number left out here.
-            told = {name: value for name, value in claim.items() if name not in ("measured", "interval")}
-            data = {**{kind: value for kind, value in data.items() if kind != "text/plain"}, CLAIM: told}
+            told = {
+                name: value for name, value in claim.items() if name not in ("measured", "interval")
+            }
+            data = {
+                **{kind: value for kind, value in data.items() if kind != "text/plain"},
+                CLAIM: told,
+            }
         for kind, value in data.items():
             if kind not in NOT_COMPARED:
                 kinds.setdefault(kind, []).append(value)
@@ -154,10 +195,14 @@ def _compare(kind: str, stored: object, computed: object, tolerance: Tolerance, 
         stored, computed = clean(stored), clean(computed)
         exact = Tolerance() if kind.startswith("image/") else tolerance
         return [f"{kind}, {problem}" for problem in compare_texts(stored, computed, exact)]
-    return _abridged([f"{kind}, {problem}" for problem in _compare_json(stored, computed, tolerance)])
+    return _abridged(
+        [f"{kind}, {problem}" for problem in _compare_json(stored, computed, tolerance)]
+    )
 
 
-def _compare_json(stored: object, computed: object, tolerance: Tolerance, place: str = "") -> list[str]:
+def _compare_json(
+    stored: object, computed: object, tolerance: Tolerance, place: str = ""
+) -> list[str]:
     if isinstance(stored, Mapping) and isinstance(computed, Mapping):
         if missing := [name for name in stored if name not in computed]:
             return [f"{place or 'top'}: {missing[0]!r} is missing"]
@@ -165,14 +210,18 @@ def _compare_json(stored: object, computed: object, tolerance: Tolerance, place:
             return [f"{place or 'top'}: {added[0]!r} is new"]
         parts = [(f"{place}.{name}".lstrip("."), stored[name], computed[name]) for name in stored]
     elif isinstance(stored, list) and isinstance(computed, list) and len(stored) == len(computed):
-        parts = [(f"{place}[{at}]", *pair) for at, pair in enumerate(zip(stored, computed, strict=True))]
+        parts = [
+            (f"{place}[{at}]", *pair) for at, pair in enumerate(zip(stored, computed, strict=True))
+        ]
     elif _is_number(stored) and _is_number(computed):
         moved = stored != computed and _moved(repr(stored), repr(computed), tolerance)
         return [f"{place}: {moved}"] if moved else []
     else:
         same = type(stored) is type(computed) and stored == computed
         return [] if same else [f"{place}: {_short(stored)} became {_short(computed)}"]
-    return [problem for name, old, new in parts for problem in _compare_json(old, new, tolerance, name)]
+    return [
+        problem for name, old, new in parts for problem in _compare_json(old, new, tolerance, name)
+    ]
 
 
 def _compare_pictures(kind: str, stored: str, computed: str, tolerance: Tolerance) -> list[str]:
@@ -181,14 +230,20 @@ def _compare_pictures(kind: str, stored: str, computed: str, tolerance: Toleranc
     import numpy as np
     from PIL import Image
 
-    first, second = (np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=float)
-                     for data in (stored, computed))
+    first, second = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=float)
+        for data in (stored, computed)
+    )
     if first.shape != second.shape:
-        return [f"{kind}: {first.shape[1]}x{first.shape[0]} pixels became {second.shape[1]}x{second.shape[0]}"]
+        return [
+            f"{kind}: {first.shape[1]}x{first.shape[0]} pixels became {second.shape[1]}x{second.shape[0]}"
+        ]
     difference = float(np.sqrt(np.mean((first - second) ** 2)))
     if difference <= tolerance.image:
         return []
-    return [f"{kind}: the picture moved by {difference:.2f} (root mean square of 0-255), allowed {tolerance.image:g}"]
+    return [
+        f"{kind}: the picture moved by {difference:.2f} (root mean square of 0-255), allowed {tolerance.image:g}"
+    ]
 
 
 def _moved(stored: str, computed: str, tolerance: Tolerance) -> str:
@@ -209,20 +264,31 @@ def _moved(stored: str, computed: str, tolerance: Tolerance) -> str:
         return ""
     share = f" ({float(distance / abs(first)) * 100:.2g} %)" if first else ""
     last_digit = Decimal(1).scaleb(first.as_tuple().exponent)
-    hint = "" if tolerance.strict or last_digit <= allowed else "; it is printed with too few digits for that tolerance"
-    return (f"{stored} became {computed}: moved by {float(distance):g}{share}, "
-            f"allowed {float(allowed):g} ({tolerance}){hint}")
+    hint = (
+        ""
+        if tolerance.strict or last_digit <= allowed
+        else "; it is printed with too few digits for that tolerance"
+    )
+    return (
+        f"{stored} became {computed}: moved by {float(distance):g}{share}, "
+        f"allowed {float(allowed):g} ({tolerance}){hint}"
+    )
 
 
 def _words(text: str) -> list[str]:
     """What stands between the numbers, without the spaces that a number of another width shifts."""
-    return [re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*\n[ \t]*", "\n", part)).strip(" \t") for part in NUMBER.split(text)]
+    return [
+        re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*\n[ \t]*", "\n", part)).strip(" \t")
+        for part in NUMBER.split(text)
+    ]
 
 
 def _first_line_that_differs(stored: str, computed: str) -> str:
     before, after = stored.splitlines(), computed.splitlines()
-    at = next((at for at, (old, new) in enumerate(zip(before, after, strict=False)) if old != new),
-              min(len(before), len(after)))
+    at = next(
+        (at for at, (old, new) in enumerate(zip(before, after, strict=False)) if old != new),
+        min(len(before), len(after)),
+    )
     old, new = (repr(lines[at]) if at < len(lines) else "(nothing)" for lines in (before, after))
     return f"line {at + 1} differs\n    stored:   {old}\n    computed: {new}"
 
@@ -251,7 +317,9 @@ def _is_number(value: object) -> bool:
 
 def _known(name: str, fields: Iterable[str], where: str) -> str:
     if name not in fields:
-        raise ParameterError("one of rtol, atol and image", repr(name), where=where, remedy=nearest(name, fields))
+        raise ParameterError(
+            "one of rtol, atol and image", repr(name), where=where, remedy=nearest(name, fields)
+        )
     return name
 
 
@@ -261,7 +329,9 @@ def _value(value: object, where: str) -> float:
             raise TypeError
         return float(Decimal(str(value).strip()))
     except (InvalidOperation, TypeError):
-        raise ParameterError("a number", repr(value), where=where, remedy="write it as 1e-3 or 0.001") from None
+        raise ParameterError(
+            "a number", repr(value), where=where, remedy="write it as 1e-3 or 0.001"
+        ) from None
 
 
 def _short(value: object) -> str:

@@ -22,12 +22,20 @@ from cnncourse.errors import LessonError, ParameterError, TwinError
 
 FORMATS = "ipynb,text//py:percent"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-KEPT = ("tags", "nbval", "slideshow")  # cell metadata that means something to us; the rest is the editors' noise
+KEPT = (
+    "tags",
+    "nbval",
+    "slideshow",
+)  # cell metadata that means something to us; the rest is the editors' noise
 SIDES = ("text", "notebook")
 
 
-def sync(lessons: Iterable[str | Path] | None = None, *, prefer: str | None = None,
-         folder: Path | None = None) -> list[str]:
+def sync(
+    lessons: Iterable[str | Path] | None = None,
+    *,
+    prefer: str | None = None,
+    folder: Path | None = None,
+) -> list[str]:
     """Bring notebooks and texts in step; returns one line for each file written.
 
     The side that changed since the last sync updates the other. A text updates the sources of its notebook and keeps
@@ -38,8 +46,12 @@ def sync(lessons: Iterable[str | Path] | None = None, *, prefer: str | None = No
     lessons: names as `project.lesson` takes them, or none for all in `folder` (default: ``notebooks/``).
     """
     if prefer not in (None, *SIDES):
-        raise ParameterError("prefer= 'text' or 'notebook'", repr(prefer), where="sync",
-                             remedy="leave it out: sync says where it has to be told")
+        raise ParameterError(
+            "prefer= 'text' or 'notebook'",
+            repr(prefer),
+            where="sync",
+            remedy="leave it out: sync says where it has to be told",
+        )
     folder = folder or project.root() / "notebooks"
     written, conflicts = [], []
     for notebook in _notebooks(lessons, folder):
@@ -48,8 +60,12 @@ def sync(lessons: Iterable[str | Path] | None = None, *, prefer: str | None = No
         except TwinError as error:
             conflicts.append(error)
     if len(conflicts) > 1:  # tell all of them at once; what could be synced is
-        raise TwinError(conflicts[0].expected, "\n        ".join(str(error.got) for error in conflicts),
-                        where=", ".join(str(error.where) for error in conflicts), remedy=conflicts[0].remedy)
+        raise TwinError(
+            conflicts[0].expected,
+            "\n        ".join(str(error.got) for error in conflicts),
+            where=", ".join(str(error.where) for error in conflicts),
+            remedy=conflicts[0].remedy,
+        )
     if conflicts:
         raise conflicts[0]
     return written
@@ -90,9 +106,12 @@ def current(notebook: Path, *, prefer: str | None = None) -> NotebookNode:
     if side in SIDES:
         return in_step(_reread(new if side == "text" else old))
     told = _differences(new, _reread(old))
-    raise TwinError("a notebook or its text unchanged since the last sync",
-                    f"{side}, and {told[0]} ({len(told)} differences)", where=notebook.name,
-                    remedy="see both, then `python -m cnncourse sync --prefer text` (or notebook)")
+    raise TwinError(
+        "a notebook or its text unchanged since the last sync",
+        f"{side}, and {told[0]} ({len(told)} differences)",
+        where=notebook.name,
+        remedy="see both, then `python -m cnncourse sync --prefer text` (or notebook)",
+    )
 
 
 def twin(notebook: Path) -> Path:
@@ -104,9 +123,18 @@ def read_notebook(path: Path) -> NotebookNode:
     """A notebook file; `LessonError` for one that is cut short or not a notebook."""
     try:
         return nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:  # no JSON, or no notebook
-        raise LessonError("a notebook", f"{type(error).__name__}: {_first_line(error)}", where=path,
-                          remedy="delete it and run `python -m cnncourse sync`: the text creates it again") from error
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+        nbformat.ValidationError,
+    ) as error:  # no JSON, or no notebook
+        raise LessonError(
+            "a notebook",
+            f"{type(error).__name__}: {_first_line(error)}",
+            where=path,
+            remedy="delete it and run `python -m cnncourse sync`: the text creates it again",
+        ) from error
 
 
 def read_text(path: Path) -> NotebookNode:
@@ -124,23 +152,43 @@ def as_text(notebook: NotebookNode) -> str:
     for cell in body.cells[:-1]:
         cell.metadata.lines_to_next_cell = 1  # for jupytext: not two blank lines around functions
     lines = yaml.safe_dump({"jupyter": _plain(header)}, sort_keys=True).splitlines()
-    return "\n".join(["# ---", *(f"# {line}" for line in lines), "# ---", "", jupytext.writes(body, fmt="py:percent")])
+    return "\n".join(
+        [
+            "# ---",
+            *(f"# {line}" for line in lines),
+            "# ---",
+            "",
+            jupytext.writes(body, fmt="py:percent"),
+        ]
+    )
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
     """A copy without the noise: metadata we know, kernel python3, ids that follow from the sources. Outputs stay."""
     copy = nbformat.from_dict(_plain(notebook))
-    copy.metadata = nbformat.from_dict({"jupytext": {"formats": FORMATS}, "kernelspec": KERNEL,
-                                        "language_info": {"name": "python"}}
-                                       | {name: notebook.metadata[name] for name in ("nbval", "cnncourse")
-                                          if name in notebook.metadata})
+    copy.metadata = nbformat.from_dict(
+        {
+            "jupytext": {"formats": FORMATS},
+            "kernelspec": KERNEL,
+            "language_info": {"name": "python"},
+        }
+        | {
+            name: notebook.metadata[name]
+            for name in ("nbval", "cnncourse")
+            if name in notebook.metadata
+        }
+    )
     copy.nbformat, copy.nbformat_minor = 4, 5
     seen: dict[str, int] = defaultdict(int)
     for cell in copy.cells:
-        kept = {name: cell.metadata[name] for name in KEPT if cell.metadata.get(name)}  # papermill leaves empty tags
+        kept = {
+            name: cell.metadata[name] for name in KEPT if cell.metadata.get(name)
+        }  # papermill leaves empty tags
         cell.metadata = nbformat.from_dict(kept)
         seen[cell.source] += 1
-        cell.id = hashlib.sha256(f"{cell.cell_type} {seen[cell.source]} {cell.source}".encode()).hexdigest()[:8]
+        cell.id = hashlib.sha256(
+            f"{cell.cell_type} {seen[cell.source]} {cell.source}".encode()
+        ).hexdigest()[:8]
     return copy
 
 
@@ -153,16 +201,33 @@ def in_step(notebook: NotebookNode) -> NotebookNode:
 
 def _notebooks(lessons: Iterable[str | Path] | None, folder: Path) -> list[Path]:
     pattern = "[0-9][0-9]_*"
-    known = {path.stem for path in (*folder.glob(f"{pattern}.ipynb"), *(folder / "text").glob(f"{pattern}.py"))}
+    known = {
+        path.stem
+        for path in (*folder.glob(f"{pattern}.ipynb"), *(folder / "text").glob(f"{pattern}.py"))
+    }
     if lessons is not None:
         wanted = [str(lesson) for lesson in lessons]
-        chosen = {stem for stem in known for name in wanted
-                  if Path(name).stem in (stem, stem[3:]) or Path(name).stem.zfill(2) == stem[:2]}
-        lost = [name for name in wanted if not any(Path(name).stem in (stem, stem[3:], stem[:2], stem[:2].lstrip("0"))
-                                                   for stem in known)]
+        chosen = {
+            stem
+            for stem in known
+            for name in wanted
+            if Path(name).stem in (stem, stem[3:]) or Path(name).stem.zfill(2) == stem[:2]
+        }
+        lost = [
+            name
+            for name in wanted
+            if not any(
+                Path(name).stem in (stem, stem[3:], stem[:2], stem[:2].lstrip("0"))
+                for stem in known
+            )
+        ]
         if lost:
-            raise ParameterError("the number or name of a lesson", repr(lost[0]), where=folder,
-                                 remedy=f"choose one of {', '.join(sorted(known)) or '(none is there)'}")
+            raise ParameterError(
+                "the number or name of a lesson",
+                repr(lost[0]),
+                where=folder,
+                remedy=f"choose one of {', '.join(sorted(known)) or '(none is there)'}",
+            )
         known = chosen
     return [folder / f"{stem}.ipynb" for stem in sorted(known)]
 
@@ -226,23 +291,34 @@ def _digest(notebook: NotebookNode) -> str:
 def _differences(text: NotebookNode, notebook: NotebookNode) -> list[str]:
     found = []
     if text.metadata.get("nbval") != notebook.metadata.get("nbval"):
-        found.append(f"metadata nbval: text {text.metadata.get('nbval')}, notebook {notebook.metadata.get('nbval')}")
+        found.append(
+            f"metadata nbval: text {text.metadata.get('nbval')}, notebook {notebook.metadata.get('nbval')}"
+        )
     if len(text.cells) != len(notebook.cells):
         found.append(f"the text has {len(text.cells)} cells, the notebook {len(notebook.cells)}")
     for number, (ours, theirs) in enumerate(zip(text.cells, notebook.cells), start=1):  # noqa: B905 - lengths told above
         if ours.cell_type != theirs.cell_type:
-            found.append(f"cell {number}: {ours.cell_type} in the text, {theirs.cell_type} in the notebook")
+            found.append(
+                f"cell {number}: {ours.cell_type} in the text, {theirs.cell_type} in the notebook"
+            )
         elif ours.source != theirs.source:
             found.append(f"cell {number}: {_first_difference(ours.source, theirs.source)}")
         elif ours.metadata != theirs.metadata:
-            found.append(f"cell {number}: {dict(ours.metadata)} in the text, {dict(theirs.metadata)} in the notebook")
+            found.append(
+                f"cell {number}: {dict(ours.metadata)} in the text, {dict(theirs.metadata)} in the notebook"
+            )
     return found
 
 
 def _first_difference(text: str, notebook: str) -> str:
     ours, theirs = text.splitlines(), notebook.splitlines()
-    line = next((at for at, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]), min(len(ours), len(theirs)))  # noqa: B905
-    first, second = (repr(lines[line]) if line < len(lines) else "nothing more" for lines in (ours, theirs))
+    line = next(
+        (at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]),
+        min(len(ours), len(theirs)),
+    )
+    first, second = (
+        repr(lines[line]) if line < len(lines) else "nothing more" for lines in (ours, theirs)
+    )
     return f"line {line + 1} is {first} in the text, {second} in the notebook"
 
 

@@ -21,9 +21,19 @@ from torch import nn
 
 from cnncourse.errors import ParameterError, nearest
 from cnncourse.models.alexnets import (
-    alexnet, alexnet_2012, alexnet_lecture, alexnet_lecture_repaired, alexnet_ungrouped,
+    alexnet,
+    alexnet_2012,
+    alexnet_lecture,
+    alexnet_lecture_repaired,
+    alexnet_ungrouped,
 )
-from cnncourse.models.densenet import densenet121, densenet161, densenet169, densenet201, densenet_cifar
+from cnncourse.models.densenet import (
+    densenet121,
+    densenet161,
+    densenet169,
+    densenet201,
+    densenet_cifar,
+)
 from cnncourse.models.fractalnet import fractalnet_cifar
 from cnncourse.models.highway import highway_cifar, highway_mlp
 from cnncourse.models.inception_2014 import googlenet, googlenet_2014
@@ -33,39 +43,107 @@ from cnncourse.models.lenet import lenet5, lenet5_modern
 from cnncourse.models.nin import nin_cifar, nin_imagenet
 from cnncourse.models.preactivation import preact_resnet_cifar, wide_resnet_cifar
 from cnncourse.models.resnet import (
-    plain18, plain34, resnet18, resnet34, resnet50, resnet101, resnet152, resnet_cifar, wide_resnet50_2,
+    plain18,
+    plain34,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+    resnet_cifar,
+    wide_resnet50_2,
     wide_resnet101_2,
 )
 from cnncourse.models.squeezenet import squeezenet1_0, squeezenet1_1
 from cnncourse.models.stochastic_depth import stochastic_depth_cifar
 from cnncourse.models.successors import overfeat_accurate, overfeat_fast, zfnet, zfnet_large
 from cnncourse.models.vgg import (
-    vgg11, vgg11_bn, vgg11_lrn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg16_c, vgg19, vgg19_bn,
+    vgg11,
+    vgg11_bn,
+    vgg11_lrn,
+    vgg13,
+    vgg13_bn,
+    vgg16,
+    vgg16_bn,
+    vgg16_c,
+    vgg19,
+    vgg19_bn,
 )
 
 IMAGENET, CIFAR = (3, 224, 224), (3, 32, 32)  # channels, height, width
 
 # name: (function, input shape of the paper), by year
 _NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[int, int, int]]] = {
-    "lenet5": (lenet5, (1, 32, 32)), "lenet5_modern": (lenet5_modern, (1, 32, 32)),
-    "alexnet_2012": (alexnet_2012, (3, 227, 227)), "alexnet_ungrouped": (alexnet_ungrouped, (3, 227, 227)),
-    **{f.__name__: (f, IMAGENET) for f in (alexnet, alexnet_lecture, alexnet_lecture_repaired, zfnet, zfnet_large)},
-    "overfeat_fast": (overfeat_fast, (3, 231, 231)), "overfeat_accurate": (overfeat_accurate, (3, 221, 221)),
-    "nin_cifar": (nin_cifar, CIFAR), "nin_imagenet": (nin_imagenet, IMAGENET),
-    **{f.__name__: (f, IMAGENET) for f in (vgg11, vgg11_lrn, vgg13, vgg16_c, vgg16, vgg19,
-                                           vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn)},
+    "lenet5": (lenet5, (1, 32, 32)),
+    "lenet5_modern": (lenet5_modern, (1, 32, 32)),
+    "alexnet_2012": (alexnet_2012, (3, 227, 227)),
+    "alexnet_ungrouped": (alexnet_ungrouped, (3, 227, 227)),
+    **{
+        f.__name__: (f, IMAGENET)
+        for f in (alexnet, alexnet_lecture, alexnet_lecture_repaired, zfnet, zfnet_large)
+    },
+    "overfeat_fast": (overfeat_fast, (3, 231, 231)),
+    "overfeat_accurate": (overfeat_accurate, (3, 221, 221)),
+    "nin_cifar": (nin_cifar, CIFAR),
+    "nin_imagenet": (nin_imagenet, IMAGENET),
+    **{
+        f.__name__: (f, IMAGENET)
+        for f in (
+            vgg11,
+            vgg11_lrn,
+            vgg13,
+            vgg16_c,
+            vgg16,
+            vgg19,
+            vgg11_bn,
+            vgg13_bn,
+            vgg16_bn,
+            vgg19_bn,
+        )
+    },
     **{f.__name__: (f, IMAGENET) for f in (googlenet_2014, googlenet, bn_inception)},
     "inception_v3": (inception_v3, (3, 299, 299)),
-    **{f.__name__: (f, IMAGENET) for f in (resnet18, resnet34, resnet50, resnet101, resnet152, plain18, plain34)},
-    **{f"resnet{depth}": (functools.partial(resnet_cifar, depth), CIFAR) for depth in (20, 32, 44, 56, 110, 1202)},
-    **{f"plain{depth}": (functools.partial(resnet_cifar, depth, residual=False), CIFAR)
-       for depth in (20, 32, 44, 56, 110, 1202)},
+    **{
+        f.__name__: (f, IMAGENET)
+        for f in (resnet18, resnet34, resnet50, resnet101, resnet152, plain18, plain34)
+    },
+    **{
+        f"resnet{depth}": (functools.partial(resnet_cifar, depth), CIFAR)
+        for depth in (20, 32, 44, 56, 110, 1202)
+    },
+    **{
+        f"plain{depth}": (functools.partial(resnet_cifar, depth, residual=False), CIFAR)
+        for depth in (20, 32, 44, 56, 110, 1202)
+    },
     "highway_mlp": (highway_mlp, (1, 28, 28)),
-    **{f.__name__: (f, CIFAR) for f in (highway_cifar, preact_resnet_cifar, stochastic_depth_cifar, wide_resnet_cifar,
-                                        fractalnet_cifar, densenet_cifar)},
-    **{f.__name__: (f, IMAGENET) for f in (squeezenet1_0, squeezenet1_1, wide_resnet50_2, wide_resnet101_2,
-                                           densenet121, densenet169, densenet201, densenet161)},
-    **{f.__name__: (f, (3, 299, 299)) for f in (inception_v4, inception_resnet_v1, inception_resnet_v2)},
+    **{
+        f.__name__: (f, CIFAR)
+        for f in (
+            highway_cifar,
+            preact_resnet_cifar,
+            stochastic_depth_cifar,
+            wide_resnet_cifar,
+            fractalnet_cifar,
+            densenet_cifar,
+        )
+    },
+    **{
+        f.__name__: (f, IMAGENET)
+        for f in (
+            squeezenet1_0,
+            squeezenet1_1,
+            wide_resnet50_2,
+            wide_resnet101_2,
+            densenet121,
+            densenet169,
+            densenet201,
+            densenet161,
+        )
+    },
+    **{
+        f.__name__: (f, (3, 299, 299))
+        for f in (inception_v4, inception_resnet_v1, inception_resnet_v2)
+    },
 }
 
 
@@ -88,8 +166,12 @@ def build(name: str, **options) -> nn.Module:
         known = [option for option in parameters if option not in getattr(function, "keywords", {})]
         for option in options:
             if option not in known:
-                raise ParameterError(f"an option of {name}: {', '.join(known)}", option,
-                                     where=f"build({name!r}, {option}=...)", remedy=nearest(option, known))
+                raise ParameterError(
+                    f"an option of {name}: {', '.join(known)}",
+                    option,
+                    where=f"build({name!r}, {option}=...)",
+                    remedy=nearest(option, known),
+                )
     return function(**options)
 
 
@@ -100,6 +182,10 @@ def input_shape(name: str) -> tuple[int, int, int]:
 
 def _entry(name: str) -> tuple[Callable[..., nn.Module], tuple[int, int, int]]:
     if name not in _NETWORKS:
-        raise ParameterError("the name of a network", name, where="cnncourse.models",
-                             remedy=nearest(str(name).lower(), _NETWORKS) + "; models.names() lists all")
+        raise ParameterError(
+            "the name of a network",
+            name,
+            where="cnncourse.models",
+            remedy=nearest(str(name).lower(), _NETWORKS) + "; models.names() lists all",
+        )
     return _NETWORKS[name]

@@ -24,7 +24,9 @@ class TowerNorm(nn.Module):
     def __init__(self, towers: int = 1):
         super().__init__()
         self.towers = towers
-        self.norm = nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)  # torch divides alpha by the 5 maps
+        self.norm = nn.LocalResponseNorm(
+            5, alpha=5 * 1e-4, beta=0.75, k=2.0
+        )  # torch divides alpha by the 5 maps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.towers == 1:
@@ -43,18 +45,39 @@ class AlexNet2012(nn.Module):
     (N, in_channels, image_size, image_size) -> (N, num_classes).
     """
 
-    def __init__(self, *, groups: int = 2, norm_first: bool = True, num_classes: int = 1000, in_channels: int = 3,
-                 width: int = 96, image_size: int | None = None, dropout: float = 0.5):
+    def __init__(
+        self,
+        *,
+        groups: int = 2,
+        norm_first: bool = True,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 96,
+        image_size: int | None = None,
+        dropout: float = 0.5,
+    ):
         super().__init__()
-        whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(groups, "groups")
+        (
+            whole(num_classes, "num_classes"),
+            whole(in_channels, "in_channels"),
+            whole(groups, "groups"),
+        )
         if whole(width, "width", least=groups) % groups:
-            raise ParameterError(f"a width that {groups} towers can share", width, where="option width",
-                                 remedy=f"take {width + groups - width % groups}")
+            raise ParameterError(
+                f"a width that {groups} towers can share",
+                width,
+                where="option width",
+                remedy=f"take {width + groups - width % groups}",
+            )
         side = 227 if image_size is None else whole(image_size, "image_size", least=3)
         small = side <= 64
         if not small and side < 67:
-            raise ParameterError("images of at least 67 pixels for a stride of 4, or up to 64", side,
-                                 where="option image_size", remedy="take 64 or 67")
+            raise ParameterError(
+                "images of at least 67 pixels for a stride of 4, or up to 64",
+                side,
+                where="option image_size",
+                remedy="take 64 or 67",
+            )
         self.in_channels, self.side, self.smallest = in_channels, side, side
         n2, n3, n5, hidden = (scaled(n, width, 96, multiple=groups) for n in (256, 384, 256, 4096))
         side = side if small else (side - 11) // 4 + 1
@@ -66,7 +89,9 @@ class AlexNet2012(nn.Module):
             side = (side - 3) // 2 + 1
             return nn.MaxPool2d(3, stride=2)  # windows of 3, 2 apart: they overlap
 
-        self.conv1 = nn.Conv2d(in_channels, width, *((3, 1, 1) if small else (11, 4, 0)))  # kernel, stride, padding
+        self.conv1 = nn.Conv2d(
+            in_channels, width, *((3, 1, 1) if small else (11, 4, 0))
+        )  # kernel, stride, padding
         self.relu1 = nn.ReLU()
         self.norm1, self.pool1 = TowerNorm(groups), pool()
         self.conv2 = nn.Conv2d(width, n2, 5, padding=2, groups=groups)
@@ -124,8 +149,15 @@ class AlexNet(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, *, num_classes: int = 1000, in_channels: int = 3, width: int = 64,
-                 image_size: int | None = None, dropout: float = 0.5):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 64,
+        image_size: int | None = None,
+        dropout: float = 0.5,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size", least=3) <= 64
@@ -136,18 +168,32 @@ class AlexNet(nn.Module):
             pools.append(nn.MaxPool2d(3, stride=2) if not small or side >= 3 else nn.Identity())
             side = (side - 3) // 2 + 1 if small and side >= 3 else side
         self.in_channels = in_channels
-        self.smallest = smallest_for(sum(isinstance(pool, nn.MaxPool2d) for pool in pools)) if small else 63
+        self.smallest = (
+            smallest_for(sum(isinstance(pool, nn.MaxPool2d) for pool in pools)) if small else 63
+        )
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, width, *((3, 1, 1) if small else (11, 4, 2))), nn.ReLU(), pools[0],
-            nn.Conv2d(width, n2, 5, padding=2), nn.ReLU(), pools[1],
-            nn.Conv2d(n2, n3, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(n3, n4, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(n4, n4, 3, padding=1), nn.ReLU(), pools[2],
+            nn.Conv2d(in_channels, width, *((3, 1, 1) if small else (11, 4, 2))),
+            nn.ReLU(),
+            pools[0],
+            nn.Conv2d(width, n2, 5, padding=2),
+            nn.ReLU(),
+            pools[1],
+            nn.Conv2d(n2, n3, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(n3, n4, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(n4, n4, 3, padding=1),
+            nn.ReLU(),
+            pools[2],
         )
         self.avgpool = nn.AdaptiveAvgPool2d(side)
         self.classifier = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(n4 * side**2, hidden), nn.ReLU(),
-            nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(n4 * side**2, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
             nn.Linear(hidden, num_classes),
         )
 
@@ -201,8 +247,9 @@ def alexnet(*, weights=None, progress: bool = True, **options) -> AlexNet:
     return create(AlexNet, "alexnet", options, weights=weights, progress=progress)
 
 
-def alexnet_lecture(*, num_classes: int = 1000, in_channels: int = 3, width: int = 96,
-                    image_size: int = 224) -> LectureAlexNet:
+def alexnet_lecture(
+    *, num_classes: int = 1000, in_channels: int = 3, width: int = 96, image_size: int = 224
+) -> LectureAlexNet:
     """The 'approximate' AlexNet of lecture notes 000, layer by layer as printed, without strides.
 
     Notes 000, "Alexnet architecture (approximately)". Input (3, 224, 224); 10,719,985,768 parameters;
@@ -232,10 +279,14 @@ def alexnet_lecture(*, num_classes: int = 1000, in_channels: int = 3, width: int
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Linear(hidden, num_classes),
-            in_channels=in_channels, side=image_size)
+            in_channels=in_channels,
+            side=image_size,
+        )
 
 
-def alexnet_lecture_repaired(*, num_classes: int = 1000, in_channels: int = 3, width: int = 96) -> LectureAlexNet:
+def alexnet_lecture_repaired(
+    *, num_classes: int = 1000, in_channels: int = 3, width: int = 96
+) -> LectureAlexNet:
     """The lecture's AlexNet with what it leaves out: stride 4, conv2, two poolings, paddings, a ReLU.
 
     After notes 000 and Krizhevsky et al. 2012. Input (3, 224, 224); 62,378,344 parameters; 1,135,256,096 multiply-adds.
@@ -263,4 +314,6 @@ def alexnet_lecture_repaired(*, num_classes: int = 1000, in_channels: int = 3, w
         nn.Linear(hidden, hidden),
         nn.ReLU(),
         nn.Linear(hidden, num_classes),
-        in_channels=in_channels, side=224)
+        in_channels=in_channels,
+        side=224,
+    )

@@ -36,11 +36,23 @@ class HighwayMLP(nn.Module):
     (N, in_channels, image_size, image_size) -> (N, num_classes).
     """
 
-    def __init__(self, depth: int = 50, *, gated: bool = True, gate_bias: float = -2.0, num_classes: int = 10,
-                 in_channels: int = 1, width: int = 50, image_size: int = 28):
+    def __init__(
+        self,
+        depth: int = 50,
+        *,
+        gated: bool = True,
+        gate_bias: float = -2.0,
+        num_classes: int = 10,
+        in_channels: int = 1,
+        width: int = 50,
+        image_size: int = 28,
+    ):
         super().__init__()
         whole(depth, "depth", least=2), whole(num_classes, "num_classes"), whole(width, "width")
-        self.in_channels, self.side = whole(in_channels, "in_channels"), whole(image_size, "image_size")
+        self.in_channels, self.side = (
+            whole(in_channels, "in_channels"),
+            whole(image_size, "image_size"),
+        )
         self.smallest = image_size
 
         def layer() -> nn.Linear:
@@ -48,8 +60,12 @@ class HighwayMLP(nn.Module):
 
         self.flatten = nn.Flatten()
         self.first, self.relu = nn.Linear(in_channels * image_size**2, width), nn.ReLU()
-        self.layers = nn.Sequential(*[Highway(layer, gate_bias) if gated else nn.Sequential(layer(), nn.ReLU())
-                                      for _ in range(depth - 2)])
+        self.layers = nn.Sequential(
+            *[
+                Highway(layer, gate_bias) if gated else nn.Sequential(layer(), nn.ReLU())
+                for _ in range(depth - 2)
+            ]
+        )
         self.last = nn.Linear(width, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -64,8 +80,16 @@ class HighwayCNN(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, stages: tuple[tuple[int, int], ...], *, gated: bool = True, gate_bias: float = -2.0,
-                 num_classes: int = 10, in_channels: int = 3, width: int | None = None):
+    def __init__(
+        self,
+        stages: tuple[tuple[int, int], ...],
+        *,
+        gated: bool = True,
+        gate_bias: float = -2.0,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        width: int | None = None,
+    ):
         super().__init__()
         whole(num_classes, "num_classes")
         self.in_channels = whole(in_channels, "in_channels")
@@ -80,7 +104,10 @@ class HighwayCNN(nn.Module):
                 return nn.Conv2d(maps, maps, 3, padding=1)
 
             layers += [nn.Conv2d(channels, maps, 3, padding=1), nn.ReLU()]
-            layers += [Highway(layer, gate_bias) if gated else nn.Sequential(layer(), nn.ReLU()) for _ in range(count)]
+            layers += [
+                Highway(layer, gate_bias) if gated else nn.Sequential(layer(), nn.ReLU())
+                for _ in range(count)
+            ]
             if i < len(stages) - 1:
                 layers.append(nn.MaxPool2d(3, stride=2, padding=1))
             channels = maps

@@ -35,8 +35,13 @@ class GoogLeNetOutputs(NamedTuple):
     aux_logits1: torch.Tensor
 
 
-def loss_with_heads(outputs: torch.Tensor | NamedTuple, labels: torch.Tensor, *, weight: float = 0.3,
-                    label_smoothing: float = 0.0) -> torch.Tensor:
+def loss_with_heads(
+    outputs: torch.Tensor | NamedTuple,
+    labels: torch.Tensor,
+    *,
+    weight: float = 0.3,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
     """Cross-entropy of the logits plus `weight` times that of each auxiliary head: what GoogLeNet's training minimises.
 
     `outputs`: what the network returns, in training or in evaluation mode (then there are no heads). Section 5.
@@ -45,7 +50,9 @@ def loss_with_heads(outputs: torch.Tensor | NamedTuple, labels: torch.Tensor, *,
     >>> loss_with_heads(GoogLeNetOutputs(head, head, head), torch.tensor([3, 7]))
     tensor(3.6841)
     """
-    logits, *heads = (outputs,) if isinstance(outputs, torch.Tensor) else (o for o in outputs if o is not None)
+    logits, *heads = (
+        (outputs,) if isinstance(outputs, torch.Tensor) else (o for o in outputs if o is not None)
+    )
     loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     for head in heads:
         loss = loss + weight * F.cross_entropy(head, labels, label_smoothing=label_smoothing)
@@ -54,7 +61,9 @@ def loss_with_heads(outputs: torch.Tensor | NamedTuple, labels: torch.Tensor, *,
 
 def conv_relu(in_channels: int, channels: int, kernel: int, **options) -> nn.Sequential:
     """A convolution with bias that keeps the size at stride 1, and its ReLU."""
-    return nn.Sequential(nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, **options), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, **options), nn.ReLU()
+    )
 
 
 class NaiveInception(nn.Module):
@@ -75,7 +84,9 @@ class NaiveInception(nn.Module):
         self.branch4 = nn.MaxPool2d(3, stride=1, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
+        return torch.cat(
+            [self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1
+        )
 
 
 class Inception(nn.Module):
@@ -87,15 +98,21 @@ class Inception(nn.Module):
     torch.Size([1, 480, 28, 28])
     """
 
-    def __init__(self, in_channels: int, n1: int, reduce3: int, n3: int, reduce5: int, n5: int, pool: int):
+    def __init__(
+        self, in_channels: int, n1: int, reduce3: int, n3: int, reduce5: int, n5: int, pool: int
+    ):
         super().__init__()
         self.branch1 = conv_relu(in_channels, n1, 1)
         self.branch2 = nn.Sequential(conv_relu(in_channels, reduce3, 1), conv_relu(reduce3, n3, 3))
         self.branch3 = nn.Sequential(conv_relu(in_channels, reduce5, 1), conv_relu(reduce5, n5, 5))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), conv_relu(in_channels, pool, 1))
+        self.branch4 = nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1), conv_relu(in_channels, pool, 1)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
+        return torch.cat(
+            [self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1
+        )
 
 
 class AuxiliaryHead(nn.Module):
@@ -109,7 +126,11 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         self.pool = nn.AvgPool2d(5, stride=3)
         self.conv = conv_relu(in_channels, maps, 1)
-        self.fc1, self.relu, self.dropout = nn.Linear(maps * 16, hidden), nn.ReLU(), nn.Dropout(dropout)
+        self.fc1, self.relu, self.dropout = (
+            nn.Linear(maps * 16, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+        )
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -127,13 +148,26 @@ class GoogLeNet2014(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes); in training mode with heads: `GoogLeNetOutputs`.
     """
 
-    def __init__(self, *, aux_logits: bool = True, separable_stem: bool = False, num_classes: int = 1000,
-                 in_channels: int = 3, width: int = 64, image_size: int | None = None, dropout: float = 0.4,
-                 dropout_aux: float = 0.7):
+    def __init__(
+        self,
+        *,
+        aux_logits: bool = True,
+        separable_stem: bool = False,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 64,
+        image_size: int | None = None,
+        dropout: float = 0.4,
+        dropout_aux: float = 0.7,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
-        self.in_channels, self.smallest, self.aux_logits = in_channels, 4 if small else 31, aux_logits
+        self.in_channels, self.smallest, self.aux_logits = (
+            in_channels,
+            4 if small else 31,
+            aux_logits,
+        )
         kernel, stride = (3, 1) if small else (7, 2)
 
         def n(maps: int) -> int:
@@ -143,8 +177,15 @@ class GoogLeNet2014(nn.Module):
             return nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
         if separable_stem:
-            depthwise = nn.Conv2d(in_channels, 8 * in_channels, kernel, stride, kernel // 2, groups=in_channels,
-                                  bias=False)
+            depthwise = nn.Conv2d(
+                in_channels,
+                8 * in_channels,
+                kernel,
+                stride,
+                kernel // 2,
+                groups=in_channels,
+                bias=False,
+            )
             self.conv1 = nn.Sequential(depthwise, conv_relu(8 * in_channels, width, 1))
         else:
             self.conv1 = conv_relu(in_channels, width, kernel, stride=stride)
@@ -200,7 +241,9 @@ class ConvNormReLU(nn.Module):
     def __init__(self, in_channels: int, channels: int, kernel: int | tuple[int, int], **options):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, bias=False, **options)
-        self.bn = nn.BatchNorm2d(channels, eps=0.001)  # of the TensorFlow weights that torchvision converted
+        self.bn = nn.BatchNorm2d(
+            channels, eps=0.001
+        )  # of the TensorFlow weights that torchvision converted
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -213,16 +256,25 @@ class NormalisedInception(nn.Module):
     (N, C, H, W) -> (N, n1 + n3 + n5 + pool, H, W).
     """
 
-    def __init__(self, in_channels: int, n1: int, reduce3: int, n3: int, reduce5: int, n5: int, pool: int):
+    def __init__(
+        self, in_channels: int, n1: int, reduce3: int, n3: int, reduce5: int, n5: int, pool: int
+    ):
         super().__init__()
         self.branch1 = ConvNormReLU(in_channels, n1, 1)
-        self.branch2 = nn.Sequential(ConvNormReLU(in_channels, reduce3, 1), ConvNormReLU(reduce3, n3, 3, padding=1))
-        self.branch3 = nn.Sequential(ConvNormReLU(in_channels, reduce5, 1), ConvNormReLU(reduce5, n5, 3, padding=1))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True),
-                                     ConvNormReLU(in_channels, pool, 1))
+        self.branch2 = nn.Sequential(
+            ConvNormReLU(in_channels, reduce3, 1), ConvNormReLU(reduce3, n3, 3, padding=1)
+        )
+        self.branch3 = nn.Sequential(
+            ConvNormReLU(in_channels, reduce5, 1), ConvNormReLU(reduce5, n5, 3, padding=1)
+        )
+        self.branch4 = nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True), ConvNormReLU(in_channels, pool, 1)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
+        return torch.cat(
+            [self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1
+        )
 
 
 class NormalisedHead(nn.Module):
@@ -231,7 +283,11 @@ class NormalisedHead(nn.Module):
     def __init__(self, in_channels: int, maps: int, hidden: int, num_classes: int, dropout: float):
         super().__init__()
         self.conv = ConvNormReLU(in_channels, maps, 1)
-        self.fc1, self.relu, self.dropout = nn.Linear(maps * 16, hidden), nn.ReLU(), nn.Dropout(dropout)
+        self.fc1, self.relu, self.dropout = (
+            nn.Linear(maps * 16, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+        )
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -248,9 +304,18 @@ class GoogLeNet(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes); in training mode with heads: `GoogLeNetOutputs`.
     """
 
-    def __init__(self, *, num_classes: int = 1000, aux_logits: bool = True, transform_input: bool = False,
-                 in_channels: int = 3, width: int = 64, image_size: int | None = None, dropout: float = 0.2,
-                 dropout_aux: float = 0.7):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 1000,
+        aux_logits: bool = True,
+        transform_input: bool = False,
+        in_channels: int = 3,
+        width: int = 64,
+        image_size: int | None = None,
+        dropout: float = 0.2,
+        dropout_aux: float = 0.7,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
@@ -271,7 +336,9 @@ class GoogLeNet(nn.Module):
             if row == "4a":
                 self.maxpool3 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
             if row == "5a":
-                self.maxpool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True)  # 2x2 here, 3x3 in the paper
+                self.maxpool4 = nn.MaxPool2d(
+                    2, stride=2, ceil_mode=True
+                )  # 2x2 here, 3x3 in the paper
             maps = tuple(map(n, maps))
             self.add_module(f"inception{row}", NormalisedInception(depth, *maps))
             depth = depths[row] = maps[0] + maps[2] + maps[4] + maps[5]
@@ -302,7 +369,9 @@ class GoogLeNet(nn.Module):
 def rescaled(images: torch.Tensor) -> torch.Tensor:
     """Images normalised by ImageNet's mean and deviation, brought to (-1, 1): (N, 3, H, W) -> (N, 3, H, W)."""
     means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    colours = [images[:, i:i + 1] * (deviations[i] / 0.5) + (means[i] - 0.5) / 0.5 for i in range(3)]
+    colours = [
+        images[:, i : i + 1] * (deviations[i] / 0.5) + (means[i] - 0.5) / 0.5 for i in range(3)
+    ]
     return torch.cat(colours, dim=1)
 
 

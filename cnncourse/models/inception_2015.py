@@ -40,18 +40,35 @@ class DoubleInception(nn.Module):
     (N, C, H, W) -> (N, n1 + n3 + double + projection, H, W), or (N, n3 + double + C, H / 2, W / 2).
     """
 
-    def __init__(self, in_channels: int, n1: int, reduce3: int, n3: int, reduce_double: int, double: int, pool: str,
-                 projection: int):
+    def __init__(
+        self,
+        in_channels: int,
+        n1: int,
+        reduce3: int,
+        n3: int,
+        reduce_double: int,
+        double: int,
+        pool: str,
+        projection: int,
+    ):
         super().__init__()
         stride = 1 if n1 else 2
         self.branch1 = ConvNormReLU(in_channels, n1, 1) if n1 else None
-        self.branch2 = nn.Sequential(ConvNormReLU(in_channels, reduce3, 1),
-                                     ConvNormReLU(reduce3, n3, 3, stride=stride, padding=1))
-        self.branch3 = nn.Sequential(ConvNormReLU(in_channels, reduce_double, 1),
-                                     ConvNormReLU(reduce_double, double, 3, padding=1),
-                                     ConvNormReLU(double, double, 3, stride=stride, padding=1))
+        self.branch2 = nn.Sequential(
+            ConvNormReLU(in_channels, reduce3, 1),
+            ConvNormReLU(reduce3, n3, 3, stride=stride, padding=1),
+        )
+        self.branch3 = nn.Sequential(
+            ConvNormReLU(in_channels, reduce_double, 1),
+            ConvNormReLU(reduce_double, double, 3, padding=1),
+            ConvNormReLU(double, double, 3, stride=stride, padding=1),
+        )
         pooling = (nn.AvgPool2d if pool == "avg" else nn.MaxPool2d)(3, stride=stride, padding=1)
-        self.branch4 = nn.Sequential(pooling, ConvNormReLU(in_channels, projection, 1)) if projection else pooling
+        self.branch4 = (
+            nn.Sequential(pooling, ConvNormReLU(in_channels, projection, 1))
+            if projection
+            else pooling
+        )
         self.channels = n1 + n3 + double + (projection or in_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -67,8 +84,15 @@ class BNInception(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, *, separable_stem: bool = True, num_classes: int = 1000, in_channels: int = 3, width: int = 64,
-                 image_size: int | None = None):
+    def __init__(
+        self,
+        *,
+        separable_stem: bool = True,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 64,
+        image_size: int | None = None,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
@@ -82,11 +106,20 @@ class BNInception(nn.Module):
             return nn.Identity() if small else nn.MaxPool2d(3, stride=2, padding=1)
 
         if separable_stem:
-            depthwise = nn.Conv2d(in_channels, 8 * in_channels, kernel, stride, kernel // 2, groups=in_channels,
-                                  bias=False)
+            depthwise = nn.Conv2d(
+                in_channels,
+                8 * in_channels,
+                kernel,
+                stride,
+                kernel // 2,
+                groups=in_channels,
+                bias=False,
+            )
             self.conv1 = nn.Sequential(depthwise, ConvNormReLU(8 * in_channels, width, 1))
         else:
-            self.conv1 = ConvNormReLU(in_channels, width, kernel, stride=stride, padding=kernel // 2)
+            self.conv1 = ConvNormReLU(
+                in_channels, width, kernel, stride=stride, padding=kernel // 2
+            )
         self.maxpool1 = pool()
         self.conv2 = ConvNormReLU(width, n(64), 1)
         self.conv3 = ConvNormReLU(n(64), n(192), 3, padding=1)
@@ -230,12 +263,17 @@ class InceptionE(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         three = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        return torch.cat([
-            self.branch1x1(x),
-            self.branch3x3_2a(three), self.branch3x3_2b(three),
-            self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double),
-            self.branch_pool(self.pool(x)),
-        ], dim=1)
+        return torch.cat(
+            [
+                self.branch1x1(x),
+                self.branch3x3_2a(three),
+                self.branch3x3_2b(three),
+                self.branch3x3dbl_3a(double),
+                self.branch3x3dbl_3b(double),
+                self.branch_pool(self.pool(x)),
+            ],
+            dim=1,
+        )
 
 
 class InceptionHead(nn.Module):
@@ -266,14 +304,25 @@ class Inception3(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes); in training mode with the head: `InceptionOutputs`.
     """
 
-    def __init__(self, *, num_classes: int = 1000, aux_logits: bool = True, transform_input: bool = False,
-                 in_channels: int = 3, width: int = 32, image_size: int | None = None, dropout: float = 0.5):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 1000,
+        aux_logits: bool = True,
+        transform_input: bool = False,
+        in_channels: int = 3,
+        width: int = 32,
+        image_size: int | None = None,
+        dropout: float = 0.5,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
         self.in_channels, self.small = in_channels, small
         self.aux_logits, self.transform_input = aux_logits, transform_input
-        pad = int(small)  # the paper's stem and reductions cut a border off; small images have none to spare
+        pad = int(
+            small
+        )  # the paper's stem and reductions cut a border off; small images have none to spare
 
         def n(maps: int) -> int:
             return scaled(maps, width, 32)
@@ -281,7 +330,9 @@ class Inception3(nn.Module):
         def pool() -> nn.Module:
             return nn.Identity() if small else nn.MaxPool2d(3, stride=2)
 
-        self.Conv2d_1a_3x3 = ConvNormReLU(in_channels, width, 3, stride=1 if small else 2, padding=pad)
+        self.Conv2d_1a_3x3 = ConvNormReLU(
+            in_channels, width, 3, stride=1 if small else 2, padding=pad
+        )
         self.Conv2d_2a_3x3 = ConvNormReLU(width, width, 3, padding=pad)
         self.Conv2d_2b_3x3 = ConvNormReLU(width, n(64), 3, padding=1)
         self.maxpool1 = pool()
@@ -306,7 +357,9 @@ class Inception3(nn.Module):
         self.fc = nn.Linear(self.Mixed_7c.channels, num_classes)
         for module in self.modules():
             if isinstance(module, ConvNormReLU):
-                nn.init.trunc_normal_(module.conv.weight, std=getattr(module, "stddev", 0.1), a=-2, b=2)
+                nn.init.trunc_normal_(
+                    module.conv.weight, std=getattr(module, "stddev", 0.1), a=-2, b=2
+                )
             elif isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=getattr(module, "stddev", 0.1), a=-2, b=2)
 

@@ -32,7 +32,11 @@ class Branches(nn.Module):
             layers, channels = [], in_channels
             for word in words.split(", "):
                 layers.append(layer(word, channels, n, pad))
-                channels = layers[-1].conv.out_channels if isinstance(layers[-1], ConvNormReLU) else channels
+                channels = (
+                    layers[-1].conv.out_channels
+                    if isinstance(layers[-1], ConvNormReLU)
+                    else channels
+                )
             self.branches.append(nn.Sequential(*layers))
             self.channels += channels
 
@@ -107,7 +111,12 @@ def stem_v4(in_channels: int, n, small: bool) -> list[Branches]:
     if small:
         parts = [("3x3 32, 3x3 32, 3x3 64",), ("3x3 64", "3x3 96"), middle, ("1x1 192", "3x3 192")]
     else:
-        parts = [("3x3/2V 32, 3x3V 32, 3x3 64",), ("max/2", "3x3/2V 96"), middle, ("3x3/2V 192", "max/2")]
+        parts = [
+            ("3x3/2V 32, 3x3V 32, 3x3 64",),
+            ("max/2", "3x3/2V 96"),
+            middle,
+            ("3x3/2V 192", "max/2"),
+        ]
     return chain(in_channels, parts, n, small)
 
 
@@ -138,9 +147,18 @@ class InceptionNet(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, form: str, *, num_classes: int = 1000, in_channels: int = 3, width: int = 32,
-                 image_size: int | None = None, blocks: tuple[int, int, int] | None = None, scale: float = 0.2,
-                 dropout: float = 0.2):
+    def __init__(
+        self,
+        form: str,
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 32,
+        image_size: int | None = None,
+        blocks: tuple[int, int, int] | None = None,
+        scale: float = 0.2,
+        dropout: float = 0.2,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
@@ -148,13 +166,19 @@ class InceptionNet(nn.Module):
         one_of(form, "form", tuple(REDUCTIONS))
         blocks = blocks or ((4, 7, 3) if form == "v4" else (5, 10, 5))
         if len(blocks) != 3:
-            raise ParameterError("three numbers of modules, one a stage", blocks, where="option blocks",
-                                 remedy="write for example blocks=(1, 1, 1)")
+            raise ParameterError(
+                "three numbers of modules, one a stage",
+                blocks,
+                where="option blocks",
+                remedy="write for example blocks=(1, 1, 1)",
+            )
 
         def n(maps: int) -> int:
             return scaled(maps, width, 32)
 
-        self.stem = nn.Sequential(*(stem_v1 if form == "resnet_v1" else stem_v4)(in_channels, n, small))
+        self.stem = nn.Sequential(
+            *(stem_v1 if form == "resnet_v1" else stem_v4)(in_channels, n, small)
+        )
         channels = self.stem[-1].channels
         reductions = REDUCTIONS[form]
         for stage, (letter, count) in enumerate(zip("abc", blocks, strict=True)):
@@ -182,8 +206,12 @@ class InceptionNet(nn.Module):
 # Branches of the modules: figures 4 and 5 (v4), 10, 11 and 13 (ResNet-v1), 16, 17 and 19 (ResNet-v2).
 MODULES = {
     ("v4", "a"): ("avg, 1x1 96", "1x1 96", "1x1 64, 3x3 96", "1x1 64, 3x3 96, 3x3 96"),
-    ("v4", "b"): ("avg, 1x1 128", "1x1 384", "1x1 192, 1x7 224, 7x1 256",
-                  "1x1 192, 1x7 192, 7x1 224, 1x7 224, 7x1 256"),
+    ("v4", "b"): (
+        "avg, 1x1 128",
+        "1x1 384",
+        "1x1 192, 1x7 224, 7x1 256",
+        "1x1 192, 1x7 192, 7x1 224, 1x7 224, 7x1 256",
+    ),
     ("resnet_v1", "a"): ("1x1 32", "1x1 32, 3x3 32", "1x1 32, 3x3 32, 3x3 32"),
     ("resnet_v1", "b"): ("1x1 128", "1x1 128, 1x7 128, 7x1 128"),
     ("resnet_v1", "c"): ("1x1 192", "1x1 192, 1x3 192, 3x1 192"),
@@ -194,12 +222,18 @@ MODULES = {
 
 # Branches of both reductions: figure 7 with the numbers of table 1, and figures 8, 12 and 18.
 REDUCTIONS = {
-    "v4": (("max/2", "3x3/2V 384", "1x1 192, 3x3 224, 3x3/2V 256"),
-           ("max/2", "1x1 192, 3x3/2V 192", "1x1 256, 1x7 256, 7x1 320, 3x3/2V 320")),
-    "resnet_v1": (("max/2", "3x3/2V 384", "1x1 192, 3x3 192, 3x3/2V 256"),
-                  ("max/2", "1x1 256, 3x3/2V 384", "1x1 256, 3x3/2V 256", "1x1 256, 3x3 256, 3x3/2V 256")),
-    "resnet_v2": (("max/2", "3x3/2V 384", "1x1 256, 3x3 256, 3x3/2V 384"),
-                  ("max/2", "1x1 256, 3x3/2V 384", "1x1 256, 3x3/2V 288", "1x1 256, 3x3 288, 3x3/2V 320")),
+    "v4": (
+        ("max/2", "3x3/2V 384", "1x1 192, 3x3 224, 3x3/2V 256"),
+        ("max/2", "1x1 192, 3x3/2V 192", "1x1 256, 1x7 256, 7x1 320, 3x3/2V 320"),
+    ),
+    "resnet_v1": (
+        ("max/2", "3x3/2V 384", "1x1 192, 3x3 192, 3x3/2V 256"),
+        ("max/2", "1x1 256, 3x3/2V 384", "1x1 256, 3x3/2V 256", "1x1 256, 3x3 256, 3x3/2V 256"),
+    ),
+    "resnet_v2": (
+        ("max/2", "3x3/2V 384", "1x1 256, 3x3 256, 3x3/2V 384"),
+        ("max/2", "1x1 256, 3x3/2V 384", "1x1 256, 3x3/2V 288", "1x1 256, 3x3 288, 3x3/2V 320"),
+    ),
 }
 
 
@@ -208,7 +242,11 @@ def module(form: str, letter: str, channels: int, n, scale: float) -> nn.Module:
     if (form, letter) == ("v4", "c"):
         return InceptionV4C(channels, n)
     branches = MODULES[form, letter]
-    return Branches(channels, *branches, n=n) if form == "v4" else ScaledResidual(channels, *branches, n=n, scale=scale)
+    return (
+        Branches(channels, *branches, n=n)
+        if form == "v4"
+        else ScaledResidual(channels, *branches, n=n, scale=scale)
+    )
 
 
 def inception_v4(**options) -> InceptionNet:

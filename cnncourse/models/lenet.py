@@ -14,9 +14,21 @@ from cnncourse.models.base import check_images, create, scaled, whole
 
 # Table 1: the maps of S2 that each of the 16 maps of C3 reads.
 SOURCES = (
-    (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
-    (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),
-    (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
+    (0, 1, 2),
+    (1, 2, 3),
+    (2, 3, 4),
+    (3, 4, 5),
+    (0, 4, 5),
+    (0, 1, 5),
+    (0, 1, 2, 3),
+    (1, 2, 3, 4),
+    (2, 3, 4, 5),
+    (0, 3, 4, 5),
+    (0, 1, 4, 5),
+    (0, 1, 2, 5),
+    (0, 1, 3, 4),
+    (1, 2, 4, 5),
+    (0, 2, 3, 5),
     (0, 1, 2, 3, 4, 5),
 )
 
@@ -49,7 +61,9 @@ class Subsampling(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((channels, 1, 1), 0.25))  # at first: the mean of the window
+        self.weight = nn.Parameter(
+            torch.full((channels, 1, 1), 0.25)
+        )  # at first: the mean of the window
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -68,7 +82,9 @@ class SparseConvolution(nn.Module):
         self.maps = nn.ModuleList(nn.Conv2d(len(read), 1, 5, padding=padding) for read in sources)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([conv(x[:, read]) for conv, read in zip(self.maps, self.sources, strict=True)], dim=1)
+        return torch.cat(
+            [conv(x[:, read]) for conv, read in zip(self.maps, self.sources, strict=True)], dim=1
+        )
 
 
 class RadialBasis(nn.Module):
@@ -76,7 +92,9 @@ class RadialBasis(nn.Module):
 
     def __init__(self, num_classes: int):
         super().__init__()
-        self.register_buffer("codes", digit_codes() if num_classes == 10 else random_codes(num_classes))
+        self.register_buffer(
+            "codes", digit_codes() if num_classes == 10 else random_codes(num_classes)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return -(x[:, None, :] - self.codes).square().sum(dim=2)
@@ -103,17 +121,34 @@ class LeNet5(nn.Module):
     smaller than the paper's. (N, in_channels, image_size, image_size) -> (N, num_classes).
     """
 
-    def __init__(self, *, num_classes: int = 10, in_channels: int = 1, width: int = 6, image_size: int | None = None):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,
+        in_channels: int = 1,
+        width: int = 6,
+        image_size: int | None = None,
+    ):
         super().__init__()
         whole(num_classes, "num_classes")
         if whole(width, "width", least=6) % 6:
-            raise ParameterError("a multiple of 6, because table 1 of the paper joins 6 maps", width,
-                                 where="option width", remedy=f"take {width - width % 6} or {width + 6 - width % 6}")
-        self.in_channels, self.side = whole(in_channels, "in_channels"), 32 if image_size is None else image_size
+            raise ParameterError(
+                "a multiple of 6, because table 1 of the paper joins 6 maps",
+                width,
+                where="option width",
+                remedy=f"take {width - width % 6} or {width + 6 - width % 6}",
+            )
+        self.in_channels, self.side = (
+            whole(in_channels, "in_channels"),
+            32 if image_size is None else image_size,
+        )
         self.smallest = whole(self.side, "image_size", least=4)
         copies = width // 6
-        sources = tuple(tuple(copies * map_ + i for map_ in read for i in range(copies))
-                        for read in SOURCES for _ in range(copies))
+        sources = tuple(
+            tuple(copies * map_ + i for map_ in read for i in range(copies))
+            for read in SOURCES
+            for _ in range(copies)
+        )
         pads, side = paddings(self.side)
         self.c1 = nn.Conv2d(in_channels, width, 5, padding=pads[0])
         self.tanh1 = ScaledTanh()
@@ -132,7 +167,9 @@ class LeNet5(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 fan_in = module.weight[0].numel()
-                nn.init.uniform_(module.weight, -2.4 / fan_in, 2.4 / fan_in)  # section 2.2 and appendix A
+                nn.init.uniform_(
+                    module.weight, -2.4 / fan_in, 2.4 / fan_in
+                )  # section 2.2 and appendix A
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         check_images(self, images)
@@ -148,21 +185,37 @@ class ModernLeNet5(nn.Module):
     `image_size`: as in `LeNet5`. (N, in_channels, image_size, image_size) -> (N, num_classes).
     """
 
-    def __init__(self, *, num_classes: int = 10, in_channels: int = 1, width: int = 6, image_size: int | None = None):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,
+        in_channels: int = 1,
+        width: int = 6,
+        image_size: int | None = None,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(width, "width")
-        self.in_channels, self.side = whole(in_channels, "in_channels"), 32 if image_size is None else image_size
+        self.in_channels, self.side = (
+            whole(in_channels, "in_channels"),
+            32 if image_size is None else image_size,
+        )
         self.smallest = whole(self.side, "image_size", least=4)
         pads, side = paddings(self.side)
         maps, hidden1, hidden2 = (scaled(n, width, 6) for n in (16, 120, 84))
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, width, 5, padding=pads[0]), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(width, maps, 5, padding=pads[1]), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(in_channels, width, 5, padding=pads[0]),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, maps, 5, padding=pads[1]),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(maps * side**2, hidden1), nn.ReLU(),
-            nn.Linear(hidden1, hidden2), nn.ReLU(),
+            nn.Linear(maps * side**2, hidden1),
+            nn.ReLU(),
+            nn.Linear(hidden1, hidden2),
+            nn.ReLU(),
             nn.Linear(hidden2, num_classes),
         )
 

@@ -13,19 +13,28 @@ from cnncourse.models.base import check_images, create, scaled, whole
 # A line a block: kernel, stride, padding, and the maps of the convolution and of the two 1x1 layers behind it; None
 # is the number of classes. After the authors' published configurations; the paper prints no table.
 CIFAR = ((5, 1, 2, (192, 160, 96)), (5, 1, 2, (192, 192, 192)), (3, 1, 1, (192, 192, None)))
-IMAGENET = ((11, 4, 0, (96, 96, 96)), (5, 1, 2, (256, 256, 256)), (3, 1, 1, (384, 384, 384)),
-            (3, 1, 1, (1024, 1024, None)))
+IMAGENET = (
+    (11, 4, 0, (96, 96, 96)),
+    (5, 1, 2, (256, 256, 256)),
+    (3, 1, 1, (384, 384, 384)),
+    (3, 1, 1, (1024, 1024, None)),
+)
 
 
-def mlpconv(in_channels: int, maps: tuple[int, int, int], kernel: int, stride: int, padding: int) -> nn.Sequential:
+def mlpconv(
+    in_channels: int, maps: tuple[int, int, int], kernel: int, stride: int, padding: int
+) -> nn.Sequential:
     """A convolution and two 1x1 convolutions, each with ReLU: one perceptron with two hidden layers at every pixel.
 
     (N, in_channels, H, W) -> (N, maps[2], H', W').
     """
     return nn.Sequential(
-        nn.Conv2d(in_channels, maps[0], kernel, stride, padding), nn.ReLU(),
-        nn.Conv2d(maps[0], maps[1], 1), nn.ReLU(),
-        nn.Conv2d(maps[1], maps[2], 1), nn.ReLU(),
+        nn.Conv2d(in_channels, maps[0], kernel, stride, padding),
+        nn.ReLU(),
+        nn.Conv2d(maps[0], maps[1], 1),
+        nn.ReLU(),
+        nn.Conv2d(maps[1], maps[2], 1),
+        nn.ReLU(),
     )
 
 
@@ -36,8 +45,16 @@ class NiN(nn.Module):
     ImageNet form keeps their size. (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, blocks: tuple, *, num_classes: int = 1000, in_channels: int = 3, width: int | None = None,
-                 image_size: int | None = None, dropout: float = 0.5):
+    def __init__(
+        self,
+        blocks: tuple,
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int | None = None,
+        image_size: int | None = None,
+        dropout: float = 0.5,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels")
         paper = blocks[0][3][0]
@@ -53,7 +70,9 @@ class NiN(nn.Module):
             channels = maps[2]
             if i < len(blocks) - 1:  # ceil mode keeps small maps alive: 32, 16, 8 on CIFAR-10
                 average = blocks is CIFAR and i == 1
-                layers.append((nn.AvgPool2d if average else nn.MaxPool2d)(3, stride=2, ceil_mode=True))
+                layers.append(
+                    (nn.AvgPool2d if average else nn.MaxPool2d)(3, stride=2, ceil_mode=True)
+                )
             if i == len(blocks) - 2 or (blocks is CIFAR and i == 0):
                 layers.append(nn.Dropout(dropout))
         self.features = nn.Sequential(*layers)

@@ -23,15 +23,27 @@ class PreActivationBlock(nn.Module):
     (N, in_channels, H, W) -> (N, channels, H / stride, W / stride).
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, bottleneck: bool = False,
-                 shortcut: str = "A", dropout: float = 0.0):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        *,
+        bottleneck: bool = False,
+        shortcut: str = "A",
+        dropout: float = 0.0,
+    ):
         super().__init__()
         self.bn1, self.relu1 = nn.BatchNorm2d(in_channels), nn.ReLU()
         inner = channels // 4 if bottleneck else channels
-        self.conv1 = convolution(in_channels, inner, 1 if bottleneck else 3, 1 if bottleneck else stride)
+        self.conv1 = convolution(
+            in_channels, inner, 1 if bottleneck else 3, 1 if bottleneck else stride
+        )
         self.bn2, self.relu2 = nn.BatchNorm2d(inner), nn.ReLU()
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        self.conv2 = convolution(inner, inner if bottleneck else channels, 3, stride if bottleneck else 1)
+        self.conv2 = convolution(
+            inner, inner if bottleneck else channels, 3, stride if bottleneck else 1
+        )
         if bottleneck:
             self.bn3, self.relu3 = nn.BatchNorm2d(inner), nn.ReLU()
             self.conv3 = convolution(inner, channels, 1)
@@ -59,8 +71,18 @@ class PreActivationNet(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, blocks: int, *, num_classes: int = 10, in_channels: int = 3, width: int = 16, widen: int = 1,
-                 bottleneck: bool = False, shortcut: str = "A", dropout: float = 0.0):
+    def __init__(
+        self,
+        blocks: int,
+        *,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        width: int = 16,
+        widen: int = 1,
+        bottleneck: bool = False,
+        shortcut: str = "A",
+        dropout: float = 0.0,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(width, "width"), whole(widen, "widen")
         one_of(shortcut, "shortcut", ("A", "B"))
@@ -70,8 +92,16 @@ class PreActivationNet(nn.Module):
         for stage in range(3):
             layers, maps = [], width * widen * 2**stage * (4 if bottleneck else 1)
             for position in range(blocks):
-                layers.append(PreActivationBlock(channels, maps, 2 if stage and not position else 1,
-                                                 bottleneck=bottleneck, shortcut=shortcut, dropout=dropout))
+                layers.append(
+                    PreActivationBlock(
+                        channels,
+                        maps,
+                        2 if stage and not position else 1,
+                        bottleneck=bottleneck,
+                        shortcut=shortcut,
+                        dropout=dropout,
+                    )
+                )
                 channels = maps
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
         self.bn, self.relu = nn.BatchNorm2d(channels), nn.ReLU()
@@ -92,13 +122,24 @@ def blocks_for(depth: int, step: int, rest: int, where: str) -> int:
     """Blocks a stage of a network whose depth is step * blocks + rest."""
     blocks, excess = divmod(whole(depth, "depth", least=step + rest) - rest, step)
     if excess:
-        raise ParameterError(f"a depth of {step}n + {rest}", depth, where=f"{where}(depth=...)",
-                             remedy=f"take {depth - excess} or {depth - excess + step}")
+        raise ParameterError(
+            f"a depth of {step}n + {rest}",
+            depth,
+            where=f"{where}(depth=...)",
+            remedy=f"take {depth - excess} or {depth - excess + step}",
+        )
     return blocks
 
 
-def preact_resnet_cifar(depth: int = 110, *, bottleneck: bool = False, num_classes: int = 10, in_channels: int = 3,
-                        width: int = 16, shortcut: str = "A") -> PreActivationNet:
+def preact_resnet_cifar(
+    depth: int = 110,
+    *,
+    bottleneck: bool = False,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: int = 16,
+    shortcut: str = "A",
+) -> PreActivationNet:
     """The pre-activation network of `depth` = 6n + 2 layers, or 9n + 2 with `bottleneck`, for CIFAR-10.
 
     He et al. 2016, section 4. Input (3, 32, 32). Depth 110: 1,727,962 parameters, those of ResNet-110;
@@ -106,12 +147,25 @@ def preact_resnet_cifar(depth: int = 110, *, bottleneck: bool = False, num_class
     """
     step = 9 if bottleneck else 6
     blocks = blocks_for(depth, step, 2, "preact_resnet_cifar")
-    return PreActivationNet(blocks, bottleneck=bottleneck, num_classes=num_classes, in_channels=in_channels,
-                            width=width, shortcut=shortcut)
+    return PreActivationNet(
+        blocks,
+        bottleneck=bottleneck,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        shortcut=shortcut,
+    )
 
 
-def wide_resnet_cifar(depth: int = 28, widen: int = 10, *, dropout: float = 0.0, num_classes: int = 10,
-                      in_channels: int = 3, width: int = 16) -> PreActivationNet:
+def wide_resnet_cifar(
+    depth: int = 28,
+    widen: int = 10,
+    *,
+    dropout: float = 0.0,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: int = 16,
+) -> PreActivationNet:
     """WRN-depth-widen: a pre-activation network of 6n + 4 layers whose stages are `widen` times as wide.
 
     Zagoruyko and Komodakis 2016, section 3. Input (3, 32, 32). WRN-28-10: 36,479,194 parameters;
@@ -119,5 +173,12 @@ def wide_resnet_cifar(depth: int = 28, widen: int = 10, *, dropout: float = 0.0,
     `dropout`: between the convolutions of a block. Special: 28 layers beat 1001 thin ones, and train faster. Lesson 15.
     """
     blocks = blocks_for(depth, 6, 4, "wide_resnet_cifar")
-    return PreActivationNet(blocks, widen=widen, num_classes=num_classes, in_channels=in_channels, width=width,
-                            shortcut="B", dropout=dropout)
+    return PreActivationNet(
+        blocks,
+        widen=widen,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        shortcut="B",
+        dropout=dropout,
+    )

@@ -14,7 +14,9 @@ from cnncourse.errors import ParameterError
 from cnncourse.models.base import check_images, create, one_of, whole
 
 
-def convolution(in_channels: int, channels: int, kernel: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
+def convolution(
+    in_channels: int, channels: int, kernel: int, stride: int = 1, *, bias: bool = False
+) -> nn.Conv2d:
     """A convolution that keeps height and width at stride 1; BatchNorm behind it makes a bias superfluous."""
     return nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=bias)
 
@@ -30,14 +32,16 @@ class PaddedShortcut(nn.Module):
         self.new_channels, self.stride = channels - in_channels, stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x[:, :, ::self.stride, ::self.stride]
+        x = x[:, :, :: self.stride, :: self.stride]
         return F.pad(x, (0, 0, 0, 0, 0, self.new_channels))  # pads from the last axis: W, H, then C
 
     def extra_repr(self) -> str:
         return f"new_channels={self.new_channels}, stride={self.stride}"
 
 
-def shortcut_path(in_channels: int, channels: int, stride: int, option: str, batch_norm: bool) -> nn.Module:
+def shortcut_path(
+    in_channels: int, channels: int, stride: int, option: str, batch_norm: bool
+) -> nn.Module:
     """What lies on the shortcut: nothing where shapes agree (A, B), else zero-padding (A) or a projection (B, C)."""
     if in_channels == channels and stride == 1 and option != "C":
         return nn.Identity()
@@ -73,12 +77,26 @@ class BasicBlock(Block):
 
     expansion = 1  # channels out / channels inside
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, widen: int = 1, stride_at: str = "3x3",
-                 shortcut: str = "B", residual: bool = True, batch_norm: bool = True):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        *,
+        widen: int = 1,
+        stride_at: str = "3x3",
+        shortcut: str = "B",
+        residual: bool = True,
+        batch_norm: bool = True,
+    ):
         super().__init__()
         if stride_at != "3x3":
-            raise ParameterError("stride_at='3x3' in a network without 1x1 layers", stride_at, where="option stride_at",
-                                 remedy="leave it out, or take a network of bottlenecks such as resnet50")
+            raise ParameterError(
+                "stride_at='3x3' in a network without 1x1 layers",
+                stride_at,
+                where="option stride_at",
+                remedy="leave it out, or take a network of bottlenecks such as resnet50",
+            )
         inner = widen * channels
         self.conv1 = convolution(in_channels, inner, 3, stride, bias=not batch_norm)
         self.bn1 = normalisation(inner, batch_norm)
@@ -87,7 +105,9 @@ class BasicBlock(Block):
         self.bn2 = normalisation(channels, batch_norm)
         self.relu = nn.ReLU()
         self.residual = residual
-        self.downsample = shortcut_path(in_channels, channels, stride, shortcut, batch_norm) if residual else None
+        self.downsample = (
+            shortcut_path(in_channels, channels, stride, shortcut, batch_norm) if residual else None
+        )
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         x = self.relu1(self.bn1(self.conv1(x)))
@@ -106,11 +126,23 @@ class Bottleneck(Block):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, widen: int = 1, stride_at: str = "3x3",
-                 shortcut: str = "B", residual: bool = True, batch_norm: bool = True):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        *,
+        widen: int = 1,
+        stride_at: str = "3x3",
+        shortcut: str = "B",
+        residual: bool = True,
+        batch_norm: bool = True,
+    ):
         super().__init__()
         inner = widen * channels
-        stride_1x1, stride_3x3 = (stride, 1) if one_of(stride_at, "stride_at", ("1x1", "3x3")) == "1x1" else (1, stride)
+        stride_1x1, stride_3x3 = (
+            (stride, 1) if one_of(stride_at, "stride_at", ("1x1", "3x3")) == "1x1" else (1, stride)
+        )
         self.conv1 = convolution(in_channels, inner, 1, stride_1x1, bias=not batch_norm)
         self.bn1 = normalisation(inner, batch_norm)
         self.relu1 = nn.ReLU()
@@ -121,7 +153,11 @@ class Bottleneck(Block):
         self.bn3 = normalisation(4 * channels, batch_norm)
         self.relu = nn.ReLU()
         self.residual = residual
-        self.downsample = shortcut_path(in_channels, 4 * channels, stride, shortcut, batch_norm) if residual else None
+        self.downsample = (
+            shortcut_path(in_channels, 4 * channels, stride, shortcut, batch_norm)
+            if residual
+            else None
+        )
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         x = self.relu1(self.bn1(self.conv1(x)))
@@ -140,16 +176,30 @@ class ResNet(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, block: type[Block], layers: tuple[int, ...], *, num_classes: int = 1000, in_channels: int = 3,
-                 width: int = 64, image_size: int | None = None, residual: bool = True, shortcut: str = "B",
-                 batch_norm: bool = True, zero_init_residual: bool = False,
-                 widen: int = 1, stride_at: str = "3x3"):
+    def __init__(
+        self,
+        block: type[Block],
+        layers: tuple[int, ...],
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 64,
+        image_size: int | None = None,
+        residual: bool = True,
+        shortcut: str = "B",
+        batch_norm: bool = True,
+        zero_init_residual: bool = False,
+        widen: int = 1,
+        stride_at: str = "3x3",
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         one_of(shortcut, "shortcut", ("A", "B", "C"))
         small = image_size is not None and whole(image_size, "image_size") <= 64
         self.in_channels, self.smallest = in_channels, 1  # every window of the network is padded
-        self.conv1 = convolution(in_channels, width, 3 if small else 7, 1 if small else 2, bias=not batch_norm)
+        self.conv1 = convolution(
+            in_channels, width, 3 if small else 7, 1 if small else 2, bias=not batch_norm
+        )
         self.bn1 = normalisation(width, batch_norm)
         self.relu = nn.ReLU()
         self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, stride=2, padding=1)
@@ -158,8 +208,18 @@ class ResNet(nn.Module):
             channels, blocks = width * 2**stage, []
             for position in range(count):
                 stride = 2 if stage > 0 and position == 0 else 1
-                blocks.append(block(channels_in, channels, stride, widen=widen, stride_at=stride_at, shortcut=shortcut,
-                                    residual=residual, batch_norm=batch_norm))
+                blocks.append(
+                    block(
+                        channels_in,
+                        channels,
+                        stride,
+                        widen=widen,
+                        stride_at=stride_at,
+                        shortcut=shortcut,
+                        residual=residual,
+                        batch_norm=batch_norm,
+                    )
+                )
                 channels_in = channels * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.stages = [f"layer{stage + 1}" for stage in range(len(layers))]
@@ -186,8 +246,12 @@ def initialise(network: nn.Module, *, zero_init_residual: bool = False) -> None:
         if zero_init_residual and isinstance(module, Block):
             last = [layer for name, layer in module.named_children() if name.startswith("bn")][-1]
             if isinstance(last, nn.Identity):
-                raise ParameterError("batch_norm=True, whose last weight is set to 0", False, where="option batch_norm",
-                                     remedy="leave zero_init_residual out, or keep BatchNorm")
+                raise ParameterError(
+                    "batch_norm=True, whose last weight is set to 0",
+                    False,
+                    where="option batch_norm",
+                    remedy="leave zero_init_residual out, or keep BatchNorm",
+                )
             nn.init.zeros_(last.weight)
 
 
@@ -197,8 +261,15 @@ def resnet18(*, weights=None, progress: bool = True, **options) -> ResNet:
     He et al. 2016, table 1. Input (3, 224, 224); 11,689,512 parameters; 1,814,073,344 multiply-adds.
     Special: the shallow form, in which the shortcut changes speed of convergence more than accuracy. Lesson 14.
     """
-    return create(ResNet, "resnet18", options, weights=weights, progress=progress, block=BasicBlock,
-                  layers=(2, 2, 2, 2))
+    return create(
+        ResNet,
+        "resnet18",
+        options,
+        weights=weights,
+        progress=progress,
+        block=BasicBlock,
+        layers=(2, 2, 2, 2),
+    )
 
 
 def resnet34(*, weights=None, progress: bool = True, **options) -> ResNet:
@@ -207,8 +278,15 @@ def resnet34(*, weights=None, progress: bool = True, **options) -> ResNet:
     He et al. 2016, table 1 and figure 3. Input (3, 224, 224); 21,797,672 parameters; 3,663,761,408 multiply-adds.
     Special: deeper than VGG-19 with a fifth of its multiply-adds, and better than its plain twin. Lesson 14.
     """
-    return create(ResNet, "resnet34", options, weights=weights, progress=progress, block=BasicBlock,
-                  layers=(3, 4, 6, 3))
+    return create(
+        ResNet,
+        "resnet34",
+        options,
+        weights=weights,
+        progress=progress,
+        block=BasicBlock,
+        layers=(3, 4, 6, 3),
+    )
 
 
 def resnet50(*, weights=None, progress: bool = True, **options) -> ResNet:
@@ -217,8 +295,15 @@ def resnet50(*, weights=None, progress: bool = True, **options) -> ResNet:
     He et al. 2016, table 1. Input (3, 224, 224); 25,557,032 parameters; 4,089,184,256 multiply-adds.
     Special: the 1x1 layers make 50 layers as cheap as 34; `stride_at="1x1"` is the paper's own form. Lesson 14.
     """
-    return create(ResNet, "resnet50", options, weights=weights, progress=progress, block=Bottleneck,
-                  layers=(3, 4, 6, 3))
+    return create(
+        ResNet,
+        "resnet50",
+        options,
+        weights=weights,
+        progress=progress,
+        block=Bottleneck,
+        layers=(3, 4, 6, 3),
+    )
 
 
 def resnet101(*, weights=None, progress: bool = True, **options) -> ResNet:
@@ -227,8 +312,15 @@ def resnet101(*, weights=None, progress: bool = True, **options) -> ResNet:
     He et al. 2016, table 1. Input (3, 224, 224); 44,549,160 parameters; 7,801,405,440 multiply-adds.
     Special: all added depth stands at 14 x 14 pixels. Lesson 14.
     """
-    return create(ResNet, "resnet101", options, weights=weights, progress=progress, block=Bottleneck,
-                  layers=(3, 4, 23, 3))
+    return create(
+        ResNet,
+        "resnet101",
+        options,
+        weights=weights,
+        progress=progress,
+        block=Bottleneck,
+        layers=(3, 4, 23, 3),
+    )
 
 
 def resnet152(*, weights=None, progress: bool = True, **options) -> ResNet:
@@ -237,8 +329,15 @@ def resnet152(*, weights=None, progress: bool = True, **options) -> ResNet:
     He et al. 2016, table 1. Input (3, 224, 224); 60,192,808 parameters; 11,513,626,624 multiply-adds.
     Special: six of these and their kin won ILSVRC 2015, still with fewer multiply-adds than VGG-16. Lesson 14.
     """
-    return create(ResNet, "resnet152", options, weights=weights, progress=progress, block=Bottleneck,
-                  layers=(3, 8, 36, 3))
+    return create(
+        ResNet,
+        "resnet152",
+        options,
+        weights=weights,
+        progress=progress,
+        block=Bottleneck,
+        layers=(3, 8, 36, 3),
+    )
 
 
 def wide_resnet50_2(*, weights=None, progress: bool = True, **options) -> ResNet:
@@ -248,8 +347,16 @@ def wide_resnet50_2(*, weights=None, progress: bool = True, **options) -> ResNet
     Input (3, 224, 224); 68,883,240 parameters; 11,398,021,120 multiply-adds.
     Special: width in place of depth: better than ResNet-152 in fewer, larger layers. Lesson 15.
     """
-    return create(ResNet, "wide_resnet50_2", options, weights=weights, progress=progress, block=Bottleneck,
-                  layers=(3, 4, 6, 3), widen=2)
+    return create(
+        ResNet,
+        "wide_resnet50_2",
+        options,
+        weights=weights,
+        progress=progress,
+        block=Bottleneck,
+        layers=(3, 4, 6, 3),
+        widen=2,
+    )
 
 
 def wide_resnet101_2(*, weights=None, progress: bool = True, **options) -> ResNet:
@@ -259,8 +366,16 @@ def wide_resnet101_2(*, weights=None, progress: bool = True, **options) -> ResNe
     Input (3, 224, 224); 126,886,696 parameters; 22,753,050,624 multiply-adds.
     Special: the deeper of torchvision's two wide networks. Lesson 15.
     """
-    return create(ResNet, "wide_resnet101_2", options, weights=weights, progress=progress, block=Bottleneck,
-                  layers=(3, 4, 23, 3), widen=2)
+    return create(
+        ResNet,
+        "wide_resnet101_2",
+        options,
+        weights=weights,
+        progress=progress,
+        block=Bottleneck,
+        layers=(3, 4, 23, 3),
+        widen=2,
+    )
 
 
 def plain18(**options) -> ResNet:
@@ -281,9 +396,18 @@ def plain34(**options) -> ResNet:
     return create(ResNet, "plain34", options, block=BasicBlock, layers=(3, 4, 6, 3), residual=False)
 
 
-def resnet_cifar(depth: int = 20, *, residual: bool = True, num_classes: int = 10, in_channels: int = 3,
-                 width: int = 16, shortcut: str = "A", batch_norm: bool = True,
-                 zero_init_residual: bool = False, block: type[BasicBlock] = BasicBlock) -> ResNet:
+def resnet_cifar(
+    depth: int = 20,
+    *,
+    residual: bool = True,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: int = 16,
+    shortcut: str = "A",
+    batch_norm: bool = True,
+    zero_init_residual: bool = False,
+    block: type[BasicBlock] = BasicBlock,
+) -> ResNet:
     """The CIFAR-10 network of `depth` = 6n + 2 layers: three stages of n blocks with 16, 32 and 64 channels.
 
     He et al. 2016, section 4.2. Input (3, 32, 32); smaller images work too.
@@ -298,8 +422,21 @@ def resnet_cifar(depth: int = 20, *, residual: bool = True, num_classes: int = 1
     """
     if (whole(depth, "depth", least=8) - 2) % 6:
         below = depth - (depth - 2) % 6
-        raise ParameterError("a depth of 6n + 2", depth, where="resnet_cifar(depth=...)",
-                             remedy=f"take {below} or {below + 6}")
-    return ResNet(block, 3 * ((depth - 2) // 6,), num_classes=num_classes, in_channels=in_channels, width=width,
-                  image_size=32, residual=residual, shortcut=shortcut, batch_norm=batch_norm,
-                  zero_init_residual=zero_init_residual)
+        raise ParameterError(
+            "a depth of 6n + 2",
+            depth,
+            where="resnet_cifar(depth=...)",
+            remedy=f"take {below} or {below + 6}",
+        )
+    return ResNet(
+        block,
+        3 * ((depth - 2) // 6,),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        image_size=32,
+        residual=residual,
+        shortcut=shortcut,
+        batch_norm=batch_norm,
+        zero_init_residual=zero_init_residual,
+    )

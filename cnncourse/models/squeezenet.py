@@ -36,8 +36,13 @@ class Fire(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.squeeze_activation(self.squeeze(x))
-        return torch.cat([self.expand1x1_activation(self.expand1x1(x)),
-                          self.expand3x3_activation(self.expand3x3(x))], dim=1)
+        return torch.cat(
+            [
+                self.expand1x1_activation(self.expand1x1(x)),
+                self.expand3x3_activation(self.expand3x3(x)),
+            ],
+            dim=1,
+        )
 
 
 class SqueezeNet(nn.Module):
@@ -48,15 +53,26 @@ class SqueezeNet(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, version: str = "1_0", *, num_classes: int = 1000, in_channels: int = 3, width: int | None = None,
-                 image_size: int | None = None, dropout: float = 0.5):
+    def __init__(
+        self,
+        version: str = "1_0",
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int | None = None,
+        image_size: int | None = None,
+        dropout: float = 0.5,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels")
         one_of(version, "version", ("1_0", "1_1"))
         paper, kernel = {"1_0": (96, 7), "1_1": (64, 3)}[version]
         width = paper if width is None else whole(width, "width")
         small = image_size is not None and whole(image_size, "image_size") <= 64
-        self.in_channels, self.smallest = in_channels, 8 if small else {"1_0": 21, "1_1": 17}[version]
+        self.in_channels, self.smallest = (
+            in_channels,
+            8 if small else {"1_0": 21, "1_1": 17}[version],
+        )
         first = (3, 1, 1) if small else (kernel, 2, 0)  # kernel, stride, padding
         layers, channels = [nn.Conv2d(in_channels, width, *first), nn.ReLU()], width
         for word in FIRES[version].split():
@@ -68,7 +84,9 @@ class SqueezeNet(nn.Module):
                 channels = 2 * expand
         self.features = nn.Sequential(*layers)
         last = nn.Conv2d(channels, num_classes, 1)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), last, nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout), last, nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.zeros_(module.bias)
@@ -88,7 +106,9 @@ def squeezenet1_0(*, weights=None, progress: bool = True, **options) -> SqueezeN
     Iandola et al. 2016, table 1. Input (3, 224, 224); 1,248,424 parameters; 818,924,576 multiply-adds.
     Special: 49 times fewer parameters than AlexNet; the < 0.5 MB of the title needs compression besides. Lesson 15.
     """
-    return create(SqueezeNet, "squeezenet1_0", options, weights=weights, progress=progress, version="1_0")
+    return create(
+        SqueezeNet, "squeezenet1_0", options, weights=weights, progress=progress, version="1_0"
+    )
 
 
 def squeezenet1_1(*, weights=None, progress: bool = True, **options) -> SqueezeNet:
@@ -97,4 +117,6 @@ def squeezenet1_1(*, weights=None, progress: bool = True, **options) -> SqueezeN
     The authors' later version of Iandola et al. 2016. Input (3, 224, 224); 1,235,496 parameters;
     349,151,936 multiply-adds. Special: 2.4 times less work than 1.0 for the same accuracy. Lesson 15.
     """
-    return create(SqueezeNet, "squeezenet1_1", options, weights=weights, progress=progress, version="1_1")
+    return create(
+        SqueezeNet, "squeezenet1_1", options, weights=weights, progress=progress, version="1_1"
+    )

@@ -40,8 +40,15 @@ def survivals(blocks: int, last: float) -> list[float]:
     return [1 - block / blocks * (1 - last) for block in range(1, blocks + 1)]
 
 
-def stochastic_depth_cifar(depth: int = 110, *, survival: float = 0.5, num_classes: int = 10, in_channels: int = 3,
-                           width: int = 16, shortcut: str = "A") -> ResNet:
+def stochastic_depth_cifar(
+    depth: int = 110,
+    *,
+    survival: float = 0.5,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: int = 16,
+    shortcut: str = "A",
+) -> ResNet:
     """ResNet of `depth` = 6n + 2 layers whose blocks survive with probabilities from 1 down to `survival`.
 
     Huang et al. 2016, section 3. Input (3, 32, 32). Depth 110: 1,727,962 parameters and 252,887,680 multiply-adds of
@@ -49,10 +56,20 @@ def stochastic_depth_cifar(depth: int = 110, *, survival: float = 0.5, num_class
     Special: shorter while it learns, as deep as ever when it answers. Lesson 15.
     """
     if not 0 < survival <= 1:
-        raise ParameterError("a probability above 0 and up to 1", survival, where="option survival",
-                             remedy="write 0.5 as in the paper")
-    network = resnet_cifar(depth, num_classes=num_classes, in_channels=in_channels, width=width, shortcut=shortcut,
-                           block=StochasticBlock)
+        raise ParameterError(
+            "a probability above 0 and up to 1",
+            survival,
+            where="option survival",
+            remedy="write 0.5 as in the paper",
+        )
+    network = resnet_cifar(
+        depth,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        shortcut=shortcut,
+        block=StochasticBlock,
+    )
     blocks = [module for module in network.modules() if isinstance(module, StochasticBlock)]
     for block, probability in zip(blocks, survivals(len(blocks), survival), strict=True):
         block.survival = probability

@@ -21,8 +21,16 @@ class ZFNet(nn.Module):
     (N, in_channels, image_size, image_size) -> (N, num_classes).
     """
 
-    def __init__(self, maps: tuple[int, int, int] = (384, 384, 256), *, num_classes: int = 1000, in_channels: int = 3,
-                 width: int = 96, image_size: int | None = None, dropout: float = 0.5):
+    def __init__(
+        self,
+        maps: tuple[int, int, int] = (384, 384, 256),
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 96,
+        image_size: int | None = None,
+        dropout: float = 0.5,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         side = 224 if image_size is None else whole(image_size, "image_size", least=2)
@@ -50,7 +58,11 @@ class ZFNet(nn.Module):
         self.conv5, self.relu5 = nn.Conv2d(n4, n5, 3, padding=1), nn.ReLU()
         self.pool5 = last
         self.flatten = nn.Flatten()
-        self.fc6, self.relu6, self.drop6 = nn.Linear(n5 * side**2, hidden), nn.ReLU(), nn.Dropout(dropout)
+        self.fc6, self.relu6, self.drop6 = (
+            nn.Linear(n5 * side**2, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+        )
         self.fc7, self.relu7, self.drop7 = nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout)
         self.fc8 = nn.Linear(hidden, num_classes)
         initialise(self, small=small or width < 96)
@@ -74,9 +86,21 @@ def halved(side: int) -> int:
 
 # Tables 1 and 3, a line a layer: maps, kernel, stride, padding, pooling (window = stride; 0 for none).
 OVERFEAT = {
-    "fast": ((96, 11, 4, 0, 2), (256, 5, 1, 0, 2), (512, 3, 1, 1, 0), (1024, 3, 1, 1, 0), (1024, 3, 1, 1, 2)),
-    "accurate": ((96, 7, 2, 0, 3), (256, 7, 1, 0, 2), (512, 3, 1, 1, 0), (512, 3, 1, 1, 0), (1024, 3, 1, 1, 0),
-                 (1024, 3, 1, 1, 3)),
+    "fast": (
+        (96, 11, 4, 0, 2),
+        (256, 5, 1, 0, 2),
+        (512, 3, 1, 1, 0),
+        (1024, 3, 1, 1, 0),
+        (1024, 3, 1, 1, 2),
+    ),
+    "accurate": (
+        (96, 7, 2, 0, 3),
+        (256, 7, 1, 0, 2),
+        (512, 3, 1, 1, 0),
+        (512, 3, 1, 1, 0),
+        (1024, 3, 1, 1, 0),
+        (1024, 3, 1, 1, 3),
+    ),
 }
 
 
@@ -89,8 +113,16 @@ class OverFeat(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes), for any H and W from the size of training on.
     """
 
-    def __init__(self, model: str = "fast", *, num_classes: int = 1000, in_channels: int = 3, width: int = 96,
-                 image_size: int | None = None, dropout: float = 0.5):
+    def __init__(
+        self,
+        model: str = "fast",
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 96,
+        image_size: int | None = None,
+        dropout: float = 0.5,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         paper = {"fast": 231, "accurate": 221}[one_of(model, "model", ("fast", "accurate"))]
@@ -99,8 +131,13 @@ class OverFeat(nn.Module):
         self.in_channels = in_channels
         layers, channels = [], in_channels
         for maps, kernel, stride, padding, window in OVERFEAT[model]:
-            kernel, stride, padding = (min(kernel, 5), 1, min(kernel, 5) // 2) if small else (kernel, stride, padding)
-            layers += [nn.Conv2d(channels, scaled(maps, width, 96), kernel, stride, padding), nn.ReLU()]
+            kernel, stride, padding = (
+                (min(kernel, 5), 1, min(kernel, 5) // 2) if small else (kernel, stride, padding)
+            )
+            layers += [
+                nn.Conv2d(channels, scaled(maps, width, 96), kernel, stride, padding),
+                nn.ReLU(),
+            ]
             channels, side = scaled(maps, width, 96), (side - kernel + 2 * padding) // stride + 1
             if window and side >= window:
                 layers.append(nn.MaxPool2d(window))
@@ -109,8 +146,12 @@ class OverFeat(nn.Module):
         self.smallest = smallest_input(layers, side)
         hidden = [scaled(n, width, 96) for n in ((3072, 4096) if model == "fast" else (4096, 4096))]
         self.classifier = nn.Sequential(
-            nn.Conv2d(channels, hidden[0], side), nn.ReLU(), nn.Dropout(dropout),
-            nn.Conv2d(hidden[0], hidden[1], 1), nn.ReLU(), nn.Dropout(dropout),
+            nn.Conv2d(channels, hidden[0], side),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(hidden[0], hidden[1], 1),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Conv2d(hidden[1], num_classes, 1),
         )
         initialise(self, small=small or width < 96)

@@ -55,8 +55,17 @@ class VGG(nn.Module):
     (N, in_channels, H, W) -> (N, num_classes).
     """
 
-    def __init__(self, configuration: str = "D", *, batch_norm: bool = False, num_classes: int = 1000,
-                 in_channels: int = 3, width: int = 64, image_size: int | None = None, dropout: float = 0.5):
+    def __init__(
+        self,
+        configuration: str = "D",
+        *,
+        batch_norm: bool = False,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 64,
+        image_size: int | None = None,
+        dropout: float = 0.5,
+    ):
         super().__init__()
         whole(num_classes, "num_classes"), whole(in_channels, "in_channels"), whole(width, "width")
         one_of(configuration, "configuration", tuple(CONFIGURATIONS))
@@ -66,7 +75,9 @@ class VGG(nn.Module):
         for line in CONFIGURATIONS[configuration].splitlines():
             for word in line.split():
                 layers += layer(word, channels, width, batch_norm)
-                channels = next(m.out_channels for m in reversed(layers) if isinstance(m, nn.Conv2d))
+                channels = next(
+                    m.out_channels for m in reversed(layers) if isinstance(m, nn.Conv2d)
+                )
             if side > 1 or not small:
                 layers.append(nn.MaxPool2d(2))
                 side, self.smallest = side // 2, 2 * self.smallest
@@ -75,8 +86,12 @@ class VGG(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(side if small else 7)
         hidden, pixels = scaled(4096, width, 64), (side if small else 7) ** 2
         self.classifier = nn.Sequential(
-            nn.Linear(channels * pixels, hidden), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(channels * pixels, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(hidden, num_classes),
         )
         initialise(self, small=small or width < 64)
@@ -88,7 +103,9 @@ class VGG(nn.Module):
 
 def layer(word: str, channels: int, width: int, batch_norm: bool) -> list[nn.Module]:
     """The modules of one word of the table: a convolution with its ReLU (and BatchNorm), or the one LRN."""
-    if word == "LRN":  # constants of AlexNet; torch divides alpha by the 5 channels of the window, the paper does not
+    if (
+        word == "LRN"
+    ):  # constants of AlexNet; torch divides alpha by the 5 channels of the window, the paper does not
         return [nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)]
     kernel, filters = int(word[4]), scaled(int(word.split("-")[1]), width, 64)
     convolution = nn.Conv2d(channels, filters, kernel, padding=kernel // 2)
@@ -173,7 +190,15 @@ def vgg11_bn(*, weights=None, progress: bool = True, **options) -> VGG:
     Input (3, 224, 224); 132,868,840 parameters; 7,609,090,048 multiply-adds.
     Special: needs no care with its initialisation. Lesson 12.
     """
-    return create(VGG, "vgg11_bn", options, weights=weights, progress=progress, configuration="A", batch_norm=True)
+    return create(
+        VGG,
+        "vgg11_bn",
+        options,
+        weights=weights,
+        progress=progress,
+        configuration="A",
+        batch_norm=True,
+    )
 
 
 def vgg13_bn(*, weights=None, progress: bool = True, **options) -> VGG:
@@ -183,7 +208,15 @@ def vgg13_bn(*, weights=None, progress: bool = True, **options) -> VGG:
     Input (3, 224, 224); 133,053,736 parameters; 11,308,466,176 multiply-adds.
     Special: needs no shallower network to start from. Lesson 12.
     """
-    return create(VGG, "vgg13_bn", options, weights=weights, progress=progress, configuration="B", batch_norm=True)
+    return create(
+        VGG,
+        "vgg13_bn",
+        options,
+        weights=weights,
+        progress=progress,
+        configuration="B",
+        batch_norm=True,
+    )
 
 
 def vgg16_bn(*, weights=None, progress: bool = True, **options) -> VGG:
@@ -193,7 +226,15 @@ def vgg16_bn(*, weights=None, progress: bool = True, **options) -> VGG:
     Input (3, 224, 224); 138,365,992 parameters; 15,470,264,320 multiply-adds.
     Special: 8,448 parameters more make 16 layers trainable from random weights. Lesson 12.
     """
-    return create(VGG, "vgg16_bn", options, weights=weights, progress=progress, configuration="D", batch_norm=True)
+    return create(
+        VGG,
+        "vgg16_bn",
+        options,
+        weights=weights,
+        progress=progress,
+        configuration="D",
+        batch_norm=True,
+    )
 
 
 def vgg19_bn(*, weights=None, progress: bool = True, **options) -> VGG:
@@ -203,4 +244,12 @@ def vgg19_bn(*, weights=None, progress: bool = True, **options) -> VGG:
     Input (3, 224, 224); 143,678,248 parameters; 19,632,062,464 multiply-adds.
     Special: the deepest plain network of torchvision. Lesson 12.
     """
-    return create(VGG, "vgg19_bn", options, weights=weights, progress=progress, configuration="E", batch_norm=True)
+    return create(
+        VGG,
+        "vgg19_bn",
+        options,
+        weights=weights,
+        progress=progress,
+        configuration="E",
+        batch_norm=True,
+    )
