@@ -32,7 +32,7 @@ def joined(model: nn.Module, machine: Runtime, feed: TensorFeed | LoaderFeed) ->
     batch, not a process's share, and dropout draws for the whole. feed: says which rows this process holds.
     """
     network = placed(model, machine)
-    if machine.world == 1:
+    if not dist.is_initialized():
         yield network
         return
     shared = {
@@ -66,7 +66,7 @@ def placed(model: nn.Module, machine: Runtime) -> nn.Module:
 
 def gathered(tensor: Tensor, machine: Runtime) -> Tensor:
     """What every process holds, (world, ...), on the CPU; tensors of one shape everywhere."""
-    if machine.world == 1:
+    if not dist.is_initialized():
         return tensor.cpu()[None]
     tensor = tensor.to(machine.device)  # NCCL moves nothing that lies on the processor
     parts = [torch.empty_like(tensor) for _ in range(machine.world)]
@@ -76,7 +76,7 @@ def gathered(tensor: Tensor, machine: Runtime) -> Tensor:
 
 def gathered_objects(thing: object, machine: Runtime) -> list:
     """What every process holds, in a list."""
-    if machine.world == 1:
+    if not dist.is_initialized():
         return [thing]
     things = [None] * machine.world
     dist.all_gather_object(things, thing)
@@ -85,7 +85,7 @@ def gathered_objects(thing: object, machine: Runtime) -> list:
 
 def summed(tensor: Tensor, machine: Runtime) -> Tensor:
     """The sum over all processes."""
-    if machine.world > 1:
+    if dist.is_initialized():
         tensor = tensor.to(machine.device)
         dist.all_reduce(tensor)
     return tensor
@@ -93,7 +93,7 @@ def summed(tensor: Tensor, machine: Runtime) -> Tensor:
 
 def wait(machine: Runtime) -> None:
     """Return when every process has come here."""
-    if machine.world > 1:
+    if dist.is_initialized():
         dist.barrier()
 
 

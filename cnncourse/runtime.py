@@ -167,7 +167,7 @@ def start(
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # every device
-    _join(chosen, rank, world)
+    _join(chosen, rank, world, compile)
     _current = Runtime(
         chosen,
         torch.get_default_dtype(),
@@ -433,9 +433,13 @@ def switch(module: object, name: str, value: object) -> None:
         )
 
 
-def _join(device: torch.device, rank: int, world: int) -> None:
-    """Join the other processes of a torchrun, once."""
-    if world == 1 or dist.is_initialized():
+def _join(device: torch.device, rank: int, world: int, compile: bool) -> None:
+    """Join the processes of a torchrun, once.
+
+    One that torchrun started alone takes the path of many too, unless its network is compiled.
+    """
+    alone = world == 1 and (compile or "TORCHELASTIC_RUN_ID" not in os.environ)
+    if alone or dist.is_initialized():
         return
     gpu = device.type == "cuda"
     dist.init_process_group(
