@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from cnncourse import project
+from cnncourse import parameters, project
 from cnncourse.errors import MachineError, ParameterError, nearest
 
 # 8 buffers of 4 MiB. cuBLAS reads it once in a process, at its first product, and deterministic mode needs it then.
@@ -107,6 +107,7 @@ def start(
     Raises `MachineError` for what this machine does not have, `ParameterError` for a word it does not know.
     """
     global _current
+    parameters.check_kernel()  # of a lesson that is run by hand
     if dtype not in DTYPES:
         raise ParameterError(
             "a dtype: 'float32' or 'float64'",

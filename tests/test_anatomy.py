@@ -403,9 +403,12 @@ def test_a_progress_bar_of_a_widget_is_no_text_progress_bar(lesson):
     "preset, says",
     [
         ('{"04": {"rates": 0.1}}', "presets/full.yaml: lesson 04 has no parameter rates"),
-        ('{"04": {"rate": "fast"}}', "presets/full.yaml: rate: 'fast' is no float"),
-        ('{"04": {"sizes": 3}}', "presets/full.yaml: sizes: 3 is no list[int]"),
-        ('{"04": {"seed": true}}', "presets/full.yaml: seed: True is no int"),
+        ('{"04": {"rate": "fast"}}', "presets/full.yaml: 'fast' is no rate of type float"),
+        (
+            '{"04": {"sizes": [3, x]}}',
+            "presets/full.yaml: ['3', 'x'] is no sizes of type list[int]",
+        ),
+        ('{"04": {"seed": true}}', "presets/full.yaml: 'true' is no seed of type int"),
         ('{"04": {"rate": 1, "sizes": [4, 5]}, "05": {"any": 1}}', ""),
         ("", ""),
     ],

@@ -8,7 +8,7 @@ from cnncourse import project
 
 LEVELS = [
     {"errors", "project"},
-    {"runtime"},
+    {"runtime", "parameters"},
     {
         "data",
         "scenes",

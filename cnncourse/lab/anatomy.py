@@ -16,9 +16,9 @@ from pathlib import Path
 import yaml
 from nbformat import NotebookNode
 
-from cnncourse import claims, project
+from cnncourse import claims, parameters, project
 from cnncourse.errors import CourseError
-from cnncourse.lab import execute, tolerance, twins
+from cnncourse.lab import tolerance, twins
 
 LONGEST_CELL = 30  # lines of code, except in cells tagged define or imports
 LARGEST = 3_000_000  # bytes of outputs a notebook: what a repository and a reader's browser carry without complaint
@@ -155,7 +155,7 @@ def _parameters(notebook: Path, code: list[Cell]) -> Iterator[str]:
         )
         return
     cell, known = tagged[0], {}
-    comments = _comments(cell.source)
+    comments = parameters.comments_of(cell.source)
     for line in cell.tree.body if cell.tree else ():
         written = ast.unparse(line)
         if not (
@@ -173,8 +173,8 @@ def _parameters(notebook: Path, code: list[Cell]) -> Iterator[str]:
         except ValueError:
             yield f"{cell}: `{written}` is computed, not a literal"
             continue
-        known[name] = execute.Parameter(name, ast.unparse(line.annotation), default, comment)
-        if not _fits(known[name], default):
+        known[name] = parameters.Parameter(name, ast.unparse(line.annotation), default, comment)
+        if not known[name].fits(default):
             yield f"{cell}: the default of {name}, {default!r}, is no {known[name].type}"
     if "seed" not in known or known["seed"].type != "int":
         yield f"{cell}: there is no parameter `seed: int = 0  # ...`"
@@ -191,19 +191,10 @@ def _parameters(notebook: Path, code: list[Cell]) -> Iterator[str]:
     yield from _presets(notebook, known)
 
 
-def _fits(parameter: execute.Parameter, value: object) -> bool:
-    """Whether a literal is of the parameter's type as it stands, not read from text as a command line's would be."""
-    try:
-        read = parameter.value(value)
-    except CourseError:
-        return False
-    return isinstance(read, str) == isinstance(value, str)
-
-
-def _presets(notebook: Path, known: dict[str, execute.Parameter]) -> Iterator[str]:
+def _presets(notebook: Path, known: dict[str, parameters.Parameter]) -> Iterator[str]:
     for path in sorted((notebook.parent / "presets").glob("*.yaml")):
         try:
-            preset = yaml.safe_load(path.read_text()) or {}
+            preset = yaml.load(path.read_text(), Loader=yaml.BaseLoader) or {}
             values = dict(preset.get(notebook.name[:2]) or {})
         except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
             yield f"presets/{path.name} is no table of lessons with their parameters: {' '.join(str(error).split())}"
@@ -211,8 +202,11 @@ def _presets(notebook: Path, known: dict[str, execute.Parameter]) -> Iterator[st
         for name, value in values.items():
             if name not in known:
                 yield f"presets/{path.name}: lesson {notebook.name[:2]} has no parameter {name}"
-            elif not _fits(known[name], value):
-                yield f"presets/{path.name}: {name}: {value!r} is no {known[name].type}"
+                continue
+            try:
+                known[name].value(value)
+            except CourseError as error:
+                yield f"presets/{path.name}: {value!r} is no {error.expected}"
 
 
 def _imports(code: list[Cell]) -> Iterator[str]:
@@ -427,15 +421,6 @@ def _ends_with_semicolon(source: str) -> bool:
         elif token.type == tokenize.NEWLINE:
             previous = None
     return False
-
-
-def _comments(source: str) -> dict[int, str]:
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokens
-        if token.type == tokenize.COMMENT
-    }
 
 
 def _first_line(node: ast.AST) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
@@ -12,10 +11,8 @@ import shutil
 import signal
 import sys
 import time
-import tokenize
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import StringIO
 from pathlib import Path
 
 import nbformat
@@ -23,40 +20,9 @@ import yaml
 
 from cnncourse import project
 from cnncourse.errors import LessonError, MachineError, ParameterError, nearest
+from cnncourse.parameters import Parameter, parse
 
 CELL_TIMEOUT = {"default": 600}  # seconds a cell; other presets train for hours and have none
-WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a lesson's `parameters` cell: ``epochs: int = 4  # passes over the training images``."""
-
-    name: str
-    type: str  # the annotation: "int", "float", "str", "bool", "list", "list[int]", "int | None"; else the default's
-    default: object
-    comment: str = ""
-
-    def value(self, given: object) -> object:
-        """What was given, as a value of this parameter; text (from a command line or a preset) is read as its type.
-
-        >>> Parameter("shuffle", "bool", False).value("true")
-        True
-
-        Raises `ParameterError` for what is no such value: 2.5 epochs, a word for a number, a mixed list.
-        """
-        kinds = [kind.strip() for kind in self.type.split("|")]
-        for kind in kinds:
-            found = _read(kind, given, self.default)
-            if found is not _UNFIT:
-                return found
-        raise ParameterError(
-            f"{self.name} of type {self.type}",
-            f"{given!r} ({type(given).__name__})",
-            where="parameters of the lesson",
-            remedy=f"give a value like the default, {self.default!r}"
-            + (f": {self.comment}" if self.comment else ""),
-        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +68,7 @@ def parameters(lesson: str | int) -> dict[str, Parameter]:
 
 
 def preset(name: str, lesson: str) -> dict[str, object]:
-    """The parameters that a preset of notebooks/presets/ gives to a lesson ("14_resnet"); "default" gives none."""
+    """The parameters that a preset of notebooks/presets/ gives to a lesson ("14_resnet"), as texts; "default": none."""
     if name == "default":
         return {}
     folder = project.root() / "notebooks" / "presets"
@@ -115,7 +81,7 @@ def preset(name: str, lesson: str) -> dict[str, object]:
             where="notebooks/presets",
             remedy=nearest(name, known),
         )
-    every = yaml.safe_load(file.read_text()) or {}
+    every = yaml.load(file.read_text(), Loader=yaml.BaseLoader) or {}  # texts: see Parameter.value
     return dict(every.get(lesson[:2]) or {})
 
 
@@ -136,7 +102,7 @@ def settings(
                     where=where,
                     remedy=nearest(name, known),
                 )
-            chosen[name] = known[name].value(value)
+            chosen[name] = known[name].value(value, where=f"{where} of lesson {slug}")
     return chosen
 
 
@@ -476,78 +442,4 @@ def _parameters(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parame
     cell = next(
         (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None
     )
-    if cell is None:
-        return {}
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(StringIO(cell.source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    found = {}
-    for line in ast.parse(cell.source).body:
-        target = (
-            line.target
-            if isinstance(line, ast.AnnAssign)
-            else line.targets[0]
-            if isinstance(line, ast.Assign)
-            else None
-        )
-        try:
-            default = ast.literal_eval(line.value)
-            name = target.id
-        except (AttributeError, TypeError, ValueError):
-            if isinstance(line, ast.Expr):
-                continue  # a docstring
-            raise ParameterError(
-                "literals only, as in `epochs: int = 4`",
-                repr(ast.unparse(line)),
-                where=f"parameters cell of {where}",
-                remedy="move computed values to the setup cell",
-            ) from None
-        kind = (
-            ast.unparse(line.annotation)
-            if isinstance(line, ast.AnnAssign)
-            else type(default).__name__
-        )
-        found[name] = Parameter(name, kind, default, comments.get(line.end_lineno, ""))
-    return found
-
-
-_UNFIT = object()
-
-
-def _read(kind: str, given: object, default: object) -> object:
-    """`given` as a value of the type named `kind`, or _UNFIT."""
-    base, _, inner = kind.rstrip("]").partition("[")
-    try:
-        if base == "None":
-            return None if given is None or str(given).lower() in ("none", "null") else _UNFIT
-        if base == "str":
-            return given if isinstance(given, str) else _UNFIT
-        if base == "bool":
-            return given if isinstance(given, bool) else WORDS[given.strip().lower()]
-        if base == "int":
-            return int(given) if isinstance(given, str) or type(given) is int else _UNFIT
-        if base == "float":
-            return float(given) if isinstance(given, str) or type(given) in (int, float) else _UNFIT
-        if base in ("list", "tuple"):
-            if isinstance(given, str):
-                given = yaml.safe_load(
-                    given if given.strip().startswith("[") else f"[{given.strip('()')}]"
-                )
-            if not isinstance(given, (list, tuple)):
-                return _UNFIT
-            inner = inner.partition(",")[0].strip() or (
-                type(default[0]).__name__ if default else ""
-            )
-            items = [_read(inner, item, None) if inner else item for item in given]
-            return (
-                _UNFIT
-                if any(item is _UNFIT for item in items)
-                else items
-                if base == "list"
-                else tuple(items)
-            )
-    except (AttributeError, KeyError, ValueError, TypeError, yaml.YAMLError):
-        return _UNFIT
-    return _UNFIT
+    return parse(cell.source, where=f"parameters cell of {where}") if cell else {}
