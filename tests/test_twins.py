@@ -140,6 +140,35 @@ def test_a_changed_tag_alone_travels_and_costs_no_output(lesson):
     assert outputs(lesson)[1] == ["output 2\n"]
 
 
+def hidden(notebook):
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in cells]
+
+
+def test_the_tag_fold_collapses_a_cell_of_the_notebook_and_its_absence_opens_it(lesson):
+    text = twins.twin(lesson)
+    assert hidden(lesson) == [False] * 4
+    replace(text, 'tags=["define",', 'tags=["fold", "define",')
+    sync(lesson)
+    assert hidden(lesson) == [False, False, True, False]
+    assert "source_hidden" not in text.read_text()
+    assert twins.differences(lesson) == [] and sync(lesson) == []
+    with edited(
+        lesson
+    ) as content:  # as JupyterLab does when a reader opens one cell and collapses another
+        del content.cells[2].metadata["jupyter"]
+        content.cells[3].metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+    sync(lesson)
+    assert hidden(lesson) == [False, False, True, False]
+    replace(text, '"fold", ', "")
+    sync(lesson)
+    assert hidden(lesson) == [False] * 4 and outputs(lesson) == [
+        ["output 1\n"],
+        ["output 2\n"],
+        ["output 3\n"],
+    ]
+
+
 def test_a_notebook_edited_in_jupyterlab_updates_the_text(lesson):
     with edited(lesson) as notebook:
         notebook.cells[0].source = "# A better question?"

@@ -22,7 +22,7 @@ from cnncourse.lab import tolerance, twins
 
 LONGEST_CELL = 30  # lines of code, except in cells tagged define or imports
 LARGEST = 3_000_000  # bytes of outputs a notebook: what a repository and a reader's browser carry without complaint
-TAGS = ("parameters", "imports", "define", *tolerance.MARKS)
+TAGS = ("parameters", "imports", "define", "fold", *tolerance.MARKS)
 SHOWING = (
     "print",
     "display",

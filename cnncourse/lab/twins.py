@@ -27,6 +27,7 @@ KEPT = (
     "nbval",
     "slideshow",
 )  # cell metadata that means something to us; the rest is the editors' noise
+FOLD = "fold"  # the tag of cells whose code a reader of the story skips; JupyterLab shows them collapsed
 SIDES = ("text", "notebook")
 
 
@@ -193,8 +194,11 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 
 def in_step(notebook: NotebookNode) -> NotebookNode:
-    """The clean copy that remembers its present sources as those of the last sync with its text."""
+    """The clean copy as it is stored: it remembers its present sources, and cells tagged `fold` are collapsed."""
     copy = clean(notebook)
+    for cell in copy.cells:
+        if FOLD in cell.metadata.get("tags", []):
+            cell.metadata.jupyter = nbformat.from_dict({"source_hidden": True})
     copy.metadata.cnncourse = nbformat.from_dict({"synced": _digest(copy)})
     return copy
 
