@@ -24,14 +24,14 @@ TEXT = '''\
 # **You will be able to** halve.
 
 # %% tags=["parameters"]
-seed: int = 0  # of everything random
-sizes: list[int] = [1, 2]  # to halve
-rate: float = 0.5  # of change
+seed: int = 0  # of everything random; at least 0
+sizes: list[int] = [1, 2]  # to halve; each 1 to 9
+rate: float = 0.5  # of change; above 0
 
-# %% tags=["imports"]
+# %% tags=["imports", "fold"]
 import math
 
-from cnncourse import claims, figures
+from cnncourse import claims, exercises, figures
 
 # %% tags=["define", "ledger:eq-half"]
 """Halving."""
@@ -45,20 +45,33 @@ def half(n):
 total = half(sizes[0]) * rate + seed
 print(total)
 
-# %%
-claims.check("num-half", half(2), "==", 1.0)
+# %% tags=["fold"]
+claims.check("num-half", "Half of two is {half}.", half=(half(2), "==", 1.0))
 
-# %%
+# %% tags=["fold"]
 figures.save(figure, "fig-half", caption="c", alt="a")
 
+# %%
+exercises.predict("04.p1", "Half of three:", ("one", "more"))
+
+# %%
+exercises.reveal("04.p1", "more" if half(3) > 1 else "one", "It is 1.5.")
+
 # %% [markdown]
-# ## Errata
-# | the notes say | correct |
-# |---|---|
-# | 1 | 2 |
+# ## In practice
+# `torch.div`.
+# ### History
+# Old.
+# ## Exercises
+
+# %% [markdown]
+# ## Summary
 
 # %% [markdown] tags=["ledger:err-half"]
-# ## Exercises
+# ## Corrections
+# | the notes say | correct | how we know |
+# |---|---|---|
+# | 1 | 2 | the notes say 1 |
 
 # %% [markdown]
 # ## Sources
@@ -100,6 +113,8 @@ class Lesson:
     def outputs(self, source):
         if "print" in source:
             return [nbformat.v4.new_output("stream", name="stdout", text="0.25\n")]
+        if "exercises." in source:
+            return [nbformat.v4.new_output("stream", name="stdout", text="text\n")]
         if "claims.check" in source:
             data = {
                 "id": "num-half",
@@ -140,7 +155,9 @@ class Lesson:
 @pytest.fixture
 def lesson(tmp_path, monkeypatch):
     monkeypatch.setattr(project, "ledger", lambda: LEDGER)
-    return Lesson(tmp_path)
+    monkeypatch.setattr(anatomy, "LEGACY", set())
+    (tmp_path / "notebooks").mkdir()
+    return Lesson(tmp_path / "notebooks")
 
 
 def test_a_lesson_as_it_should_be_has_no_problems(lesson):
@@ -155,21 +172,21 @@ LONG = "\n".join(f"x{number} = {number}" for number in range(31))
     [
         ('# %% tags=["parameters"]\nseed', "# %%\nseed", "0 cells are tagged parameters"),
         ("# %%\ntotal", '# %% tags=["parameters"]\ntotal', "2 cells are tagged parameters"),
-        ("  # to halve", "", "parameter sizes has no comment"),
+        ("  # to halve; each 1 to 9", "", "parameter sizes has no comment"),
         ("sizes: list[int] =", "sizes =", "is no typed literal"),
         ("[1, 2]  #", "[1, 2.5]  #", "the default of sizes, [1, 2.5], is no list[int]"),
         ("= 0.5  #", "= '0.5'  #", "the default of rate, '0.5', is no float"),
         ("= 0.5  #", "= 1 / 2  #", "is computed, not a literal"),
         ("seed: int = 0", "sede: int = 0", "there is no parameter `seed: int = 0"),
         (
-            "seed: int = 0  # of everything random",
+            "seed: int = 0  # of everything random; at least 0",
             "seed: int = 0  # a\nseed: int = 1  # b",
             "seed stands there twice",
         ),
         (" * rate", "", "parameter rate is not used in any cell"),
         ("import math\n", "import math\nmath.pi\n", "`math.pi` is no import"),
-        ('tags=["imports"]', 'tags=["import"]', "tag 'import'; is 'imports' meant?"),
-        ('tags=["imports"]', 'tags=["other"]', "0 cells are tagged imports"),
+        ('tags=["imports",', 'tags=["import",', "tag 'import'; is 'imports' meant?"),
+        ('tags=["imports",', 'tags=["other",', "0 cells are tagged imports"),
         ("LIMIT = 3\n", "LIMIT = 3\nprint(LIMIT)\n", "`print(LIMIT)` belongs in a cell of its own"),
         ("print(total)", "print(total);", "a trailing `;`"),
         ("print(total)", "for x in sizes:\n    print(x);\n", "a trailing `;`"),
@@ -180,12 +197,12 @@ LONG = "\n".join(f"x{number} = {number}" for number in range(31))
         ("print(total)\n", "print(total)\n\n# %%\n", "the cell is empty"),
         ("# **You will be able to** halve.", "# Halving.", "there is no section with goals"),
         (
-            "| the notes say | correct |",
-            "| said | meant |",
-            "there is no section with an errata box",
+            "| the notes say | correct | how we know |",
+            "| said | meant | why |",
+            "there is no section `## Corrections` with a table",
         ),
-        ("# ## Exercises", "# ## Tasks", "there is no section with exercises"),
-        ("# ## Sources", "# ## Ende", "there is no section with sources"),
+        ("# ## Exercises", "# ## Tasks", "there is no section 'Exercises'"),
+        ("# ## Sources", "# ## Ende", "there is no section 'Sources'"),
         ("# # 04 Sizes", "# Sizes", "the first cell is no Markdown title"),
         (
             '"ledger:eq-half"',
@@ -251,9 +268,10 @@ def test_a_defect_of_the_text_is_named(lesson, old, new, says):
             "figure = 1  # drawn by hand, see the table",
         ),
         (
-            "# of everything random",
-            "# of everything random\nname: str | None = None  # of it\nflag: bool = True  # or not\n"
-            "pair: tuple[int, int] = (1, 2)  # two\nlow: float = 1  # a whole number\n",
+            "# of everything random; at least 0",
+            "# of everything random; at least 0\nname: str | None = None  # of it; any text\n"
+            "flag: bool = True  # or not\npair: tuple[int, int] = (1, 2)  # two; each above 0\n"
+            "low: float = 1  # a whole number; at most 5\n",
         ),
     ],
 )

@@ -9,8 +9,6 @@ import json
 import re
 import tokenize
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -18,8 +16,14 @@ from nbformat import NotebookNode
 
 from cnncourse import claims, parameters, project
 from cnncourse.errors import CourseError
-from cnncourse.lab import tolerance, twins
+from cnncourse.lab import reading, tolerance, twins
+from cnncourse.lab.lesson import Cell
 
+LEGACY = {
+    "01",
+    "04",
+    "14",
+}  # lessons of the first edition: `reading` is asked when they are rewritten
 LONGEST_CELL = 30  # lines of code, except in cells tagged define or imports
 LARGEST = 3_000_000  # bytes of outputs a notebook: what a repository and a reader's browser carry without complaint
 TAGS = ("parameters", "imports", "define", "fold", *tolerance.MARKS)
@@ -31,8 +35,8 @@ SHOWING = (
     "figures.save",
     "exercises.check",
 )  # leave an output
-SECTIONS = {  # name: what a Markdown cell says, at least once
-    "goals": r"(?i)\bgoals\b|you will be able to",
+GOALS = re.compile(r"(?i)\bgoals\b|you will be able to")
+LEGACY_SECTIONS = {  # name: what a Markdown cell says, at least once
     "an errata box with a table `the notes say | correct`": r"(?im)^\W*the (lecture )?notes say\b.*\|.*correct",
     "exercises": r"(?im)^#+.*\bexercises\b",
     "sources": r"(?im)^#+.*\b(sources|references)\b",
@@ -45,41 +49,6 @@ PROGRESS = re.compile(r"\d+%\|.*\||\d+(?:\.\d+)?(?:it/s|s/it)\b|[█▉▊▋▌
 INSTALL = re.compile(
     r"\b(?:pip3?|conda|mamba|uv|apt|apt-get|brew)\s+(?:-\w+\s+)*install\b|\bconda env create\b"
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """A cell with what the checks ask about it."""
-
-    number: int  # from 1, over all cells, as in the text twin
-    node: NotebookNode
-
-    @property
-    def source(self) -> str:
-        return self.node.source
-
-    @property
-    def tags(self) -> list[str]:
-        return self.node.metadata.get("tags", [])
-
-    @property
-    def is_code(self) -> bool:
-        return self.node.cell_type == "code"
-
-    @property
-    def outputs(self) -> list:
-        return self.node.get("outputs", [])
-
-    @cached_property
-    def tree(self) -> ast.Module | None:
-        try:
-            return ast.parse(self.source)
-        except SyntaxError:
-            return None
-
-    def __str__(self) -> str:
-        first = next((line for line in self.source.splitlines() if line.strip()), "empty")
-        return f"cell {self.number} ({first.strip()[:50]})"
 
 
 def check(notebook: Path) -> list[str]:
@@ -99,10 +68,11 @@ def check(notebook: Path) -> list[str]:
         return [str(error)]
     cells = [Cell(number, node) for number, node in enumerate(content.cells, start=1)]
     code = [cell for cell in cells if cell.is_code]
+    legacy = notebook.name[:2] in LEGACY
     return [
         *_metadata(content),
         *(f"text twin: {difference}" for difference in twins.differences(notebook)),
-        *_sections(cells),
+        *_sections(cells, legacy),
         *_parameters(notebook, code),
         *_imports(code),
         *_definitions(code),
@@ -114,6 +84,7 @@ def check(notebook: Path) -> list[str]:
         *_ledger(notebook, cells),
         *_claims(code),
         *_figures(notebook, cells),
+        *(() if legacy else _reading(notebook, cells)),
     ]
 
 
@@ -127,7 +98,24 @@ def main(lessons: Iterable[str | Path] | None = None) -> int:
     return int(any(found.values()))
 
 
+def _reading(notebook: Path, cells: list[Cell]) -> Iterator[str]:
+    tagged = [cell for cell in cells if "parameters" in cell.tags]
+    try:
+        known = parameters.parse(tagged[0].source) if tagged else {}
+    except (CourseError, SyntaxError):
+        known = {}  # told by _parameters
+    errata = any(
+        item["kind"] == "erratum" and item["notebook"][:2] == notebook.name[:2]
+        for item in project.ledger().values()
+    )
+    yield from reading.check(notebook, cells, known, errata)
+
+
 def _metadata(content: NotebookNode) -> Iterator[str]:
+    for number, cell in enumerate(content.cells, start=1):
+        collapsed = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        if collapsed != (twins.FOLD in cell.metadata.get("tags", [])):
+            yield f"cell {number}: collapsed and its tag fold disagree: run `python -m cnncourse sync`"
     if (name := content.metadata.get("kernelspec", {}).get("name")) != "python3":
         yield f"kernelspec is {name!r}, not 'python3': run `python -m cnncourse sync`"
     if "widgets" in content.metadata:
@@ -138,11 +126,13 @@ def _metadata(content: NotebookNode) -> Iterator[str]:
         yield f"notebook metadata nbval: {error}"
 
 
-def _sections(cells: list[Cell]) -> Iterator[str]:
+def _sections(cells: list[Cell], legacy: bool) -> Iterator[str]:
     texts = [cell.source for cell in cells if cell.node.cell_type == "markdown"]
     if not (cells and cells[0].node.cell_type == "markdown" and re.match(r"# \S", cells[0].source)):
         yield "the first cell is no Markdown title (# ...)"
-    for name, pattern in SECTIONS.items():
+    if not any(GOALS.search(text) for text in texts):
+        yield "there is no section with goals"
+    for name, pattern in LEGACY_SECTIONS.items() if legacy else ():
         if not any(re.search(pattern, text) for text in texts):
             yield f"there is no section with {name}"
 
