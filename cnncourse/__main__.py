@@ -222,10 +222,11 @@ def _check(chosen: argparse.Namespace) -> int:
 
 
 def _claims(chosen: argparse.Namespace) -> None:
-    from cnncourse import claims, project
+    from cnncourse import project
+    from cnncourse.lab import coverage
 
     paths = [project.lesson(name) for name in chosen.lessons or project.lessons()]
-    print(claims.report(paths))
+    print(coverage.report(paths))
 
 
 def _doctor(chosen: argparse.Namespace) -> int:

@@ -338,8 +338,8 @@ def _claims(code: list[Cell]) -> Iterator[str]:
             id = claim["id"]
             if id.partition(".")[0] not in project.ledger() and id not in claims.made(cell.source):
                 yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, project.ledger())}"
-            if claim["verdict"] == "false":
-                yield f"{cell}: claim {id!r} is false in the stored output"
+            if claim["verdict"] in ("false", "not required"):
+                yield f"{cell}: claim {id!r} is {claim['verdict']} in the stored output"
             if id in seen:
                 yield f"{cell}: claim {id!r} stands in cell {seen[id].number} too; give one a suffix after a dot"
             seen[id] = cell

@@ -33,7 +33,7 @@ NOT_INPUTS = (
     "lab/",
     "__main__.py",
     "exercises/",
-    "claims.py",
+    "claims/",
     "widgets.py",
 )  # of the package: figures do not depend on them
 

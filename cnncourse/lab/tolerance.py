@@ -14,6 +14,7 @@ from decimal import Decimal, InvalidOperation
 from cnncourse.errors import ParameterError, nearest
 
 CLAIM = "application/vnd.cnncourse.claim+json"
+NUMBERS_OF_CLAIM = ("measured", "interval", "sentence")  # not compared where they vary
 NOT_COMPARED = ("application/vnd.jupyter.widget-view+json",)  # it holds the random id of a widget
 PICTURES = ("image/png", "image/jpeg")
 MARKS = (
@@ -173,11 +174,11 @@ def _by_kind(outputs: Iterable[Mapping]) -> dict[str, list]:
             kinds.setdefault("error", []).append(f"{output['ename']}: {output['evalue']}")
         data = output.get("data", {})
         claim = data.get(CLAIM)
+        if isinstance(claim, Mapping):
+            data = {kind: value for kind, value in data.items() if kind != "text/html"}  # the same words
         if isinstance(claim, Mapping) and claim.get("varies"):
             # The claim's own bound is the tolerance: a false one has raised. Its row repeats the number left out here.
-            told = {
-                name: value for name, value in claim.items() if name not in ("measured", "interval")
-            }
+            told = {name: value for name, value in claim.items() if name not in NUMBERS_OF_CLAIM}
             data = {
                 **{kind: value for kind, value in data.items() if kind != "text/plain"},
                 CLAIM: told,
