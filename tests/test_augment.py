@@ -1,4 +1,4 @@
-"""Augmentation changes pictures, never their shape, dtype, range or labels, and never wraps around."""
+"""Augmentation changes pictures and the places told of them alike; it keeps shape, dtype and range and never wraps."""
 
 from functools import partial
 
@@ -178,3 +178,145 @@ def test_a_single_picture_and_a_negative_padding_are_refused_with_the_remedy():
         augment.noise(torch.zeros(1, 3, 8, 8, dtype=torch.int64), 0.1, seeded())
     with pytest.raises(ParameterError, match="try padding=4"):
         augment.crop(torch.zeros(1, 3, 8, 8), -1, seeded())
+
+
+# --- targets move with their pictures -------------------------------------------------------------------------------
+
+
+def dots(n=40, size=12, seed=0):
+    """Pictures with one 3 x 4 block each, its mask, and its box as x1, y1, x2, y2."""
+    top = torch.randint(size - 2, (n,), generator=seeded(seed))
+    left = torch.randint(size - 3, (n,), generator=seeded(seed + 1))
+    images = torch.zeros(n, 1, size, size, dtype=torch.uint8)
+    for image, row, column in zip(images, top, left, strict=True):
+        image[0, row : row + 3, column : column + 4] = 200
+    boxes = torch.stack([left, top, left + 4, top + 3], 1).float()
+    return images, (images[:, 0] > 0), boxes
+
+
+def tight(mask):
+    """The box around a mask (H, W), None where it is empty."""
+    if not mask.any():
+        return None
+    rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
+    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
+
+
+MOVES = {
+    "flip": augment.flip,
+    "crop": partial(augment.crop, padding=6),
+    "shift": lambda images, generator, targets: augment.shift(images, 5, -4, targets=targets),
+    "both": augment.compose(partial(augment.crop, padding=6), augment.flip),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8])
+@pytest.mark.parametrize("move", sorted(MOVES))
+def test_a_mask_moves_exactly_as_its_picture(move, dtype):
+    images, masks, _ = dots()
+    images, moved = MOVES[move](images, generator=seeded(3), targets=masks.to(dtype) * 1)
+    assert not torch.equal(moved.bool(), masks)
+    assert torch.equal(images[:, 0] > 0, moved.bool())
+
+
+@pytest.mark.parametrize("move", ["flip", "crop", "shift"])
+def test_boxes_labels_and_masks_of_a_list_stay_with_the_object_and_leave_with_it(move):
+    images, masks, boxes = dots()
+    targets = [
+        {"boxes": box[None], "labels": torch.tensor([number]), "masks": mask[None]}
+        for number, (box, mask) in enumerate(zip(boxes, masks, strict=True))
+    ]
+    images, moved = MOVES[move](images, generator=seeded(3), targets=targets)
+    gone = 0
+    for number, (image, own) in enumerate(zip(images, moved, strict=True)):
+        expected = tight(image[0] > 0)
+        if expected is None:
+            assert [len(value) for value in own.values()] == [0, 0, 0]
+            gone += 1
+        else:
+            assert own["boxes"].tolist() == [expected] and own["labels"].tolist() == [number]
+            assert torch.equal(own["masks"][0], image[0] > 0)
+    assert gone == 0 if move == "flip" else gone > 0
+    assert torch.equal(targets[0]["boxes"][0], boxes[0])  # the given targets stay
+
+
+@pytest.mark.parametrize("move", ["flip", "crop", "shift"])
+def test_batched_boxes_say_what_the_list_says_and_lost_ones_get_label_minus_one(move):
+    images, masks, boxes = dots()
+    filled = torch.cat([boxes[:, None], torch.zeros(40, 1, 4)], 1)  # one real box, one empty row
+    labels = torch.stack([torch.arange(40), torch.full((40,), -1)], 1)
+    targets = {"labels": labels, "boxes": filled, "masks": masks, "scene": torch.arange(40)}
+    images, moved = MOVES[move](images, generator=seeded(3), targets=targets)
+    assert list(moved) == list(targets) and torch.equal(moved["scene"], targets["scene"])
+    for number, image in enumerate(images):
+        expected = tight(image[0] > 0)
+        assert moved["boxes"][number].tolist() == [expected or [0.0] * 4, [0.0] * 4]
+        assert moved["labels"][number].tolist() == [-1 if expected is None else number, -1]
+
+
+def test_several_objects_a_picture_and_none_are_cut_at_the_frame():
+    images = torch.zeros(2, 1, 10, 10, dtype=torch.uint8)
+    boxes = torch.tensor([[0.0, 0, 4, 4], [6, 6, 10, 10], [0, 5, 2, 9]])
+    targets = [
+        {"boxes": boxes, "labels": torch.tensor([7, 8, 9])},
+        {"boxes": boxes[:0], "labels": torch.tensor([], dtype=torch.int64)},
+    ]
+    _, (first, second) = augment.shift(images, -2, 0, targets=targets)
+    assert first["boxes"].tolist() == [[0, 0, 2, 4], [4, 6, 8, 10]]
+    assert first["labels"].tolist() == [7, 8] and second["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("step", ["jitter", "cutout", "noise"])
+def test_what_moves_nothing_takes_any_targets_and_leaves_them(step):
+    images, masks, _ = dots()
+    captions = ["a three left of a seven"] * len(images)
+    for targets in (masks, captions):
+        changed, same = STEPS[step](images, generator=seeded(), targets=targets)
+        assert same is targets and not torch.equal(changed, images)
+    assert torch.equal(changed, STEPS[step](images, generator=seeded()))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ["a three left of a seven"] * 40,
+        {"captions": ["a three left of a seven"] * 40},
+        torch.zeros(40, 4),  # a box for each picture, or four numbers of no place
+        torch.zeros(40, 6, 6),
+        {"boxes": torch.zeros(40, 4)},
+        [{"labels": torch.zeros(1)}] * 40,
+        [{"boxes": torch.zeros(2, 4), "labels": torch.zeros(1)}] * 40,
+        [{"boxes": torch.zeros(1, 4)}] * 39,
+    ],
+    ids=lambda targets: augment._described(targets),
+)
+@pytest.mark.parametrize("move", sorted(MOVES))
+def test_targets_that_cannot_be_moved_are_refused(move, targets):
+    images, *_ = dots()
+    with pytest.raises(ShapeError, match="argument targets of augment"):
+        MOVES[move](images, generator=seeded(), targets=targets)
+
+
+def test_batches_move_masks_with_their_pictures_and_refuse_a_change_that_forgets_them():
+    images, masks, _ = dots()
+    scenes = data.ImageSet(images, masks.long(), ("ground", "block"), "blocks")
+    change = augment.compose(partial(augment.crop, padding=3), augment.flip)
+    for pictures, targets in scenes.batches(16, seeded(1), augment=change):
+        assert torch.equal(pictures[:, 0] > 0, targets.bool())
+
+    def upside_down(images, generator):
+        return images.flip(-2)
+
+    with pytest.raises(ParameterError, match="give your function an argument targets"):
+        next(scenes.batches(16, seeded(1), augment=upside_down))
+    with pytest.raises(ParameterError, match="upside_down"):
+        next(scenes.batches(16, seeded(1), augment=augment.compose(augment.flip, upside_down)))
+    labelled = data.ImageSet(images, torch.zeros(40).long(), ("a",), "blocks")
+    assert len(next(labelled.batches(16, seeded(1), augment=upside_down))[0]) == 16
+
+
+def test_the_draws_are_the_same_with_and_without_targets():
+    images, masks, _ = dots()
+    for move in ("flip", "crop", "both"):
+        alone = MOVES[move](images, generator=seeded(5))
+        assert torch.equal(alone, MOVES[move](images, generator=seeded(5), targets=masks)[0])

@@ -1,21 +1,11 @@
-"""Data sets are whole, checked and explicit; a failure names its remedy and leaves nothing half-written."""
+"""A set of pictures is whole and explicit: its splits, batches and scales, and the sets that need no network."""
 
-import gzip
-import hashlib
-import io
-import os
 import socket
-import struct
-import tarfile
-import urllib.error
-import urllib.request
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,17 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnncourse import augment, data
 from cnncourse.data import ImageSet
-from cnncourse.errors import DataError, ParameterError, ShapeError
-
-REAL = Path(os.environ.get("CNNCOURSE_DATA", "/nonexistent"))
-
-
-def needs(*parts):
-    place = REAL.joinpath(*parts)
-    return pytest.mark.skipif(
-        not place.exists(),
-        reason=f"real data not found: set CNNCOURSE_DATA to a folder with {'/'.join(parts)}",
-    )
+from cnncourse.errors import ParameterError, ShapeError
 
 
 def seeded(seed=0):
@@ -126,6 +106,35 @@ def test_the_parts_of_a_split_share_no_image_and_cover_all(labels, share, seed, 
         assert ((first.labels.bincount(minlength=3) - expected).abs() <= 1.0001).all()
 
 
+@settings(deadline=None, max_examples=80)
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    parts=st.lists(st.integers(0, 9), min_size=2, max_size=6).filter(any),
+    seed=st.one_of(st.none(), st.integers(0, 2**31)),
+)
+def test_every_part_of_a_stratified_split_holds_each_class_to_within_one_image(counts, parts, seed):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    whole = ImageSet(
+        torch.arange(len(labels)).view(-1, 1, 1, 1).to(torch.uint8), labels, tuple("abcdef"), "many"
+    )
+    stops = torch.tensor(parts).cumsum(0) * len(labels) // sum(parts)
+    sizes = torch.diff(stops, prepend=torch.zeros(1).long()).tolist()
+    split = whole.split(sizes, seed=seed, stratified=True)
+    assert [len(part) for part in split] == sizes
+    assert sorted(sum((part.images.flatten().tolist() for part in split), [])) == list(
+        range(len(labels))
+    )
+    for part in split:
+        expected = torch.tensor(counts) * len(part) / len(labels)
+        assert ((part.labels.bincount(minlength=len(counts)) - expected).abs() < 1).all()
+
+
+def test_many_rare_classes_do_not_crowd_into_one_part():
+    whole = numbered([0] * 91 + list(range(1, 10)), classes=0)
+    first, _ = whole.split([45, 55], seed=0, stratified=True)
+    assert first.labels.bincount()[0] in (40, 41)  # 40.95; by ranks alone it would be 45
+
+
 def test_a_split_is_random_repeats_with_its_seed_and_stays_in_order_without():
     whole = numbered([0, 1, 2] * 20)
     first, again = (whole.split([40, 20], seed=3)[1] for _ in range(2))
@@ -165,6 +174,26 @@ def test_indexing_takes_slices_indices_masks_and_single_images():
     assert numbers(whole[whole.labels == 0]) == [0, 3]
     image, label = whole.normalised(mean=0, std=1 / 255)[3]
     assert image[0, 0, 0] == 3 and image.dtype == torch.float32 and label == 0
+    assert whole[np.int64(2)][1] == 2 and numbers(whole[np.array([1, 3])]) == [1, 3]
+
+
+def test_a_mask_of_another_length_is_refused_for_it_belongs_to_another_set():
+    whole = numbered([0, 1, 2, 0])
+    for mask in (whole[:3].labels == 0, [True, False], np.ones(5, bool)):
+        with pytest.raises(ShapeError, match="a mask of 4 values, one an image"):
+            whole[mask]
+
+
+def test_resized_pictures_keep_what_they_show_and_get_a_checksum_of_their_own():
+    digits = data.digits()
+    large = digits.resized(16)
+    assert large.images.shape == (1797, 1, 16, 16) and torch.equal(large.labels, digits.labels)
+    for image, digit in zip(large.images[:20], digits.images[:20], strict=True):
+        exact = Image.fromarray(digit[0].numpy().astype(np.float32))
+        reference = np.asarray(exact.resize((16, 16), Image.Resampling.BICUBIC)).clip(0, 255)
+        assert np.abs(image[0].numpy() - reference).max() <= 0.51
+    assert large.checksum != digits.checksum and digits.resized(8) is digits
+    assert data.load("digits", True, size=(5, 7)).images.shape == (1347, 1, 5, 7)
 
 
 def test_batches_cover_each_image_once_with_its_label_in_an_order_from_the_generator():
@@ -298,340 +327,3 @@ def test_a_set_on_a_gpu_gives_the_same_batches_without_waiting_for_the_device():
     expected = list(whole.batches(100, seeded(), augment=partial(augment.crop, padding=1)))
     for (images, labels), (same, targets) in zip(batches, expected, strict=True):
         assert torch.allclose(images.cpu(), same, atol=1e-6) and torch.equal(labels.cpu(), targets)
-
-
-# --- named sets: missing, altered, cut short, no network ------------------------------------------------------------
-
-
-def test_an_unknown_name_gets_the_nearest_one():
-    with pytest.raises(ParameterError, match="did you mean 'fashion_mnist'"):
-        data.load("fashion-mnist", True)
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
-def test_a_missing_set_says_how_to_get_it_and_where_to_put_it(name, monkeypatch, tmp_path):
-    monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(
-        DataError, match=rf"data\.{name}\(download=True\) fetches them; or put them there"
-    ) as caught:
-        data.load(name, True)
-    assert "is missing" in str(caught.value) and str(tmp_path / "nowhere") in str(caught.value)
-    assert not (tmp_path / "nowhere").exists()  # asking without download=True touches nothing
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
-def test_without_a_network_a_download_says_so_and_leaves_nothing(name, monkeypatch, tmp_path):
-    def offline(*args, **kwargs):
-        raise urllib.error.URLError("Name or service not known")
-
-    monkeypatch.setattr(urllib.request, "urlopen", offline)
-    monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path))
-    with pytest.raises(DataError, match="no connection") as caught:
-        data.load(name, True, download=True)
-    assert "check the network; or copy the files by hand" in str(caught.value)
-    assert "digits and photos need no network" in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def idx(array):
-    return (
-        struct.pack(">HBB", 0, 8, array.ndim)
-        + struct.pack(f">{array.ndim}i", *array.shape)
-        + array.tobytes()
-    )
-
-
-class Response(io.BytesIO):
-    def __init__(self, content, url):
-        super().__init__(content)
-        self.url, self.length = url, len(content)
-
-
-@pytest.fixture
-def small_mnist(monkeypatch, tmp_path):
-    """MNIST's files with 6 + 4 pictures, served from memory; returns {file name: packed bytes} to tamper with."""
-    random = np.random.default_rng(0)
-    files = {}
-    for part, count in (("train", 6), ("t10k", 4)):
-        files[f"{part}-images-idx3-ubyte"] = idx(random.integers(0, 256, (count, 28, 28), np.uint8))
-        files[f"{part}-labels-idx1-ubyte"] = idx(random.integers(0, 10, count, np.uint8))
-    packed = {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
-    sums = [(name, hashlib.md5(content).hexdigest()) for name, content in packed.items()]
-    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
-    monkeypatch.setitem(
-        data._IDX_SHA256,
-        "MNIST",
-        {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-    )
-
-    def urlopen(request, *args, **kwargs):
-        url = request.full_url
-        return Response(packed[url.rsplit("/", 1)[1]], url)
-
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path))
-    return packed
-
-
-def test_a_download_puts_four_checked_files_in_place_and_nothing_else(small_mnist, tmp_path):
-    train = data.mnist(True, download=True)
-    assert train.images.shape == (6, 1, 28, 28) and len(data.mnist(False)) == 4
-    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == sorted(
-        name.removesuffix(".gz") for name in small_mnist
-    )
-    assert data.loaded()["mnist (train)"] == train.checksum
-
-
-def test_a_download_altered_on_its_way_is_refused_and_leaves_nothing(small_mnist, tmp_path):
-    small_mnist["t10k-labels-idx1-ubyte.gz"] = gzip.compress(b"something else")
-    with pytest.raises(DataError, match="another checksum than the published one"):
-        data.mnist(download=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_download_that_stops_halfway_leaves_nothing(small_mnist, monkeypatch, tmp_path):
-    served = urllib.request.urlopen
-
-    def interrupted(request, *args, **kwargs):
-        if "t10k-images" in request.full_url:
-            raise KeyboardInterrupt
-        return served(request)
-
-    monkeypatch.setattr(urllib.request, "urlopen", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        data.mnist(download=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("harm", ["cut short", "altered"])
-def test_a_file_that_is_cut_short_or_altered_is_named_and_download_mends_it(
-    harm, small_mnist, tmp_path
-):
-    data.mnist(download=True)
-    file = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
-    content = bytearray(file.read_bytes())
-    content[100] ^= 1
-    file.write_bytes(content[:-50] if harm == "cut short" else content)
-    with pytest.raises(DataError, match="cut short or altered") as caught:
-        data.mnist()
-    assert str(file) in str(
-        caught.value
-    ) and "remove this file, then data.mnist(download=True)" in str(caught.value)
-    file.unlink()
-    assert len(data.mnist(download=True)) == 6
-
-
-def small_cifar(folder):
-    """CIFAR-10's layout with 2 pictures a batch; returns nothing, patches nothing."""
-    import pickle
-
-    random = np.random.default_rng(0)
-    kind, place = torchvision.datasets.CIFAR10, folder / "cifar-10-batches-py"
-    place.mkdir(parents=True)
-    for name, _ in [*kind.train_list, *kind.test_list]:
-        batch = {"data": random.integers(0, 256, (2, 3072), np.uint8), "labels": [3, 9]}
-        (place / name).write_bytes(pickle.dumps(batch))
-    (place / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
-    return {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in place.iterdir()}
-
-
-def test_cifar10_is_read_channel_first_after_its_checksums_were_checked(monkeypatch, tmp_path):
-    sums = small_cifar(tmp_path)
-    monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path))
-    kind = torchvision.datasets.CIFAR10
-    with pytest.raises(DataError, match="cut short or altered"):
-        data.cifar10()
-    monkeypatch.setattr(kind, "train_list", [[name, sums[name]] for name, _ in kind.train_list])
-    monkeypatch.setattr(kind, "test_list", [[name, sums[name]] for name, _ in kind.test_list])
-    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums["batches.meta"]})
-    train = data.cifar10()
-    assert (
-        train.images.shape == (10, 3, 32, 32)
-        and train.images.is_contiguous()
-        and train.classes[0] == "a"
-    )
-    first = np.random.default_rng(0).integers(0, 256, (2, 3072), np.uint8)[0]
-    assert train.images[0].flatten().tolist() == first.tolist()
-
-
-def test_the_data_folder_is_the_users_cache_unless_cnncourse_data_is_set(monkeypatch, tmp_path):
-    monkeypatch.delenv("CNNCOURSE_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert data.root() == tmp_path / "cnncourse"
-    monkeypatch.setenv("CNNCOURSE_DATA", "~/pictures")
-    assert data.root() == Path.home() / "pictures"
-
-
-# --- your own pictures ----------------------------------------------------------------------------------------------
-
-
-def save(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
-
-
-def square(side=4, channels=3, value=0):
-    shape = (side, side) if channels == 1 else (side, side, channels)
-    return np.full(shape, value, np.uint8)
-
-
-def test_a_folder_of_class_folders_becomes_a_set_in_alphabetical_order(tmp_path):
-    random = np.random.default_rng(0)
-    names = ("dog/1.png", "dog/2.png", "cat/1.png", "cat/2.png")
-    pictures = {name: random.integers(0, 256, (5, 6, 3), np.uint8) for name in names}
-    for name, array in pictures.items():
-        save(tmp_path / name, array)
-    (tmp_path / "cat/notes.txt").write_text("left alone")
-    pets = data.image_folder(tmp_path)
-    assert pets.classes == ("cat", "dog") and pets.labels.tolist() == [0, 0, 1, 1]
-    for image, name in zip(pets.images, sorted(pictures), strict=True):
-        assert torch.equal(image, torch.from_numpy(pictures[name]).permute(2, 0, 1))
-    assert data.loaded()[tmp_path.name] == pets.checksum == data.image_folder(tmp_path).checksum
-
-
-def test_grey_pictures_stay_one_channel_and_mixed_ones_become_three(tmp_path):
-    save(tmp_path / "a/1.png", square(channels=1, value=7))
-    assert data.image_folder(tmp_path).images.shape == (1, 1, 4, 4)
-    save(tmp_path / "a/2.JPG", square())
-    mixed = data.image_folder(tmp_path)
-    assert mixed.images.shape == (2, 3, 4, 4) and mixed.images[0].unique().tolist() == [7]
-
-
-def test_palette_transparent_and_16_bit_pictures_are_read(tmp_path):
-    Path(tmp_path / "a").mkdir()
-    Image.fromarray(square(value=51)).convert("P").save(tmp_path / "a/1.png")
-    save(tmp_path / "a/2.png", np.dstack([square(value=51), square(channels=1, value=255)]))
-    Image.fromarray(np.full((4, 4), 51 * 256 + 3, np.uint16)).save(tmp_path / "a/3.png")
-    assert (data.image_folder(tmp_path).images.int() - 51).abs().max() <= 1
-
-
-def test_mixed_sizes_need_a_size_and_the_error_names_the_odd_one(tmp_path):
-    save(tmp_path / "a/1.png", square(4, value=50))
-    save(tmp_path / "b/2.png", np.full((8, 12, 3), 50, np.uint8))
-    with pytest.raises(DataError, match="pass size=") as caught:
-        data.image_folder(tmp_path)
-    assert "b/2.png" in str(caught.value) and "8 x 12" in str(caught.value)
-    fitted = data.image_folder(tmp_path, size=6)
-    assert fitted.images.shape == (2, 3, 6, 6) and fitted.images.unique().tolist() == [50]
-    assert data.image_folder(tmp_path, size=(3, 5)).images.shape == (2, 3, 3, 5)
-
-
-def test_a_size_crops_around_the_middle_instead_of_squeezing(tmp_path):
-    wide = np.zeros((4, 12, 3), np.uint8)
-    wide[:, 4:8] = 200
-    save(tmp_path / "a/1.png", wide)
-    assert data.image_folder(tmp_path, size=4).images.min() > 190
-
-
-def test_a_photograph_taken_sideways_is_turned_upright(tmp_path):
-    tall = np.zeros((4, 8, 3), np.uint8)
-    tall[:, :4] = 255  # stored lying; mark 6 says: turn a quarter clockwise
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    save(tmp_path / "a/1.png", tall, exif=exif)
-    image = data.image_folder(tmp_path).images[0]
-    assert image.shape == (3, 8, 4) and image[:, :4].min() == 255 and image[:, 4:].max() == 0
-
-
-@pytest.mark.parametrize("harm", ["cut short", "not a picture", "empty"])
-def test_a_picture_that_cannot_be_read_is_named(harm, tmp_path):
-    save(tmp_path / "a/good.jpg", np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
-    content = (tmp_path / "a/good.jpg").read_bytes()
-    bad = tmp_path / "a/holiday.jpg"
-    bad.write_bytes(
-        {"cut short": content[: len(content) // 2], "not a picture": b"GIF89a text", "empty": b""}[
-            harm
-        ]
-    )
-    with pytest.raises(DataError, match="cannot be decoded") as caught:
-        data.image_folder(tmp_path)
-    assert str(bad) in str(caught.value) and "replace or remove it" in str(caught.value)
-
-
-def test_missing_flat_and_empty_folders_say_how_pictures_must_lie(tmp_path):
-    with pytest.raises(DataError, match="check the path"):
-        data.image_folder(tmp_path / "typo")
-    save(tmp_path / "flat/1.png", square())
-    with pytest.raises(DataError, match="one folder for each class, like pictures/cat/001.jpg"):
-        data.image_folder(tmp_path / "flat")
-    (tmp_path / "pets/cat").mkdir(parents=True)
-    with pytest.raises(DataError, match="class 'cat' is empty"):
-        data.image_folder(tmp_path / "pets")
-
-
-def test_load_takes_a_folder_with_train_and_test_in_it(tmp_path):
-    for part, value in (("train", 1), ("test", 2)):
-        save(tmp_path / part / "a/1.png", square(value=value))
-    train = data.load(str(tmp_path), True)
-    assert train.images.max() == 1 and train.name == tmp_path.name
-    assert data.loaded()[f"{tmp_path.name} (train)"] == train.checksum
-    assert data.load(str(tmp_path), False, size=2).images.shape == (1, 3, 2, 2)
-
-
-# --- real files -----------------------------------------------------------------------------------------------------
-
-
-@needs("MNIST", "raw")
-def test_the_real_mnist_is_whole():
-    train, test = data.mnist(True), data.mnist(False)
-    assert train.images.shape == (60000, 1, 28, 28) and test.images.shape == (10000, 1, 28, 28)
-    assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    mean, std = train.statistics()
-    assert abs(mean.item() - 0.1307) < 5e-5 and abs(std.item() - 0.3081) < 5e-5
-    assert train.labels.bincount().tolist() == [
-        5923,
-        6742,
-        5958,
-        6131,
-        5842,
-        5421,
-        5918,
-        6265,
-        5851,
-        5949,
-    ]
-
-
-@needs("FashionMNIST", "raw")
-def test_the_real_fashion_mnist_is_whole():
-    train, test = data.fashion_mnist(True), data.fashion_mnist(False)
-    assert (
-        train.labels.bincount().tolist() == [6000] * 10
-        and test.labels.bincount().tolist() == [1000] * 10
-    )
-    assert train.classes[9] == "Ankle boot" and train.labels[0] == 9
-    mean, std = train.statistics()
-    assert abs(mean.item() - 0.2860) < 5e-5 and abs(std.item() - 0.3530) < 5e-5
-
-
-@needs("MNIST", "raw", "t10k-images-idx3-ubyte")
-def test_the_real_mnist_cut_short_by_one_byte_is_refused(monkeypatch, tmp_path):
-    raw = tmp_path / "MNIST/raw"
-    raw.mkdir(parents=True)
-    for file in (REAL / "MNIST/raw").iterdir():
-        (raw / file.name).symlink_to(file)
-    shorter = raw / "t10k-images-idx3-ubyte"
-    content = shorter.read_bytes()
-    shorter.unlink()
-    shorter.write_bytes(content[:-1])
-    monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"7,840,015 bytes\): cut short or altered"):
-        data.mnist(False)
-
-
-@needs("cifar10-jpeg.tar.xz")
-def test_three_classes_of_the_cifar10_pictures_are_read_as_a_folder(tmp_path):
-    with tarfile.open(REAL / "cifar10-jpeg.tar.xz", "r|xz") as archive:
-        for member in archive:  # a stream: stops long before the end of the archive
-            if "/test/cat" in member.name:
-                break
-            archive.extract(member, tmp_path, filter="data")
-    cifar = data.image_folder(tmp_path / "CIFAR10-jpeg/test")
-    assert cifar.images.shape == (3000, 3, 32, 32) and cifar.classes == (
-        "airplane",
-        "automobile",
-        "bird",
-    )
-    assert cifar.labels.bincount().tolist() == [1000] * 3
-    mean, std = cifar.statistics()
-    assert (0.4 < mean).all() and (mean < 0.6).all() and (0.2 < std).all() and (std < 0.3).all()

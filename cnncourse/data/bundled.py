@@ -1,0 +1,68 @@
+"""Pictures that ship with scikit-learn and scikit-image: no network, no file of our own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnncourse.data.imageset import ImageSet, named
+
+
+def digits(train: bool | None = None) -> ImageSet:
+    """1,797 handwritten digits, uint8 (N, 1, 8, 8), that ship with scikit-learn: no network, no file.
+
+    The source has 17 grey levels, 0..16; here level v is round(v * 255 / 16). train: True for a fixed 1,347, False for
+    the other 450, in proportion of the classes; None for all. The test set of
+    "Optical recognition of handwritten digits" (Alpaydin and Kaynak 1998, UCI), CC BY 4.0.
+    """
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    images = torch.from_numpy((source.images * 255 / 16).round().astype(np.uint8))[:, None]
+    whole = named(
+        "digits",
+        images,
+        torch.from_numpy(source.target).long(),
+        [str(digit) for digit in range(10)],
+    )
+    if train is None:
+        return whole
+    return whole.split((1347, 450), seed=0, stratified=True)[0 if train else 1]
+
+
+_PHOTOS = (
+    "astronaut",
+    "chelsea",
+    "coffee",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "retina",
+    "rocket",
+    "brick",
+    "camera",
+    "coins",
+    "grass",
+    "gravel",
+    "moon",
+)
+
+
+def photos() -> dict[str, Tensor]:
+    """Thirteen photographs that ship in scikit-image's wheel, by name, each uint8 (3, H, W): no network.
+
+    The last six (brick, camera, coins, grass, gravel, moon) are grey: three equal channels. Their sources and
+    licences, mostly public domain, are in the docstrings of `skimage.data`.
+
+    >>> data.photos()["chelsea"].shape  # a cat
+    torch.Size([3, 300, 451])
+    """
+    from skimage import data as skimage_data
+
+    pictures = {}
+    for name in _PHOTOS:
+        picture = torch.from_numpy(np.array(getattr(skimage_data, name)()))
+        pictures[name] = (
+            picture.movedim(-1, 0).contiguous() if picture.ndim == 3 else picture.repeat(3, 1, 1)
+        )
+    return pictures
