@@ -29,7 +29,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from cnncourse import augment, cost, data, feeds, models, project, runtime, training
+from cnncourse import augment, cost, data, models, project, runtime, training
+from cnncourse.training.batches import batched
 
 BATCH = 512
 FAST = {
@@ -145,7 +146,7 @@ def step(images: data.ImageSet, runs: int, name: str) -> dict[str, float]:
     images = images.to(machine.device)
     model, optimizer = network(images, name)
     passes = 3 * 2 * cost.table(model, tuple(images.images.shape[1:])).multiply_adds  # an image
-    feed = feeds.feed(images, BATCH, machine, shuffle=True, augment=CHANGE)
+    batches = batched(images, BATCH, machine, shuffle=True, augment=CHANGE)
 
     def fit(epochs: int) -> None:
         training.fit(
@@ -160,7 +161,7 @@ def step(images: data.ImageSet, runs: int, name: str) -> dict[str, float]:
 
     def fetch(epochs: int) -> None:
         for number in range(epochs):
-            for _ in feed.epoch(number):
+            for _ in batches.epoch(number):
                 pass
 
     ours = epoch(fit, runs)
@@ -174,7 +175,7 @@ def step(images: data.ImageSet, runs: int, name: str) -> dict[str, float]:
         "kernels of the data path over all (at most 0.03)": fed / kernels,
         "wall time over a hand-written loop": ours / hand,
         "share of the dense bf16 peak (at least 0.25)": passes * len(images) / ours / PEAK,
-        "milliseconds a step": 1000 * ours / len(feed),
+        "milliseconds a step": 1000 * ours / len(batches),
         "images a second": len(images) / ours,
     }
 

@@ -55,7 +55,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from cnncourse import augment, data, models, runtime, training, watch
+from cnncourse import augment, data, models, runtime, training
+from cnncourse.training import progress
+from cnncourse.training.batches import batched
 
 FOREVER = 10_000  # epochs: the race ends them
 
@@ -479,11 +481,10 @@ def whole_sets(images: data.ImageSet, rounds: int) -> dict[str, float]:
 
 def assembly(images: data.ImageSet, rounds: int) -> dict[str, float]:
     """Making the batches of one epoch, without a network, over making them without augmentation."""
-    from cnncourse import feeds
 
     def passing(change):
-        feed = feeds.feed(images, 128, runtime.current(), shuffle=True, augment=change)
-        return lambda: [None for _ in feed.epoch(1)]
+        batches = batched(images, 128, runtime.current(), shuffle=True, augment=change)
+        return lambda: [None for _ in batches.epoch(1)]
 
     def fancy() -> None:
         order = torch.randperm(len(images))
@@ -575,7 +576,7 @@ def main() -> None:
     runtime.start()
     # The progress bar is part of what is measured. It is drawn every 0.25 s: of our own turns, not of the others' too.
     runtime.interactive = lambda: True
-    watch.time = types.SimpleNamespace(perf_counter=time.thread_time)
+    progress.time = types.SimpleNamespace(perf_counter=time.thread_time)
     images, text = pictures(), []
     for name, make, size, rounds in (
         ("tiny CNN, 32 images of 3 x 32 x 32 a step", tiny, 32, 3 * options.rounds),

@@ -12,44 +12,39 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cnncourse import feeds, runtime
-from cnncourse.checkpoints import finite
+from cnncourse import runtime
 from cnncourse.errors import CourseError, MachineError, ParameterError, ShapeError, TrainingError
-from cnncourse.scores import Score, Tally, described
-from cnncourse.seeds import Stacked
+from cnncourse.training.checkpoint import finite
+from cnncourse.training.loss import Meter, Score, described
+from cnncourse.training.order import out_of_memory
+from cnncourse.training.stacked import Stacked
 
 
 class Watch:
-    """What stands around the loop: the progress bar, Ctrl-C, and failures with their remedy."""
+    """Around the loop: the progress bar, Ctrl-C, and failures with their remedy."""
 
     pause = 0.25  # seconds between two looks at the loss, each of which waits for the device
 
     def __init__(
         self,
         model: nn.Module,
-        feed,
+        batches,
         optimizer: Optimizer,
         history: list,
         epochs: int,
         progress: bool,
     ):
-        machine = runtime.current()
-        self.model, self.feed, self.optimizer, self.history, self.machine = (
-            model,
-            feed,
-            optimizer,
-            history,
-            machine,
-        )
-        self.shown = progress and machine.rank == 0 and runtime.interactive()
-        self.epochs, self.epoch, self.seen, self.bar = epochs, len(history) + 1, 0, None
+        self.model, self.batches, self.optimizer = model, batches, optimizer
+        self.history, self.machine = history, runtime.current()
+        self.shown = progress and self.machine.rank == 0 and runtime.interactive()
+        self.epochs, self.epoch, self.bar = epochs, len(history) + 1, None
         self.next = time.perf_counter() + self.pause
 
     def __enter__(self) -> Watch:
         if self.shown:
             from tqdm.auto import tqdm
 
-            steps = len(self.feed)
+            steps = len(self.batches)
             self.bar = tqdm(
                 total=steps * self.epochs,
                 initial=steps * len(self.history),
@@ -59,28 +54,24 @@ class Watch:
             )
         return self
 
-    def step(self, epoch: int, step: int, tally: Tally) -> None:
+    def step(self, epoch: int, step: int, meter: Meter) -> None:
         """After each step; now and then, look at the loss and move the bar."""
         self.epoch = epoch
         now = time.perf_counter()
         if now < self.next:
             return
         self.next = now + (self.pause if self.bar is not None else 4 * self.pause)
-        loss = tally.losses[-1].mean().item()  # waits for the device, so not at every step
-        if (
-            not math.isfinite(loss) and _bad(tally.steps()).any()
-        ):  # this process's own: the others are elsewhere
-            self.finite(Score(loss, None), tally)
+        loss = meter.losses[-1].mean().item()  # waits for the device, so not at every step
+        if not math.isfinite(loss) and _bad(meter.steps()).any():
+            self.finite(Score(loss, None), meter)  # of this process: the others are elsewhere
         if self.bar is not None:
-            self.bar.n = (epoch - 1) * len(self.feed) + step
+            self.bar.n = (epoch - 1) * len(self.batches) + step
             self.bar.set_postfix_str(f"epoch {epoch} of {self.epochs}, loss {loss:.3g}")
 
-    def finite(self, score: Score, tally: Tally) -> Score:
+    def finite(self, score: Score, meter: Meter) -> Score:
         """The score, if its loss is a number; `TrainingError` with the step at which it stopped being one."""
         if torch.as_tensor(score.loss).isfinite().all():
-            if not finite(
-                self.model
-            ):  # the last step's gradient was no number, though its loss was one
+            if not finite(self.model):  # the last gradient was no number, though its loss was one
                 raise TrainingError(
                     "finite weights",
                     "nan or inf among them",
@@ -88,7 +79,7 @@ class Watch:
                     remedy="a gradient was no number: look for sqrt(0), log(0) or 0 / 0 in the loss",
                 )
             return score
-        steps = tally.steps()
+        steps = meter.steps()
         if not (steps[:, 1] > 0).any():
             raise TrainingError(
                 "targets that count",
@@ -98,76 +89,65 @@ class Watch:
             )
         bad = _bad(steps)
         first = int(bad.nonzero()[0]) if bad.any() else None
-        rate = self.optimizer.param_groups[0]["lr"]
-        inputs = self.feed.latest[1]
-        if first is not None and isinstance(self.feed, feeds.TensorFeed):
-            inputs = next(self.feed.epoch(self.epoch, first))[0]
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        inputs = self.batches.latest[1] if first is None else self.batches.inputs_of(first)
         unclean = any(part.is_floating_point() and not part.isfinite().all() for part in inputs)
         step = "" if first is None else f", step {first + 1}"
         raise TrainingError(
             "a finite loss",
-            f"{score.loss} at learning rate {float(rate):g}",
-            where=f"epoch {self.epoch}{step} of {len(self.feed)}",
+            f"{score.loss} at learning rate {rate:g}",
+            where=f"epoch {self.epoch}{step} of {len(self.batches)}",
             remedy="the inputs hold nan or inf: clean the data"
             if unclean
-            else f"try learning rate {float(rate) / 10:g}, or clip_gradient=1.0; "
+            else f"try learning rate {rate / 10:g}, or clip_gradient=1.0; "
             "lr_range_test shows where the loss climbs",
         )
 
     def __exit__(self, kind, error, trace) -> bool:
         if self.bar is not None:
-            if (
-                error is None
-            ):  # a bar that is not full when it closes stays there in red, as after a failure
-                self.bar.n = self.bar.total = len(self.feed) * len(self.history)
+            if error is None:  # a bar that is not full when it closes stays there in red
+                self.bar.n = self.bar.total = len(self.batches) * len(self.history)
             self.bar.close()
         if isinstance(error, KeyboardInterrupt):
             self.history.interrupted = True
             return True
         if isinstance(error, RuntimeError | ValueError) and not isinstance(error, CourseError):
-            if out_of_memory(error):
-                raise self._smaller(error) from error
-            if "determinis" in str(error):
-                raise MachineError(
-                    f"a deterministic form of every operation on {self.machine.device}",
-                    str(error).partition(".")[0],
-                    where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
-                    remedy="runtime.start(deterministic=False): the same seed then gives numbers that "
-                    "differ in their last digits from run to run; docs/training.md lists such operations",
-                ) from error
-            raise_shape(error, self.model, self.feed)
+            self._explain(error)
         return False
 
-    def _smaller(self, error: RuntimeError) -> TrainingError:
+    def _explain(self, error: Exception) -> None:
+        where = f"epoch {self.epoch}, step {self.batches.latest[0]}"
+        if out_of_memory(error):
+            raise self._smaller(error, where) from error
+        if "determinis" in str(error):
+            raise MachineError(
+                f"a deterministic form of every operation on {self.machine.device}",
+                str(error).partition(".")[0],
+                where=where,
+                remedy="runtime.start(deterministic=False): the same seed then gives numbers that "
+                "differ in their last digits from run to run; docs/training.md lists such operations",
+            ) from error
+        raise_shape(error, self.model, self.batches)
+
+    def _smaller(self, error: RuntimeError, where: str) -> TrainingError:
         traceback.clear_frames(error.__traceback__)  # they hold the activations of the failed pass
-        inputs = self.feed.latest[1]
-        size = inputs[0].shape[int(isinstance(self.model, Stacked))]
-        fits = (
-            None if isinstance(self.model, Stacked) else _fitting(self.model, inputs, self.machine)
-        )
-        advice = (
-            f"batch_size={fits} fits (tried forward and backward)" if fits else "lower batch_size"
-        )
+        inputs, stacked = self.batches.latest[1], isinstance(self.model, Stacked)
+        size, fits = self.batches.batch_size, None
+        if inputs:  # none where the batch could not even be gathered
+            size = inputs[0].shape[int(stacked)]
+            fits = None if stacked else _fitting(self.model, inputs, self.machine)
+        advice = f"batch_size={fits} fits (tried forward and backward)"
         return TrainingError(
             f"memory for a batch of {size} on {runtime.device_name(self.machine.device)}",
             str(error).splitlines()[0][:200],
-            where=f"epoch {self.epoch}, step {self.feed.latest[0]}",
-            remedy=advice,
+            where=where,
+            remedy=advice if fits else "lower batch_size",
         )
 
 
 def _bad(steps: Tensor) -> Tensor:
     """(steps,): which losses, of those that have a target that counts, are no number."""
     return (~steps[:, 0].isfinite() & (steps[:, 1] > 0)).reshape(len(steps), -1).any(1)
-
-
-def out_of_memory(error: Exception) -> bool:
-    words = (
-        "can't allocate memory",
-        "CUDA error: out of memory",
-        "STATUS_ALLOC_FAILED",
-    )  # cuBLAS's and cuDNN's
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runtime) -> int | None:
@@ -194,19 +174,18 @@ def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runt
     return None
 
 
-def raise_shape(error: Exception, model: nn.Module, feed) -> None:
+def raise_shape(error: Exception, model: nn.Module, batches) -> None:
     """Raise a `ShapeError` that names the layer, if the error is about shapes or dtypes inside the network."""
     text = str(error).splitlines()[0] if str(error) else ""
     if "more than 1 value per channel" in text:
         raise ParameterError(
             "at least two images in a batch that is normalised",
             f"one ({text})",
-            where=f"step {feed.latest[0]} of {len(feed)}",
-            remedy="choose another batch_size, so that no single image is left for the last batch",
+            where=f"step {batches.latest[0]} of {len(batches)}",
+            remedy="drop_last=True, or another batch_size, so that no single image is left over",
         ) from error
-    if not re.search(
-        r"shape|size|dimension|channels|dtype|same type|be the same|[Ee]xpected.*(input|\dD)", text
-    ):
+    words = r"shape|size|dimension|channels|dtype|same type|be the same|[Ee]xpected.*(input|\dD)"
+    if not re.search(words, text):
         return
     names = {id(module): name for name, module in model.named_modules()}
     layer, came = None, None
@@ -217,16 +196,11 @@ def raise_shape(error: Exception, model: nn.Module, feed) -> None:
             layer, came = module, frame.f_locals.get("input", frame.f_locals.get("x"))
     if layer is None:
         return
-    got = (
-        described(came)
-        if isinstance(came, Tensor)
-        else ", ".join(described(part) for part in feed.latest[1])
-    )
-    where = (
-        f"layer {names[id(layer)]!r}: {str(layer).splitlines()[0]}"
-        if names[id(layer)]
-        else type(layer).__name__
-    )
+    got = described(came)
+    if not isinstance(came, Tensor):
+        got = ", ".join(described(part) for part in batches.latest[1])
+    name = names[id(layer)]
+    where = f"layer {name!r}: {str(layer).splitlines()[0]}" if name else type(layer).__name__
     remedy = "compare its in_channels or in_features with the input; cost.table lists all shapes"
     if isinstance(came, Tensor) and came.dtype == torch.uint8:
         remedy = "uint8 images are scaled by an ImageSet; in a pair of tensors do it yourself: images.float() / 255"

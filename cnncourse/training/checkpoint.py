@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cnncourse import processes, project
+from cnncourse import project
 from cnncourse.errors import CheckpointError, ParameterError
 from cnncourse.runtime import Runtime
+from cnncourse.training import distributed
 
 _KIND = "cnncourse checkpoint 1"
 _HOW_NOT_WHAT = {
@@ -53,9 +54,10 @@ class Saver:
         optimizer: Optimizer,
         scheduler,
         loss,
-        machine: Runtime,
-        settings: dict,
+        batches,
+        clip_gradient: float | None,
     ):
+        machine, scheduler = batches.machine, getattr(scheduler, "scheduler", scheduler)
         request = (
             request if isinstance(request, Checkpoint) or request is None else Checkpoint(request)
         )
@@ -74,7 +76,13 @@ class Saver:
         if isinstance(loss.function, nn.Module) and loss.function.state_dict():
             self.parts["loss"] = loss.function
         self.machine, self.rows, self.proven = machine, [], False
-        settings = settings | {
+        settings = {
+            "data": batches.name,
+            "images": batches.images,
+            "steps": len(batches),
+            "batch_size": batches.batch_size,
+            "loss": loss.description,
+            "clip_gradient": clip_gradient,
             "seed": machine.seed,
             "dtype": str(machine.dtype),
             "precision": machine.precision,
@@ -152,8 +160,8 @@ class Saver:
             self._write(rows, 0, None, ended)
 
     def _write(self, rows: list[dict], step: int, sums: Tensor | None, ended: bool) -> None:
-        sums = None if sums is None else processes.gathered(sums, self.machine)
-        streams = processes.gathered_objects(_streams(self.machine), self.machine)
+        sums = None if sums is None else distributed.gathered(sums, self.machine)
+        streams = distributed.gathered_objects(_streams(self.machine), self.machine)
         if self.machine.rank == 0:
             states = {name: part.state_dict() for name, part in self.parts.items()}
             states |= {
@@ -176,7 +184,7 @@ class Saver:
             if self.path.exists():
                 os.replace(self.path, self.path.with_name(self.path.name + ".previous"))
             project.write(self.path, content.getvalue())
-        processes.wait(self.machine)
+        distributed.wait(self.machine)
 
     def _prove(self, content: io.BytesIO) -> None:
         """Read the first state that is written back: what cannot be read must not be found out after the run."""

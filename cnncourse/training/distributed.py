@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import functools
 import types
 from collections.abc import Callable, Iterator
 
@@ -11,30 +11,31 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
 
-from cnncourse.feeds import LoaderFeed, Share, TensorFeed
 from cnncourse.runtime import Runtime
+from cnncourse.training.batches import LoaderBatches, TensorBatches
+from cnncourse.training.order import Part
 
-# Buffers need no sending: what changes them is equal everywhere. torch renamed the option after 2.11.
-_OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _DROPOUTS = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
-_OWN_BUFFERS = {
-    "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False
-}
 
 
 @contextlib.contextmanager
-def joined(model: nn.Module, machine: Runtime, feed: TensorFeed | LoaderFeed) -> Iterator[Callable]:
-    """The network to call while training: moved, compiled where asked, and with gradients averaged over processes.
+def joined(
+    model: nn.Module, machine: Runtime, batches: TensorBatches | LoaderBatches
+) -> Iterator[Callable]:
+    """The network to call while training: moved, compiled where asked, in several processes equal in all of them.
 
     The parameters stay the same objects, so an optimizer made before holds them. Batch normalisation sees the whole
-    batch, not a process's share, and dropout draws for the whole. feed: says which rows this process holds.
+    batch, not a process's part, and dropout draws for the whole. batches: says which rows this process holds.
     """
     network = placed(model, machine)
     if not dist.is_initialized():
         yield network
         return
+    for tensor in (*model.parameters(), *model.buffers()):
+        first = tensor.detach().contiguous()
+        dist.broadcast(first, 0)  # what differs at the start would differ for ever
+        tensor.detach().copy_(first)
     shared = {
         module: _normalised if isinstance(module, _BatchNorm) else _dropped
         for module in model.modules()
@@ -42,14 +43,43 @@ def joined(model: nn.Module, machine: Runtime, feed: TensorFeed | LoaderFeed) ->
     }
     for module, forward in shared.items():
         module.forward = types.MethodType(
-            lambda self, batch, forward=forward: forward(self, batch, feed.share), module
+            lambda self, batch, forward=forward: forward(self, batch, batches.part), module
         )
     try:
-        gpu = [machine.device] if machine.device.type == "cuda" else None
-        yield DistributedDataParallel(network, device_ids=gpu, **_OWN_BUFFERS)
+        yield network
     finally:
         for module in shared:
             del module.forward
+
+
+def average_gradients(model: nn.Module) -> None:
+    """After the backward pass: every gradient becomes its mean over the processes, in one message a dtype.
+
+    A weight that no process used (a block skipped by chance, a head that is not trained) keeps no gradient, so that the
+    optimizer leaves it alone as it does in one process; one that only some used counts as zero in the others.
+    """
+    if not dist.is_initialized():
+        return
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    used = torch.tensor([int(weight.grad is not None) for weight in weights])
+    dist.all_reduce(used, group=_processors())
+    learning = [weight for weight, count in zip(weights, used.tolist(), strict=True) if count]
+    for weight in learning:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+    for dtype in dict.fromkeys(weight.dtype for weight in learning):
+        gradients = [weight.grad for weight in learning if weight.dtype == dtype]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        parts = flat.div_(dist.get_world_size()).split([part.numel() for part in gradients])
+        for gradient, mean in zip(gradients, parts, strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+@functools.cache
+def _processors():
+    """The group that exchanges flags between processors, so that no GPU is waited for."""
+    return dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
 
 def placed(model: nn.Module, machine: Runtime) -> nn.Module:
@@ -113,7 +143,7 @@ class _Sum(torch.autograd.Function):
         return gradient
 
 
-def _normalised(self: _BatchNorm, batch: Tensor, share: Share) -> Tensor:
+def _normalised(self: _BatchNorm, batch: Tensor, part: Part) -> Tensor:
     """Batch normalisation with mean and variance of all processes' rows (torch's SyncBatchNorm needs GPUs)."""
     if not (self.training or self.running_mean is None):
         return type(self).forward(self, batch)
@@ -131,7 +161,7 @@ def _normalised(self: _BatchNorm, batch: Tensor, share: Share) -> Tensor:
         with torch.no_grad():
             self.num_batches_tracked += 1
             rate = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
-            distinct = count / share.copies
+            distinct = count / part.copies
             for running, now in (
                 (self.running_mean, mean),
                 (self.running_var, variance * distinct / (distinct - 1)),
@@ -143,12 +173,12 @@ def _normalised(self: _BatchNorm, batch: Tensor, share: Share) -> Tensor:
     return result.to(batch.dtype)
 
 
-def _dropped(self: nn.Module, batch: Tensor, share: Share) -> Tensor:
+def _dropped(self: nn.Module, batch: Tensor, part: Part) -> Tensor:
     """Dropout with this process's rows of the mask that a single process draws for the whole batch.
 
     Where the first axis does not count the batch's rows, each process draws for what it has.
     """
-    if not self.training or len(batch) != share.rows.stop - share.rows.start:
+    if not self.training or len(batch) != part.rows.stop - part.rows.start:
         return type(self).forward(self, batch)
-    mask = type(self).forward(self, batch.new_ones(share.size, *batch.shape[1:]))
-    return batch * mask[share.rows]
+    mask = type(self).forward(self, batch.new_ones(part.size, *batch.shape[1:]))
+    return batch * mask[part.rows]
