@@ -234,7 +234,7 @@ def pixel_values(
     >>> pixel_values(ax, images[0, 0])  # 8 x 8 numbers from 0 to 255
     """
     heat(ax, image, format=format, cmap="gray", limits=limits, fontsize=fontsize)
-    return grid_lines(ax, np.shape(image))
+    return _grid_lines(ax, np.shape(image))
 
 
 def picture(
@@ -383,53 +383,46 @@ def decision_regions(
     return ax
 
 
-def window(
+def boxes(
     ax: Axes,
-    row: float,
-    column: float,
-    size: int | tuple[int, int],
+    corners: object,
     *,
-    colour: str = COLOUR["weight"],
-    fill: float = 0.0,
-    width: float = 3.0,
+    labels: Sequence[str] | None = None,
+    colours: Sequence[str] | str = COLOUR["weight"],
+    width: float = 2.0,
     style: str = "-",
-    label: str | None = None,
 ) -> Axes:
-    """A frame around `size` (height, width) cells of `heat` or `picture`, whose first cell is (row, column).
+    """Frames around parts of a `picture`: boxes (N, 4) as x1, y1, x2, y2 in pixels, with labels above them.
 
-    fill: how opaque the inside is, 0 to 1. label: written in the upper left corner.
+    >>> boxes(picture(ax, scene.images[0]), scene.boxes[0], labels=["three", "seven"])
+
+    A box from 0 to the width frames the whole picture. colours: one for all, or one a box.
     """
-    high, wide = (size, size) if np.isscalar(size) else size
-    corner = (column - 0.5, row - 0.5)
-    red, green, blue = matplotlib.colors.to_rgb(colour)
-    ax.add_patch(
-        Rectangle(
-            corner,
-            wide,
-            high,
-            facecolor=(red, green, blue, fill),
-            edgecolor=colour,
-            linewidth=width,
-            linestyle=style,
-            clip_on=False,
-            zorder=3,
+    corners = np.asarray(_numbers(corners), float).reshape(-1, 4) - 0.5  # pixels have whole centres
+    colours = [colours] * len(corners) if isinstance(colours, str) else colours
+    for number, ((x1, y1, x2, y2), colour) in enumerate(zip(corners, colours, strict=True)):
+        ax.add_patch(
+            Rectangle(
+                (x1, y1),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                edgecolor=colour,
+                linewidth=width,
+                linestyle=style,
+                clip_on=False,
+                zorder=3,
+            )  # fmt: skip
         )
-    )
-    if label:
-        ax.text(
-            column - 0.4,
-            row - 0.4,
-            label,
-            color=colour,
-            fontsize=LABEL,
-            fontweight="bold",
-            va="top",
-            zorder=4,
-        )
+        if labels is not None:
+            ax.text(
+                x1, y1, labels[number], color=colour, fontsize=LABEL, fontweight="bold",
+                va="bottom", zorder=4,
+            )  # fmt: skip
     return ax
 
 
-def grid_lines(ax: Axes, shape: Sequence[int], *, colour: str = "0.6", width: float = 0.6) -> Axes:
+def _grid_lines(ax: Axes, shape: Sequence[int], *, colour: str = "0.6", width: float = 0.6) -> Axes:
     """Thin lines between the cells of an image (H, W) drawn by `heat` or `picture`."""
     high, wide = shape[-2:]
     ax.vlines(

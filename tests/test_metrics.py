@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,7 +70,71 @@ def test_boxes_overlap_as_torchvision_says():
 
 
 def test_numbers_that_are_none_do_not_score():
-    assert metrics.top_k_accuracy(torch.full((10, 5), math.nan), torch.arange(10) % 5, 1) == 0
+    nan, labels = torch.full((10, 5), math.nan), torch.zeros(10, dtype=torch.long)
+    for k in (1, 4, 5):
+        assert metrics.top_k_accuracy(nan, labels, k) == 0
+    assert metrics.accuracy(nan, labels) == 0 and metrics.confusion(nan, labels, 5).sum() == 0
+    half = LOGITS.clone()
+    half[0, 2] = math.nan  # the first image was right: one of its logits is enough to spoil it
+    assert metrics.accuracy(half, LABELS) == 0.25
+    assert metrics.confusion(half, LABELS, 3).tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 1]]
+    dense = torch.zeros(1, 2, 2, 2)
+    dense[0, :, 0, 0] = math.nan
+    assert metrics.accuracy(dense, torch.zeros(1, 2, 2)) == 0.75
+    scores, right = torch.tensor([math.nan, 0.5]), torch.tensor([True, False])
+    assert metrics.average_precision(scores, right, 1) == 0
+    assert metrics.average_precision([math.nan, 0.5], [False, True], 1) == 1
+
+
+NARROW = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_every_integer_type_gives_the_scores_of_int64(dtype):
+    labels, predicted = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([0, 0, 1, 0, 1])
+    assert metrics.accuracy(predicted.to(dtype), labels.to(dtype)) == 0.8
+    expected = metrics.confusion(predicted, labels, 21)
+    assert torch.equal(metrics.confusion(predicted.to(dtype), labels, 21), expected)
+    assert torch.equal(metrics.confusion(predicted, labels.to(dtype), 21), expected)
+    assert metrics.top_k_accuracy(LOGITS, torch.tensor([0, 1, 0, 1]).to(dtype), 2) == 1.0
+    right = torch.tensor([1, 0, 1]).to(dtype)
+    assert metrics.average_precision(torch.tensor([3, 2, 1]), right, 2) == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_floating_point_type_gives_the_scores_of_float32(dtype):
+    assert metrics.accuracy(LOGITS.to(dtype), LABELS) == 0.5
+    assert metrics.top_k_accuracy(LOGITS.to(dtype), LABELS, 2) == 1.0
+    boxes = torch.tensor([[0.0, 0, 200, 200], [100, 100, 300, 300]])  # areas beyond float16
+    found = metrics.box_iou(boxes.to(dtype), boxes.to(dtype))
+    torch.testing.assert_close(found, metrics.box_iou(boxes, boxes).to(found.dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_boxes_of_whole_numbers_do_not_overflow(dtype):
+    boxes = torch.tensor([[0, 0, 20, 20], [10, 10, 100, 100], [0, 90, 120, 100]])
+    expected = metrics.box_iou(boxes.double(), boxes.double())
+    found = metrics.box_iou(boxes.to(dtype), boxes.to(dtype))
+    torch.testing.assert_close(found.double(), expected, atol=1e-7, rtol=0)
+
+
+def test_arrays_and_lists_score_like_tensors():
+    assert metrics.accuracy(LOGITS.numpy(), LABELS.tolist()) == 0.5
+    assert metrics.accuracy(np.array([0, 1, 2], np.uint16), np.array([0, 1, 1])) == pytest.approx(
+        2 / 3
+    )
+    assert metrics.confusion([0, 1, 1], np.array([0, 0, 1]), 2).tolist() == [[1, 1], [0, 1]]
+    assert metrics.box_iou([[0, 0, 2, 2]], [[1, 1, 3, 3]]).item() == pytest.approx(1 / 7)
+    assert metrics.average_precision([0.9, 0.8, 0.7], [True, False, True], 2) == pytest.approx(
+        5 / 6
+    )
+    assert metrics.intersection_over_union([[1, 1], [0, 1]]).tolist() == [0.5, 0.5]
+
+
+def test_boxes_without_an_area_overlap_by_nothing():
+    boxes = torch.tensor([[1.0, 1, 1, 1], [0, 0, 2, 2], [2, 2, 1, 1]])
+    expected = [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert metrics.box_iou(boxes, boxes).tolist() == expected
 
 
 def test_labels_stored_as_bytes_are_counted_right():
@@ -94,11 +159,41 @@ def test_the_interval_over_seeds_is_students():
         4.302653 * 0.02 / math.sqrt(3), rel=1e-6
     )
     assert math.isnan(metrics.interval([0.5]).half)
+    assert isinstance(mean, float) and metrics.interval(torch.tensor([0.9, 0.92, 0.94]))[
+        0
+    ] == pytest.approx(0.92)
+
+
+def test_an_interval_over_curves_is_one_for_each_point():
+    runs = np.array([[0.5, 0.90], [0.7, 0.92], [0.6, 0.94]])
+    mean, half = metrics.interval(runs)
+    for place in (0, 1):
+        assert (mean[place], half[place]) == pytest.approx(tuple(metrics.interval(runs[:, place])))
+    assert np.isnan(metrics.interval(runs[:1]).half).all()
+
+
+def test_a_column_of_several_runs_is_one_row_a_run():
+    runs = [(None, {"loss": [3.0, 1.0]}), (None, {"loss": [2.0, 0.5]})]
+    assert metrics.column(runs, "loss").tolist() == [[3.0, 1.0], [2.0, 0.5]]
+    assert metrics.column([history for _, history in runs], "loss").shape == (2, 2)
+    with pytest.raises(ShapeError, match="2, 2, 1"):
+        metrics.column([*runs, (None, {"loss": [1.0]})], "loss")
 
 
 def test_mistakes_are_named():
     with pytest.raises(ShapeError, match="classes lie on axis 1"):
         metrics.accuracy(torch.zeros(4, 3, 2), LABELS)
+    with pytest.raises(ShapeError, match=r"logits\[:, 0\] > 0"):  # else all would be class 0
+        metrics.accuracy(torch.ones(4, 1), torch.zeros(4, dtype=torch.long))
+    for labels in ([0, -1, 1, 2], [0, 255, 1, 2]):
+        with pytest.raises(ParameterError, match="pass ignore_index"):
+            metrics.accuracy(LOGITS, labels)
+    with pytest.raises(ParameterError, match="as many as there are logits"):
+        metrics.top_k_accuracy(LOGITS, [0, 1, 2, 3], 1)
+    with pytest.raises(ParameterError, match="at most 1 right"):
+        metrics.average_precision([0.9, 0.8], [True, True], 1)
+    with pytest.raises(ShapeError, match="one of both"):
+        metrics.average_precision([0.9, 0.8], [True], 1)
     with pytest.raises(ParameterError, match="from 0 to 1"):
         metrics.confusion(LOGITS, LABELS, 2)
     with pytest.raises(ParameterError, match="at least one value"):

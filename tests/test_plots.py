@@ -152,8 +152,11 @@ def test_decision_regions_show_classes_and_points(ax):
         plots.decision_regions(ax, x, y, classes.T)
 
 
-def test_a_window_frames_whole_cells(ax):
-    plots.heat(ax, np.zeros((4, 4)))
-    plots.window(ax, 1, 2, (3, 2), label="a")
-    frame = ax.patches[0]
-    assert frame.get_xy() == (1.5, 0.5) and (frame.get_height(), frame.get_width()) == (3, 2)
+def test_boxes_frame_whole_pixels_with_their_labels(ax):
+    plots.picture(ax, np.zeros((4, 6)))
+    plots.boxes(ax, [[0, 0, 6, 4], [2, 1, 5, 3]], labels=["all", "part"], colours=["C0", "C1"])
+    frames = [(*frame.get_xy(), frame.get_width(), frame.get_height()) for frame in ax.patches]
+    assert frames == [(-0.5, -0.5, 6, 4), (1.5, 0.5, 3, 2)]
+    assert ax.images[0].get_extent() == (-0.5, 5.5, 3.5, -0.5)  # the first frames the picture
+    assert texts(ax) == ["all", "part"]
+    assert plots.boxes(ax, np.zeros((0, 4))) is ax and len(ax.patches) == 2
