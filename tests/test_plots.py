@@ -157,6 +157,6 @@ def test_boxes_frame_whole_pixels_with_their_labels(ax):
     plots.boxes(ax, [[0, 0, 6, 4], [2, 1, 5, 3]], labels=["all", "part"], colours=["C0", "C1"])
     frames = [(*frame.get_xy(), frame.get_width(), frame.get_height()) for frame in ax.patches]
     assert frames == [(-0.5, -0.5, 6, 4), (1.5, 0.5, 3, 2)]
-    assert ax.images[0].get_extent() == (-0.5, 5.5, 3.5, -0.5)  # the first frames the picture
+    assert ax.images[0].get_extent() == [-0.5, 5.5, 3.5, -0.5]  # the first frames the picture
     assert texts(ax) == ["all", "part"]
     assert plots.boxes(ax, np.zeros((0, 4))) is ax and len(ax.patches) == 2
