@@ -15,6 +15,8 @@ from torch import nn
 from cnncourse import augment, data, runtime, training
 
 pytestmark = [
+    # torch 2.11 warns of its own use of TorchScript when it is asked to compile for the first time
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
     pytest.mark.gpu,
     pytest.mark.skipif(
         not torch.cuda.is_available(),
@@ -91,6 +93,33 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_an_uninterrupted_one(stop,
     again = run(tmp_path / "c.pt")
     assert again[:2] == (weights, losses)
     assert again[2] < steps  # it went on, and did not begin anew
+
+
+def test_a_compiled_network_trains_and_predicts_as_one_that_is_not():
+    found = []
+    for compiled in (False, True):
+        machine = runtime.start(device="cuda", seed=1, compile=compiled)
+        for seed in (0, 1):  # the second network meets the code and the recorded steps of the first
+            torch.manual_seed(seed)
+            model = network().to(machine.device)
+            history = training.fit(
+                model,
+                pictures(200),
+                pictures(90, seed=1),
+                optimizer=torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, fused=True),
+                epochs=3,
+                batch_size=16,
+                clip_gradient=5.0,
+                progress=False,
+            )
+            outputs = training.predict(model, pictures(90, seed=1), batch_size=32)
+            found.append((outputs, torch.tensor(history["train_loss"])))
+    for plain, compiled in zip(found[:2], found[2:], strict=True):
+        for one, other in zip(plain, compiled, strict=True):
+            torch.testing.assert_close(
+                one, other, rtol=1e-3, atol=1e-4
+            )  # float32, other order of sums
+    assert not torch.allclose(found[0][0], found[1][0], rtol=1e-3, atol=1e-4)
 
 
 ALONE = """

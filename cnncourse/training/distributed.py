@@ -91,7 +91,13 @@ def placed(model: nn.Module, machine: Runtime) -> nn.Module:
     model.to(machine.device, machine.dtype)
     if machine.memory_format is not None:
         model.to(memory_format=machine.memory_format)
-    return torch.compile(model, dynamic=not torch.is_grad_enabled()) if machine.compile else model
+    if not machine.compile:
+        return model
+    training = torch.is_grad_enabled()
+    # A GPU replays a training step that was recorded once: to ask for the 400 kernels of a ResNet-18's step one by one
+    # took 8 ms, to run them 6 ms (H200, 512 pictures of 32 x 32).
+    mode = "reduce-overhead" if training and machine.device.type == "cuda" else None
+    return torch.compile(model, dynamic=not training, mode=mode)
 
 
 def gathered(tensor: Tensor, machine: Runtime) -> Tensor:

@@ -84,11 +84,11 @@ def fit(
                 meter, started = Meter(train_loss, machine, batches, before), time.perf_counter()
                 model.train()
                 for step, (inputs, targets) in enumerate(batches.epoch(epoch, start), start + 1):
+                    optimizer.zero_grad()
                     with machine.autocast():
                         outputs = network(*inputs)  # images (B, C, H, W) to logits (B, classes)
                         value = train_loss(outputs, targets)  # the mean over the batch
                     weight = meter.add(value, outputs, targets)  # None: the gradient as it is
-                    optimizer.zero_grad()
                     value.backward(weight)
                     average_gradients(model)  # over processes
                     if clip_gradient is not None:
