@@ -7,6 +7,7 @@ as it was last: only the sliders have become the line "Loading widget..." or "mo
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import os
 import textwrap
@@ -72,7 +73,7 @@ def explore(draw: Draw, **controls: Slider | Choice) -> None:
     if get_ipython() is None:
         print(_rendered(draw, values)[1])
         return
-    sliders = _sliders(controls) if _is_live() else {}
+    sliders = _sliders(controls) if is_live() else {}
     if sliders:
         _show_sliders(sliders)
     picture, sentence = _rendered(draw, values)
@@ -149,8 +150,10 @@ def _message(error: CourseError) -> Figure:
     return figure
 
 
-def _is_live() -> bool:
-    """Whether somebody sits in front of the notebook, or CNNCOURSE_WIDGETS says so."""
+def is_live() -> bool:
+    """Whether somebody sits in front of the notebook and ipywidgets is there; CNNCOURSE_WIDGETS overrules the first."""
+    if importlib.util.find_spec("ipywidgets") is None:
+        return False
     wanted = os.environ.get("CNNCOURSE_WIDGETS", "")
     if wanted not in ("", "live", "static"):
         raise ParameterError(
@@ -165,10 +168,8 @@ def _is_live() -> bool:
 
 
 def _sliders(controls: dict[str, Slider | Choice]) -> dict:
-    try:
-        import ipywidgets
-    except ImportError:  # the picture stands there without controls
-        return {}
+    import ipywidgets
+
     made = {}
     for name, control in controls.items():
         common = {
@@ -189,9 +190,29 @@ def _sliders(controls: dict[str, Slider | Choice]) -> dict:
 
 
 def _show_sliders(sliders: dict) -> None:
-    """Display the box of sliders without the words that IPython would store beside it."""
     import ipywidgets
 
-    box = ipywidgets.VBox(list(sliders.values()))
+    show(ipywidgets.VBox(list(sliders.values())))
+
+
+DISCONNECTED = """
+<style>
+.course-box.jupyter-widgets-disconnected > * { pointer-events: none; opacity: 0.4 }
+.course-box.jupyter-widgets-disconnected::before
+  { content: "The kernel that these belong to is gone: run this cell again."; font-style: italic }
+.course-box.jupyter-widgets-disconnected .jupyter-widgets-disconnected::before { content: none }
+</style>
+"""
+
+
+def show(box) -> None:
+    """Display an ipywidgets box without the words that IPython would store beside it.
+
+    When its kernel is restarted or gone, the box says to run the cell again and can no longer be moved.
+    """
+    import ipywidgets
+
+    box.add_class("course-box")
+    box.children = (*box.children, ipywidgets.HTML(DISCONNECTED))
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     display({"application/vnd.jupyter.widget-view+json": view}, raw=True)

@@ -1,6 +1,8 @@
 """Exercises: stubs, right and wrong answers, hints and solutions, and what every lesson's exercises promise."""
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from cnncourse import exercises, project
 from cnncourse.errors import ParameterError
@@ -102,3 +104,71 @@ def test_every_check_accepts_its_reference_solution_and_reports_a_stub(number, c
         assert f"{id} right: " in capsys.readouterr().out
         exercises.check(id, ...)
         assert "not attempted" in capsys.readouterr().out
+
+
+# Predictions
+
+
+@pytest.fixture
+def no_predictions(monkeypatch):
+    monkeypatch.setattr(exercises.predictions, "_gates", {})
+
+
+def test_a_prediction_outside_a_live_notebook_is_words_and_waits_for_nothing(
+    no_predictions, capsys
+):
+    exercises.predict("14.p1", "The gradient", ("vanishes", "stays"))
+    exercises.reveal("14.p1", "stays", "The ratio is 3.")
+    assert capsys.readouterr().out == (
+        "Predict: The gradient vanishes / stays?\nMeasured: stays. The ratio is 3.\n"
+    )
+
+
+def test_a_kernel_that_nobody_watches_stores_the_question_as_text_without_a_widget():
+    source = (
+        "from cnncourse import exercises\n"
+        "exercises.predict('14.p1', 'Is 3 < 4 & so?', ('yes', 'no'))\n"
+        "exercises.reveal('14.p1', 'yes' if 3 < 4 else 'no', '3 is less.')"
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    ran = NotebookClient(book, timeout=60).execute()
+    assert "widgets" not in ran.metadata
+    asked, told = ran.cells[0].outputs
+    assert set(asked.data) == {"text/plain", "text/html"}
+    assert 'class="gate gate-14-p1"' in asked.data["text/html"]
+    assert "Is 3 &lt; 4 &amp; so?" in asked.data["text/html"]
+    assert told.data["text/plain"] == "Measured: yes. 3 is less."
+    assert 'class="answer answer-14-p1"' in told.data["text/html"]
+
+
+@pytest.mark.parametrize("chosen, says", [("stays", "✓ Measured: stays, as"), ("grows", "✗ Measured: stays. You predicted: grows.")])  # fmt: skip
+def test_the_sentence_says_whether_the_prediction_was_right(chosen, says):
+    gate = exercises.predictions.Gate("14.p1", "It", ("grows", "stays"), chosen, ("stays", "By 3."))
+    assert gate.told()["text/plain"].startswith(says)
+
+
+@pytest.mark.parametrize(
+    "id, choices, says",
+    [
+        ("14.1", ("a", "b"), "such as '14.p1'"),
+        ("p1", ("a", "b"), "two digits of the lesson"),
+        ("14.p1", ("a",), "two or more different choices"),
+        ("14.p1", ("a", "a", "b"), "two or more different choices"),
+        ("14.p1", (1, 2), "in words"),
+        ("14.p1", "ab", "write a tuple"),
+    ],
+)
+def test_a_prediction_that_cannot_be_asked_says_how(no_predictions, id, choices, says):
+    with pytest.raises(ParameterError, match=says):
+        exercises.predict(id, "It", choices)
+
+
+def test_an_answer_that_was_no_choice_names_the_nearest(no_predictions, capsys):
+    exercises.predict("14.p1", "It", ("grows", "stays"))
+    with pytest.raises(ParameterError, match="did you mean 'stays'"):
+        exercises.reveal("14.p1", "stay", "By 3.")
+
+
+def test_an_answer_whose_question_was_asked_in_another_kernel_is_still_told(no_predictions, capsys):
+    exercises.reveal("14.p1", "stays", "By 3.")
+    assert capsys.readouterr().out == "Measured: stays. By 3.\n"

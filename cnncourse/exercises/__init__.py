@@ -9,6 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cnncourse.errors import ParameterError, nearest
+from cnncourse.exercises.predictions import predict, reveal
+
+__all__ = [
+    "Exercise",
+    "Wrong",
+    "check",
+    "find",
+    "hint",
+    "of_lesson",
+    "predict",
+    "reveal",
+    "solution",
+]
 
 
 class Wrong(Exception):

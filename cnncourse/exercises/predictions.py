@@ -1,0 +1,164 @@
+"""A question before the measurement: buttons in a live JupyterLab that open the answer, words everywhere else."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from IPython import get_ipython
+from IPython.display import DisplayHandle, display
+
+from cnncourse import widgets
+from cnncourse.errors import ParameterError, nearest
+
+# While nobody has chosen, this hides what follows: {shut} is the cell of the buttons, {answer} what `reveal` shows.
+# Once the kernel is gone the buttons lead nowhere, so that nothing is hidden by them any more. Errors always show (as stderr).
+HIDE = """
+<style>
+{shut} ~ .jp-Cell:has(~ .jp-Cell {answer}) .jp-OutputArea-child:not(:has([data-mime-type$=stderr])),
+{shut} ~ .jp-Cell:has({answer}) .jp-OutputArea-child:not(:has([data-mime-type$=stderr])),
+.jp-Notebook:not(:has({answer})) {shut} ~ .jp-Cell .jp-OutputArea-child:not(:has([data-mime-type$=stderr]))
+  {{ display: none }}
+{shut} ~ .jp-Cell:has(~ .jp-Cell {answer}) .jp-OutputArea:has(.jp-OutputArea-child)::before,
+{shut} ~ .jp-Cell:has({answer}) .jp-OutputArea:has(.jp-OutputArea-child)::before,
+.jp-Notebook:not(:has({answer})) {shut} ~ .jp-Cell .jp-OutputArea:has(.jp-OutputArea-child)::before
+  {{ content: "hidden until you have chosen above"; font-style: italic; opacity: 0.6; margin-left: 8px }}
+{shut} ~ .jp-MarkdownCell:has(~ .jp-Cell {answer}) .jp-MarkdownOutput,
+{shut} ~ .jp-Cell:has({answer}) + .jp-MarkdownCell .jp-MarkdownOutput,
+{shut} ~ .jp-Cell:has({answer}) + .jp-MarkdownCell + .jp-MarkdownCell .jp-MarkdownOutput
+  {{ filter: blur(6px); user-select: none }}
+</style>
+"""
+
+
+@dataclass
+class Gate:
+    """One prediction of this kernel: what was asked, chosen and measured."""
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    chosen: str | None = None
+    measured: tuple[str, str] | None = (
+        None  # the right choice, and the sentence that gives its numbers
+    )
+    shown: DisplayHandle | None = None  # of the sentence, where it can still change
+
+    def asked(self) -> dict:
+        """Question and choices, in words."""
+        text = f"Predict: {self.question} {' / '.join(self.choices)}?"
+        words = " / ".join(f"<i>{html.escape(choice)}</i>" for choice in self.choices)
+        page = f"<b>Predict:</b> {html.escape(self.question, quote=False)} {words}?"
+        return {
+            "text/plain": text,
+            "text/html": f'<div class="gate {_name("gate", self.id)}">{page}</div>',
+        }
+
+    def told(self) -> dict:
+        """What was measured, and whether the prediction was right."""
+        answer, sentence = self.measured
+        if self.chosen is None:
+            head = f"Measured: {answer}."
+        elif self.chosen == answer:
+            head = f"✓ Measured: {answer}, as you predicted."
+        else:
+            head = f"✗ Measured: {answer}. You predicted: {self.chosen}."
+        page = f"<b>{html.escape(head, quote=False)}</b> {html.escape(sentence, quote=False)}"
+        return {
+            "text/plain": f"{head} {sentence}".strip(),
+            "text/html": f'<div class="answer {_name("answer", self.id)}">{page}</div>',
+        }
+
+
+_gates: dict[str, Gate] = {}
+
+
+def predict(id: str, question: str, choices: Sequence[str]) -> None:
+    """Ask for a prediction before the cells that measure it.
+
+    >>> predict("14.p1", "Gradient at the first block of plain-56 with BatchNorm:", ("vanishes", "stays", "explodes"))
+    Predict: Gradient at the first block of plain-56 with BatchNorm: vanishes / stays / explodes?
+
+    In a live JupyterLab the choices are buttons, and the outputs from here to `reveal` stay hidden until one is
+    pressed; the first choice counts. Elsewhere (papermill, nbval, nbconvert, a terminal) the question stands there as
+    text, the same on every machine, and nothing waits.
+
+    id: lesson and number, ``"14.p1"``. Raises `ParameterError` for another form, or fewer than two different choices.
+    """
+    where = f"exercises.predict({id!r}, ...)"
+    if not re.fullmatch(r"\d\d\.p\d+", str(id)):
+        raise ParameterError(
+            "the id of a prediction such as '14.p1'",
+            repr(id),
+            where=where,
+            remedy="write the two digits of the lesson, .p and a number",
+        )
+    words = isinstance(choices, list | tuple) and all(isinstance(word, str) for word in choices)
+    if not words or len(set(choices)) < max(2, len(choices)):
+        raise ParameterError(
+            "two or more different choices, in words",
+            repr(choices),
+            where=where,
+            remedy="write a tuple such as ('falls', 'stays', 'rises')",
+        )
+    gate = _gates[id] = Gate(id, question, tuple(choices))
+    _show(gate.asked())
+    if widgets.is_live():
+        _show_buttons(gate)
+
+
+def reveal(id: str, answer: str, sentence: str) -> None:
+    """Say what was measured, and whether the prediction `id` was right.
+
+    >>> reveal("14.p1", "explodes" if ratio > 10 else "stays", "The gradient is {:.0f} times as long.".format(ratio))
+    Measured: explodes. The gradient is 1040 times as long.
+
+    answer: one of the choices of `predict`, computed from what was measured. sentence: its numbers in words.
+    Raises `ParameterError` for an answer that was no choice.
+    """
+    gate = _gates.get(id) or Gate(
+        id, "", (answer,)
+    )  # asked in a kernel that is gone: nothing was chosen
+    if answer not in gate.choices:
+        raise ParameterError(
+            f"one of the choices {', '.join(gate.choices)}",
+            repr(answer),
+            where=f"exercises.reveal({id!r}, ...)",
+            remedy=nearest(str(answer), gate.choices),
+        )
+    gate.measured = (answer, sentence)
+    gate.shown = _show(gate.told(), changes=widgets.is_live())
+
+
+def _show(data: dict, changes: bool = False) -> DisplayHandle | None:
+    if get_ipython() is None:
+        print(data["text/plain"])
+        return None
+    return display(data, raw=True, display_id=True if changes else None)
+
+
+def _show_buttons(gate: Gate) -> None:
+    import ipywidgets
+
+    buttons = ipywidgets.ToggleButtons(options=gate.choices, value=None)
+    shut = f".jp-Cell:has(.{_name('shut', gate.id)}:not(.jupyter-widgets-disconnected))"
+    curtain = ipywidgets.HTML(HIDE.format(shut=shut, answer=f".{_name('answer', gate.id)}"))
+
+    def choose(change: dict) -> None:
+        gate.chosen = change["new"]
+        buttons.disabled = True  # the first choice counts
+        curtain.value = ""
+        if gate.shown is not None:
+            gate.shown.update(gate.told(), raw=True)
+
+    buttons.observe(choose, names="value")
+    box = ipywidgets.VBox([buttons, curtain])
+    box.add_class(_name("shut", gate.id))
+    widgets.show(box)
+
+
+def _name(part: str, id: str) -> str:
+    """A name for style sheets: ``gate-14-p1``."""
+    return f"{part}-{id.replace('.', '-')}"
