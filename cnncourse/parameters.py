@@ -21,7 +21,7 @@ from functools import cached_property
 from io import StringIO
 from pathlib import Path
 
-from cnncourse import project
+from cnncourse import paths
 from cnncourse.errors import ParameterError, nearest
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -244,20 +244,18 @@ def committed(lesson: str | int) -> dict[str, Parameter]:
 
     lesson: number or slug, "14" or "14_resnet". Read from ``notebooks/text/``, or from the notebook where no text is.
     """
-    stem = Path(str(lesson)).stem
-    number = (stem if stem.isdigit() else stem[:2]).zfill(2)
-    notebooks = project.root() / "notebooks"
-    text = next((notebooks / "text").glob(f"{number}_*.py"), None)
-    notebook = next(notebooks.glob(f"{number}_*.ipynb"), None)
-    if text is not None:
+    try:
+        notebook = paths.lesson(lesson)
+    except ParameterError:
+        return {}
+    text = notebook.parent / "text" / f"{notebook.stem}.py"
+    if text.is_file():
         tagged = re.search(
             r'^# %%[^\n]*tags=\[[^\n]*"parameters"[^\n]*\n(.*?)(?=^# %%|\Z)',
             text.read_text(encoding="utf-8"),
             re.MULTILINE | re.DOTALL,
         )
         return parse(tagged[1], where=text.name) if tagged else {}
-    if notebook is None:
-        return {}
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     for cell in cells:
         if "parameters" in cell["metadata"].get("tags", []):

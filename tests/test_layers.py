@@ -7,7 +7,7 @@ import pytest
 from cnncourse import project
 
 LEVELS = [
-    {"errors", "project"},
+    {"errors", "paths", "machine", "project"},
     {"runtime", "parameters"},
     {
         "data",

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cnncourse import project
+from cnncourse import paths
 from cnncourse.claims import reading, words
 
 SENTENCE = 100  # characters of a sentence that the table shows
@@ -44,7 +44,7 @@ def _row(claim: dict, lesson: str) -> tuple[str, ...]:
 def _coverage(notebooks: Sequence[Path]) -> list[str]:
     covered = {path.name[:2]: reading.cited(path) for path in notebooks}
     items: dict[str, list[str]] = {}
-    for id, item in project.ledger().items():
+    for id, item in paths.ledger().items():
         items.setdefault(item["notebook"][:2], []).append(id)
     lines = ["ledger coverage"]
     for path in sorted(notebooks, key=lambda path: path.name):
@@ -62,5 +62,5 @@ def _coverage(notebooks: Sequence[Path]) -> list[str]:
         lines.append(
             f"  not written yet: {len(waiting)} lessons with {left} open items ({', '.join(waiting)})"
         )
-    lines.append(f"  all: {len(anywhere & set(project.ledger()))} of {len(project.ledger())}")
+    lines.append(f"  all: {len(anywhere & set(paths.ledger()))} of {len(paths.ledger())}")
     return lines

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from cnncourse import project
 from cnncourse.errors import LessonError, nearest
+from cnncourse.lab.lesson import Lesson
 
 RUN = ("imports", "define")
 
@@ -35,7 +35,15 @@ def definitions(lesson: str | int) -> ModuleType:
     and earlier define cells only. Each call reads the text anew.
     Raises `ParameterError` for a lesson that is not there, `LessonError` naming the cell that raised.
     """
-    return from_text(_text_of(project.lesson(lesson)))
+    text = Lesson.find(lesson).text
+    if not text.exists():
+        raise LessonError(
+            f"the text of the lesson, {text.name}",
+            "no such file",
+            where=text.parent,
+            remedy="run `python -m cnncourse sync`: the notebook creates it",
+        )
+    return from_text(text)
 
 
 def from_text(path: Path) -> ModuleType:
@@ -55,32 +63,18 @@ def from_text(path: Path) -> ModuleType:
     return module
 
 
-def _text_of(notebook: Path) -> Path:
-    from cnncourse.lab import (
-        twins,
-    )  # jupytext takes a second to import: only who reads a text pays for it
-
-    text = twins.twin(notebook)
-    if not text.exists():
-        raise LessonError(
-            f"the text of the lesson, {text.name}",
-            "no such file",
-            where=text.parent,
-            remedy="run `python -m cnncourse sync`: the notebook creates it",
-        )
-    return text
-
-
 def _cells(path: Path) -> list[tuple[int, int, str]]:
     """Number of the cell, line where its source starts, and source, of the cells that are to run."""
-    import jupytext
+    from cnncourse.lab import (
+        pairing,
+    )  # jupytext takes a second to import: only who reads a text pays
 
     content = path.read_text(encoding="utf-8")
-    lines, cursor, found = content.splitlines(), 0, []
-    for number, cell in enumerate(jupytext.reads(content, fmt="py:percent").cells, start=1):
+    lines, cursor, found = content.split("\n"), 0, []
+    for number, cell in enumerate(pairing.read_text(path).cells, start=1):
         if cell.cell_type != "code" or not set(RUN) & set(cell.metadata.get("tags", [])):
             continue
-        source = cell.source.splitlines()
+        source = cell.source.split("\n")
         cursor = next(
             (at for at in range(cursor, len(lines)) if lines[at : at + len(source)] == source),
             cursor,

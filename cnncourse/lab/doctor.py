@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from cnncourse import project
+from cnncourse import machine, paths
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 INSTALL = "make figures installs what requirements.lock names"
@@ -33,12 +33,12 @@ def main() -> int:
 
 def _python() -> Iterator[tuple[str, str]]:
     found = ".".join(map(str, sys.version_info[:3]))
-    inside = Path(sys.prefix) == project.root() / ".venv"
+    inside = Path(sys.prefix) == paths.root() / ".venv"
     yield ("ok", found + (" in .venv" if inside else f" in {sys.prefix}"))
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    lock = project.root() / "requirements.lock"
+    lock = paths.root() / "requirements.lock"
     if not lock.is_file():
         yield "note", "there is no requirements.lock to compare with"
         return
@@ -127,7 +127,7 @@ def _threads() -> Iterator[tuple[str, str]]:
         return
     yield (
         "ok",
-        f"{project.cores()} cores; {said}; JOBS={project.cores()} runs as many lessons at a time",
+        f"{machine.cores()} cores; {said}; JOBS={machine.cores()} runs as many lessons at a time",
     )
 
 
@@ -163,13 +163,13 @@ def _browser() -> Iterator[tuple[str, str]]:
 
 
 def _git() -> Iterator[tuple[str, str]]:
-    state = project.commit()
+    state = machine.commit()
     if state["commit"] is None:
         yield "note", "not a repository: provenance records no commit; use git clone"
         return
     asked = subprocess.run(
         ["git", "status", "--porcelain"],
-        cwd=project.root(),
+        cwd=paths.root(),
         capture_output=True,
         text=True,
         check=True,
@@ -180,14 +180,14 @@ def _git() -> Iterator[tuple[str, str]]:
 
 
 def _folders() -> Iterator[tuple[str, str]]:
-    free = shutil.disk_usage(project.root()).free / 2**30
-    if not os.access(project.root(), os.W_OK):
-        yield "FIX", f"{project.root()} cannot be written: make a clone of your own"
+    free = shutil.disk_usage(paths.root()).free / 2**30
+    if not os.access(paths.root(), os.W_OK):
+        yield "FIX", f"{paths.root()} cannot be written: make a clone of your own"
     elif free < 1:
         yield "FIX", f"{free:.1f} GiB free: make room for at least 1"
     else:
         yield "ok", f"{free:.0f} GiB free"
-    yield "ok", f"{len(project.lessons())} lessons"
+    yield "ok", f"{len(paths.lessons())} lessons"
 
 
 CHECKS: tuple[tuple[str, Callable[[], Iterator[tuple[str, str]]]], ...] = (

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -16,12 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
-import yaml
 
-from cnncourse import project
-from cnncourse.errors import LessonError, MachineError, ParameterError, nearest
-from cnncourse.parameters import Parameter, parse
+from cnncourse import machine, paths
+from cnncourse.errors import LessonError, MachineError, ParameterError
+from cnncourse.lab.lesson import Lesson
+from cnncourse.parameters import Parameter  # noqa: F401 - who runs a lesson meets it here
 
+DOWNLOADED = (
+    "mnist",
+    "fashion_mnist",
+    "cifar10",
+    "cifar100",
+)  # sets that do not ship with the dependencies
 CELL_TIMEOUT = {"default": 600}  # seconds a cell; other presets train for hours and have none
 
 
@@ -38,76 +43,8 @@ class RunResult:
     provenance: dict
 
 
-def find(lesson: str | int) -> Path:
-    """The notebook's place in notebooks/, also of a lesson that exists only as a text twin so far."""
-    folder = project.root() / "notebooks"
-    stem = Path(str(lesson)).stem
-    for twin in sorted((folder / "text").glob("[0-9][0-9]_*.py")):
-        if stem in (twin.stem, twin.stem[3:]) or (
-            stem.isdigit() and stem.zfill(2) == twin.stem[:2]
-        ):
-            return folder / f"{twin.stem}.ipynb"
-    return project.lesson(lesson)
-
-
-def load(notebook: Path) -> nbformat.NotebookNode:
-    """The cells to run, without outputs: of the notebook or of its text, whichever changed since the last sync."""
-    from cnncourse.lab import twins
-
-    return twins.current(notebook)
-
-
-def parameters(lesson: str | int) -> dict[str, Parameter]:
-    """Name to `Parameter` of a lesson, as its `parameters` cell states them.
-
-    >>> parameters("14")["epochs"].default
-    10
-    """
-    notebook = find(lesson)
-    return _parameters(load(notebook), notebook.stem)
-
-
-def preset(name: str, lesson: str) -> dict[str, object]:
-    """The parameters that a preset of notebooks/presets/ gives to a lesson ("14_resnet"), as texts; "default": none."""
-    if name == "default":
-        return {}
-    folder = project.root() / "notebooks" / "presets"
-    file = folder / f"{name}.yaml"
-    if not file.is_file():
-        known = ["default", *(path.stem for path in folder.glob("*.yaml"))]
-        raise ParameterError(
-            "the name of a preset",
-            repr(name),
-            where="notebooks/presets",
-            remedy=nearest(name, known),
-        )
-    every = yaml.load(file.read_text(), Loader=yaml.BaseLoader) or {}  # texts: see Parameter.value
-    return dict(every.get(lesson[:2]) or {})
-
-
-def settings(
-    lesson: str | int, given: dict[str, object], preset_name: str = "default"
-) -> dict[str, object]:
-    """Only the parameters that differ from the lesson's own: preset first, then what was given, all checked."""
-    known = parameters(lesson)
-    slug = find(lesson).stem
-    chosen = {}
-    sources = [(f"notebooks/presets/{preset_name}.yaml", preset(preset_name, slug)), ("-p", given)]
-    for where, values in sources:
-        for name, value in values.items():
-            if name not in known:
-                raise ParameterError(
-                    f"a parameter of lesson {slug}",
-                    repr(name),
-                    where=where,
-                    remedy=nearest(name, known),
-                )
-            chosen[name] = known[name].value(value, where=f"{where} of lesson {slug}")
-    return chosen
-
-
 def run(
-    lesson: str | int,
+    lesson: str | int | Lesson,
     *,
     parameters: dict[str, object] | None = None,
     preset: str = "default",
@@ -122,51 +59,39 @@ def run(
     >>> run("14", parameters={"epochs": 2}).folder
     PosixPath('.../build/runs/14_resnet/default,epochs=2')
 
-    parameters, preset: see `settings`; unknown names and values of another type are refused before anything runs.
+    parameters, preset: see `Lesson.settings`; names, types and ranges are checked before anything is written or runs.
     out: the folder, by default build/runs/<lesson>/<preset and parameters>/. figures: by default ``out / "figures"``.
+        Of what is there already, only files that an earlier run of this lesson left are replaced.
     timeout: seconds a cell may take (600 at the default preset, else no limit). threads: of torch and of OpenMP.
     Raises `LessonError` when a cell raises, takes too long or its kernel dies; the copy up to there is kept.
     """
-    notebook = find(lesson)
-    cells = load(notebook)
-    known = _parameters(cells, notebook.stem)
-    chosen = settings(lesson, parameters or {}, preset)
-    effective = {name: parameter.default for name, parameter in known.items()} | chosen
-    folder = (
-        Path(out)
-        if out
-        else project.build() / "runs" / notebook.stem / _name(preset, parameters or {})
-    )
-    shown = Path(figures) if figures else folder / "figures"
+    lesson = lesson if isinstance(lesson, Lesson) else Lesson.find(lesson)
+    chosen = lesson.settings(parameters or {}, preset)
+    own = {name: parameter.default for name, parameter in lesson.parameters.items()}
+    effective = own | chosen
+    data_is_there(lesson, effective)
+    place = paths.build() / "runs" / lesson.slug / _name(preset, parameters or {})
+    folder = Path(out) if out else place
+    pictures = Path(figures) if figures else folder / "figures"
     record = folder / "record.jsonl"
-    try:
-        if figures is None and shown.exists():
-            shutil.rmtree(shown)  # of an earlier run with the same parameters
-        shown.mkdir(parents=True, exist_ok=True)
-        record.unlink(missing_ok=True)
-    except OSError as error:
-        raise MachineError(
-            "a folder to write the run into",
-            f"{folder}: {error}",
-            where=f"run of {notebook.stem}",
-            remedy="make room and the folder writable, or choose another one with --out",
-        ) from error
+    _make_room(lesson, folder, pictures)
     environment = os.environ | {
-        "CNNCOURSE_FIGURES": str(shown.resolve()),
+        "CNNCOURSE_FIGURES": str(pictures.resolve()),
         "CNNCOURSE_RECORD": str(record.resolve()),
+        "CNNCOURSE_CWD": os.environ.get("CNNCOURSE_CWD")
+        or os.getcwd(),  # own folders are named from here
     }
     if threads:
         environment |= {"CNNCOURSE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    facts = {"lesson": notebook.stem, "preset": preset, "parameters": effective, "seed": effective.get("seed"),
-             "source": sources_digest(cells),
-             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-             "versions": versions()} | project.commit()  # fmt: skip
-    executed = folder / f"{notebook.stem}.ipynb"
-    watch = _Watch(notebook.stem, progress)
+    facts = {"lesson": lesson.slug, "preset": preset, "parameters": effective, "seed": effective.get("seed"),
+             "source": lesson.digest, "started": datetime.now(UTC).isoformat(timespec="seconds"),
+             "versions": versions()} | machine.commit()  # fmt: skip
+    executed = folder / f"{lesson.slug}.ipynb"
+    watch = _Watch(lesson.slug, progress)
     limit = timeout if timeout is not None else CELL_TIMEOUT.get(preset)
     begin, status = time.perf_counter(), {"status": "failed"}
     try:
-        _papermill(cells, executed, chosen, watch, environment, notebook.parent, limit)
+        _papermill(lesson, executed, chosen, watch, environment, limit)
         status = {"status": "complete"}
     except KeyboardInterrupt:
         status = {"status": "interrupted"}
@@ -178,13 +103,12 @@ def run(
         seconds = round(time.perf_counter() - begin, 2)
         watch.end(seconds, whole=status["status"] == "complete")
         facts |= status | {"seconds": seconds, "cells": watch.cells}
-        facts |= _recorded(record) | {"figures": sorted(file.stem for file in shown.glob("*.svg"))}
-        project.write(
-            folder / "provenance.json",
-            json.dumps(facts, indent=1, default=str, ensure_ascii=False) + "\n",
-        )
+        facts |= _recorded(record)
+        facts |= {"figures": sorted(file.stem for file in pictures.glob("*.svg"))}
+        content = json.dumps(facts, indent=1, default=str, ensure_ascii=False)
+        paths.write(folder / "provenance.json", content + "\n")
         record.unlink(missing_ok=True)
-    return RunResult(notebook.stem, executed, folder, shown, effective, seconds, facts)
+    return RunResult(lesson.slug, executed, folder, pictures, effective, seconds, facts)
 
 
 def store(lesson: str | int, *, progress: bool = True, timeout: float | None = None) -> RunResult:
@@ -195,20 +119,70 @@ def store(lesson: str | int, *, progress: bool = True, timeout: float | None = N
 
     What differs from run to run is taken out: times, papermill's notes, state of widgets, random cell ids.
     """
-    notebook = find(lesson)
-    result = run(
-        lesson, progress=progress, timeout=timeout, out=project.build() / "store" / notebook.stem
-    )
+    found = Lesson.find(lesson)
+    folder = paths.build() / "store" / found.slug
+    result = run(found, progress=progress, timeout=timeout, out=folder)
     executed = nbformat.read(result.notebook, as_version=4)
-    project.write(notebook, nbformat.writes(normalised(executed)) + "\n")
+    paths.write(found.notebook, nbformat.writes(normalised(executed)) + "\n")
     return result
+
+
+def data_is_there(lesson: Lesson, effective: dict[str, object]) -> None:
+    """Look for the data set that a lesson is to read, before it runs: `DataError` says how to get it.
+
+    Sets that ship with the dependencies, and folders (whose range was checked), need no look.
+    """
+    name = effective.get("dataset")
+    if name in (None, "digits", "photos") or name not in DOWNLOADED:
+        return
+    from cnncourse import data  # imports torch: only who needs it
+
+    data.load(name, train=False)
+
+
+def _make_room(lesson: Lesson, folder: Path, pictures: Path) -> None:
+    """Make the folders of a run; of the files in them, remove figures that an earlier run of the lesson left."""
+    published = paths.root() / "figures"
+    if (
+        pictures.resolve() == published.resolve()
+        or published.resolve() in pictures.resolve().parents
+    ):
+        raise ParameterError(
+            "a folder outside of the published figures",
+            paths.shown(pictures),
+            where=f"figures of a run of {lesson.slug}",
+            remedy="choose another --out or --figures; make figures publishes",
+        )
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for file in pictures.glob("*.json"):
+            if _is_record(file, lesson):
+                for ending in (".svg", ".png", ".json"):
+                    file.with_name(file.stem + ending).unlink(missing_ok=True)
+        (folder / "record.jsonl").unlink(missing_ok=True)
+    except OSError as error:
+        raise MachineError(
+            "a folder to write the run into",
+            f"{folder}: {error}",
+            where=f"run of {lesson.slug}",
+            remedy="make room and the folder writable, or choose another one with --out",
+        ) from error
+
+
+def _is_record(file: Path, lesson: Lesson) -> bool:
+    """Whether a file is what `figures.save` wrote beside a figure of this lesson."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return record["id"] == file.stem and record["lesson"] == lesson.slug
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook with nothing in it that differs from run to run, and with its sources noted as in step."""
-    from cnncourse.lab import twins
+    from cnncourse.lab import pairing
 
-    clean = twins.in_step(notebook)
+    clean = pairing.in_step(notebook)
     for count, cell in enumerate(
         (cell for cell in clean.cells if cell.cell_type == "code"), start=1
     ):
@@ -219,16 +193,10 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return clean
 
 
-def sources_digest(notebook: nbformat.NotebookNode) -> str:
-    """SHA-256 of what a notebook says: kinds, sources and tags of its cells."""
-    said = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers and pictures depend on."""
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "scikit-image", "matplotlib")
-    return {"python": ".".join(map(str, sys.version_info[:3]))} | project.versions(*packages)
+    return {"python": ".".join(map(str, sys.version_info[:3]))} | machine.versions(*packages)
 
 
 class _Watch:
@@ -268,12 +236,11 @@ class _Watch:
 
 
 def _papermill(
-    notebook: nbformat.NotebookNode,
+    lesson: Lesson,
     executed: Path,
     chosen: dict,
     watch: _Watch,
     environment: dict,
-    folder: Path,
     timeout: float | None,
 ) -> None:
     """Execute through papermill with our kernel's environment; every way to fail becomes a `LessonError`."""
@@ -301,7 +268,7 @@ def _papermill(
                 on_cell_start=watch.started, on_cell_complete=watch.finished,
                 extra_arguments=["--log-level=ERROR"],
                 shutdown_kernel="immediate",  # kills its whole process group: no waiting, no orphans
-                resources={"metadata": {"path": str(folder)}},
+                resources={"metadata": {"path": str(lesson.notebook.parent)}},
             )  # fmt: skip
             try:
                 client.execute(env=environment)
@@ -316,10 +283,10 @@ def _papermill(
             logging.CRITICAL
         )  # what they would say is said below, with a remedy
     papermill_engines.register("cnncourse", Engine)
-    raw = project.write(executed.with_suffix(".input.ipynb"), nbformat.writes(notebook))
+    raw = paths.write(executed.with_suffix(".input.ipynb"), nbformat.writes(lesson.content))
     again = (
         f"correct the cell, then `python -m cnncourse run {watch.lesson[:2]}`; "
-        f"the executed copy is {near(executed)}"
+        f"the executed copy is {paths.shown(executed)}"
     )
     bar = (
         {"desc": watch.lesson, "file": sys.stderr, "leave": False, "dynamic_ncols": True}
@@ -347,14 +314,14 @@ def _papermill(
         raise LessonError(
             f"every cell to end within {timeout:g} s",
             "a cell that was still running",
-            where=_place(watch, notebook),
+            where=_place(watch),
             remedy="give more time with --timeout, or a smaller size with -p",
         ) from None
     except DeadKernelError:
         raise LessonError(
             "the kernel to live to the last cell",
             f"a dead kernel{_why(Client.exit_status)}",
-            where=_place(watch, notebook),
+            where=_place(watch),
             remedy="free memory or choose a smaller size with -p, then run the lesson again",
         ) from None
     except RuntimeError as error:
@@ -375,7 +342,7 @@ def notebook_cell(source: str, index: int) -> str:
     return f"cell {index + 1} (`{source.strip().partition(chr(10))[0][:70]}`)"
 
 
-def _place(watch: _Watch, notebook: nbformat.NotebookNode) -> str:
+def _place(watch: _Watch) -> str:
     if watch.current is None:
         return watch.lesson
     return f"{watch.lesson}, cell {watch.current + 1}"
@@ -407,10 +374,6 @@ def _why(status: int | None) -> str:
     )
 
 
-def near(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 def _name(preset: str, given: dict[str, object]) -> str:
     """The folder of a run: "default", "full", "default,epochs=2"."""
     words = ",".join([preset, *(f"{name}={value}" for name, value in sorted(given.items()))])
@@ -436,10 +399,3 @@ def _recorded(record: Path) -> dict[str, object]:
         elif line.get("kind") == "data":
             found["data"] |= {line.get("name"): line.get("checksum")}
     return found
-
-
-def _parameters(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parameter]:
-    cell = next(
-        (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None
-    )
-    return parse(cell.source, where=f"parameters cell of {where}") if cell else {}

@@ -1,12 +1,21 @@
-"""A lesson as the workshop sees it: its cells."""
+"""A lesson as the workshop sees it: where its two files lie, its cells, its parameters, its presets."""
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import yaml
 from nbformat import NotebookNode
+
+from cnncourse import paths
+from cnncourse.errors import ParameterError, nearest
+from cnncourse.parameters import Parameter, parse
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,3 +56,111 @@ class Cell:
     def __str__(self) -> str:
         first = next((line for line in self.source.splitlines() if line.strip()), "empty")
         return f"cell {self.number} ({first.strip()[:50]})"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One lesson; nothing of it is read before it is asked for.
+
+    >>> Lesson.find("4").parameters["width"].default
+    10
+    """
+
+    notebook: Path  # its place, also where only the text is there so far
+
+    @classmethod
+    def find(cls, name: str | int | Path, folder: Path | None = None) -> Lesson:
+        """The lesson with this number, slug, file name or path; `ParameterError` names the nearest otherwise."""
+        return cls(paths.lesson(name, folder))
+
+    @classmethod
+    def some(
+        cls, names: Iterable[str | int | Path] = (), folder: Path | None = None
+    ) -> list[Lesson]:
+        """The lessons with these names, in the order of their numbers and each once; none means all there are."""
+        places = {paths.lesson(name, folder) for name in names} or {
+            (folder or paths.notebooks()) / f"{slug}.ipynb" for slug in paths.slugs(folder)
+        }
+        return [cls(place) for place in sorted(places)]
+
+    @property
+    def slug(self) -> str:
+        """``"04_convolution-arithmetic"``."""
+        return self.notebook.stem
+
+    @property
+    def number(self) -> str:
+        return self.slug[:2]
+
+    @property
+    def text(self) -> Path:
+        """Where its text twin lies."""
+        return self.notebook.parent / "text" / f"{self.slug}.py"
+
+    @cached_property
+    def content(self) -> NotebookNode:
+        """Its sources without outputs, of the notebook or the text, whichever changed since the last sync."""
+        from cnncourse.lab import pairing  # jupytext takes a second to import
+
+        return pairing.current(self.notebook)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        return [Cell(number, node) for number, node in enumerate(self.content.cells, start=1)]
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """Name to `Parameter`, as its parameters cell states them; {} where there is none."""
+        tagged = [cell for cell in self.cells if "parameters" in cell.tags]
+        return parse(tagged[0].source, where=f"parameters cell of {self.slug}") if tagged else {}
+
+    @property
+    def title(self) -> str:
+        """The first line of its first text, ``"04 · Convolution arithmetic"``; else its slug."""
+        first = next((cell.source for cell in self.cells if not cell.is_code), self.slug)
+        return first.strip().splitlines()[0].lstrip("# ")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it says: kinds, sources and tags of its cells."""
+        said = [(cell.node.cell_type, cell.source, cell.tags) for cell in self.cells]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+    def preset(self, name: str) -> dict[str, object]:
+        """What a preset of notebooks/presets/ gives to it, as texts that `Parameter.value` reads; "default": nothing.
+
+        Raises `ParameterError` for a preset that is not there.
+        """
+        if name == "default":
+            return {}
+        folder = self.notebook.parent / "presets"
+        known = {path.stem: path for path in folder.glob("*.yaml")}
+        if name not in known:
+            raise ParameterError(
+                "the name of a preset",
+                repr(name),
+                where="notebooks/presets",
+                remedy=nearest(name, ["default", *known]),
+            )
+        every = yaml.load(known[name].read_text(), Loader=yaml.BaseLoader) or {}
+        return dict(every.get(self.number) or {})
+
+    def settings(self, given: dict[str, object], preset: str = "default") -> dict[str, object]:
+        """Only the parameters that differ from its own: the preset's first, then what was given, all checked.
+
+        Raises `ParameterError` for an unknown name, a value of another type or out of range, before anything runs.
+        """
+        chosen = {}
+        sources = [(f"notebooks/presets/{preset}.yaml", self.preset(preset)), ("-p", given)]
+        for where, values in sources:
+            for name, value in values.items():
+                if name not in self.parameters:
+                    raise ParameterError(
+                        f"a parameter of lesson {self.slug}",
+                        repr(name),
+                        where=where,
+                        remedy=nearest(name, self.parameters),
+                    )
+                place = f"{where} of lesson {self.slug}"
+                chosen[name] = self.parameters[name].value(value, where=place)
+        return chosen

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from cnncourse import project
+from cnncourse import machine, paths
 from cnncourse.errors import ParameterError, nearest
 
 CELL_TIMEOUT = 300  # seconds; a dead kernel or an endless loop ends here, the slowest cell takes about 40 on two cores
@@ -18,8 +18,8 @@ def run(jobs: int | None = None, lessons: list[str] | None = None) -> int:
     With `lessons`, only these are executed and compared, without the unit tests: ``run(lessons=["04"])``.
     Lessons compute with one thread, as when their outputs were stored: the last bits of a sum differ with the count.
     """
-    jobs = jobs or min(project.cores(), 8)
-    notebooks = [str(project.lesson(name)) for name in lessons or project.lessons()]
+    jobs = jobs or min(machine.cores(), 8)
+    notebooks = [str(paths.lesson(name)) for name in lessons or paths.lessons()]
     command = [
         sys.executable,
         "-m",
@@ -38,12 +38,12 @@ def run(jobs: int | None = None, lessons: list[str] | None = None) -> int:
             "loadscope",
         ]  # a lesson's cells stay on one kernel
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CNNCOURSE_THREADS": "1"}
-    return subprocess.run(command, cwd=project.root(), env=environment, check=False).returncode
+    return subprocess.run(command, cwd=paths.root(), env=environment, check=False).returncode
 
 
 def bench(names: list[str] | None = None) -> int:
     """Run benchmarks/*.py one after another, all or those named, and return 1 if any failed, else 0."""
-    known = {path.stem: path for path in sorted((project.root() / "benchmarks").glob("[a-z]*.py"))}
+    known = {path.stem: path for path in sorted((paths.root() / "benchmarks").glob("[a-z]*.py"))}
     failed = []
     for name in names or known:
         if name not in known:
@@ -55,7 +55,7 @@ def bench(names: list[str] | None = None) -> int:
             )
         print(f"== {name}", flush=True)
         if subprocess.run(
-            [sys.executable, str(known[name])], cwd=project.root(), check=False
+            [sys.executable, str(known[name])], cwd=paths.root(), check=False
         ).returncode:
             failed.append(name)
     if failed:

@@ -14,10 +14,10 @@ from pathlib import Path
 import yaml
 from nbformat import NotebookNode
 
-from cnncourse import claims, parameters, project
+from cnncourse import claims, parameters, paths
 from cnncourse.errors import CourseError
-from cnncourse.lab import reading, tolerance, twins
-from cnncourse.lab.lesson import Cell
+from cnncourse.lab import pairing, reading, tolerance
+from cnncourse.lab.lesson import Cell, Lesson
 
 LEGACY = {
     "01",
@@ -54,7 +54,7 @@ INSTALL = re.compile(
 def check(notebook: Path) -> list[str]:
     """Every problem of a lesson, each with its cell; empty for a lesson as it should be. Runs nothing.
 
-    >>> check(project.lesson("04"))
+    >>> check(paths.lesson("04"))
     []
     """
     notebook = Path(notebook)
@@ -63,7 +63,7 @@ def check(notebook: Path) -> list[str]:
             f"there is no notebook {notebook.name}: run `python -m cnncourse store {notebook.name[:2]}`"
         ]
     try:
-        content = twins.read_notebook(notebook)
+        content = pairing.read_notebook(notebook)
     except CourseError as error:
         return [str(error)]
     cells = [Cell(number, node) for number, node in enumerate(content.cells, start=1)]
@@ -71,7 +71,7 @@ def check(notebook: Path) -> list[str]:
     legacy = notebook.name[:2] in LEGACY
     return [
         *_metadata(content),
-        *(f"text twin: {difference}" for difference in twins.differences(notebook)),
+        *(f"text twin: {difference}" for difference in pairing.differences(notebook)),
         *_sections(cells, legacy),
         *_parameters(notebook, code),
         *_imports(code),
@@ -90,8 +90,7 @@ def check(notebook: Path) -> list[str]:
 
 def main(lessons: Iterable[str | Path] | None = None) -> int:
     """Print the problems of the lessons (default: all), for ``python -m cnncourse check``; 1 if there are any."""
-    notebooks = [project.lesson(name) for name in lessons or project.lessons()]
-    found = {notebook.stem: check(notebook) for notebook in notebooks}
+    found = {lesson.slug: check(lesson.notebook) for lesson in Lesson.some(lessons or ())}
     for lesson, problems in found.items():
         print(f"{lesson}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
         print("".join(f"  - {problem}\n" for problem in problems), end="")
@@ -106,7 +105,7 @@ def _reading(notebook: Path, cells: list[Cell]) -> Iterator[str]:
         known = {}  # told by _parameters
     errata = any(
         item["kind"] == "erratum" and item["notebook"][:2] == notebook.name[:2]
-        for item in project.ledger().values()
+        for item in paths.ledger().values()
     )
     yield from reading.check(notebook, cells, known, errata)
 
@@ -114,7 +113,7 @@ def _reading(notebook: Path, cells: list[Cell]) -> Iterator[str]:
 def _metadata(content: NotebookNode) -> Iterator[str]:
     for number, cell in enumerate(content.cells, start=1):
         collapsed = cell.metadata.get("jupyter", {}).get("source_hidden", False)
-        if collapsed != (twins.FOLD in cell.metadata.get("tags", [])):
+        if collapsed != (pairing.FOLD in cell.metadata.get("tags", [])):
             yield f"cell {number}: collapsed and its tag fold disagree: run `python -m cnncourse sync`"
     if (name := content.metadata.get("kernelspec", {}).get("name")) != "python3":
         yield f"kernelspec is {name!r}, not 'python3': run `python -m cnncourse sync`"
@@ -303,7 +302,7 @@ def _size(code: list[Cell]) -> Iterator[str]:
 
 
 def _ledger(notebook: Path, cells: list[Cell]) -> Iterator[str]:
-    number, ledger = notebook.name[:2], project.ledger()
+    number, ledger = notebook.name[:2], paths.ledger()
     own = [id for id, item in ledger.items() if item["notebook"][:2] == number]
     for cell in cells:
         for tag in cell.tags:
@@ -328,16 +327,16 @@ def _claims(code: list[Cell]) -> Iterator[str]:
     seen: dict[str, Cell] = {}
     for cell in code:
         for id in claims.made(cell.source):
-            if id.partition(".")[0] not in project.ledger():
-                yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, project.ledger())}"
+            if id.partition(".")[0] not in paths.ledger():
+                yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, paths.ledger())}"
         for claim in (
             output.data[claims.MIME]
             for output in cell.outputs
             if claims.MIME in output.get("data", {})
         ):
             id = claim["id"]
-            if id.partition(".")[0] not in project.ledger() and id not in claims.made(cell.source):
-                yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, project.ledger())}"
+            if id.partition(".")[0] not in paths.ledger() and id not in claims.made(cell.source):
+                yield f"{cell}: claim {id!r} names no item of the ledger{_like(id, paths.ledger())}"
             if claim["verdict"] in ("false", "not required"):
                 yield f"{cell}: claim {id!r} is {claim['verdict']} in the stored output"
             if id in seen:
@@ -346,7 +345,7 @@ def _claims(code: list[Cell]) -> Iterator[str]:
 
 
 def _figures(notebook: Path, cells: list[Cell]) -> Iterator[str]:
-    number, ledger = notebook.name[:2], project.ledger()
+    number, ledger = notebook.name[:2], paths.ledger()
     saved: dict[str, Cell] = {}
     for cell in cells:
         for id in claims.saved_figures(cell.source) if cell.is_code else ():

@@ -17,8 +17,9 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from cnncourse import project
+from cnncourse import paths
 from cnncourse.errors import LessonError, ParameterError, TwinError
+from cnncourse.lab.lesson import Lesson
 
 FORMATS = "ipynb,text//py:percent"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -44,7 +45,7 @@ def sync(
     nothing is written for that lesson and `TwinError` names what differs; ``prefer="text"`` or ``"notebook"``
     decides such conflicts. A notebook without a memory of the last sync gives way to a newer text only.
 
-    lessons: names as `project.lesson` takes them, or none for all in `folder` (default: ``notebooks/``).
+    lessons: names as `paths.lesson` takes them, or none for all in `folder` (default: ``notebooks/``).
     """
     if prefer not in (None, *SIDES):
         raise ParameterError(
@@ -53,11 +54,10 @@ def sync(
             where="sync",
             remedy="leave it out: sync says where it has to be told",
         )
-    folder = folder or project.root() / "notebooks"
     written, conflicts = [], []
-    for notebook in _notebooks(lessons, folder):
+    for lesson in Lesson.some(lessons or (), folder):
         try:
-            written += _sync_one(notebook, prefer)
+            written += _sync_one(lesson.notebook, prefer)
         except TwinError as error:
             conflicts.append(error)
     if len(conflicts) > 1:  # tell all of them at once; what could be synced is
@@ -117,7 +117,7 @@ def current(notebook: Path, *, prefer: str | None = None) -> NotebookNode:
 
 def twin(notebook: Path) -> Path:
     """Where the text of a notebook lies: ``notebooks/04_x.ipynb`` to ``notebooks/text/04_x.py``."""
-    return Path(notebook).parent / "text" / f"{Path(notebook).stem}.py"
+    return Lesson(Path(notebook)).text
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -203,39 +203,6 @@ def in_step(notebook: NotebookNode) -> NotebookNode:
     return copy
 
 
-def _notebooks(lessons: Iterable[str | Path] | None, folder: Path) -> list[Path]:
-    pattern = "[0-9][0-9]_*"
-    known = {
-        path.stem
-        for path in (*folder.glob(f"{pattern}.ipynb"), *(folder / "text").glob(f"{pattern}.py"))
-    }
-    if lessons is not None:
-        wanted = [str(lesson) for lesson in lessons]
-        chosen = {
-            stem
-            for stem in known
-            for name in wanted
-            if Path(name).stem in (stem, stem[3:]) or Path(name).stem.zfill(2) == stem[:2]
-        }
-        lost = [
-            name
-            for name in wanted
-            if not any(
-                Path(name).stem in (stem, stem[3:], stem[:2], stem[:2].lstrip("0"))
-                for stem in known
-            )
-        ]
-        if lost:
-            raise ParameterError(
-                "the number or name of a lesson",
-                repr(lost[0]),
-                where=folder,
-                remedy=f"choose one of {', '.join(sorted(known)) or '(none is there)'}",
-            )
-        known = chosen
-    return [folder / f"{stem}.ipynb" for stem in sorted(known)]
-
-
 def _sync_one(notebook: Path, prefer: str | None) -> list[str]:
     sources = current(notebook, prefer=prefer)
     old = read_notebook(notebook) if notebook.exists() else None
@@ -258,7 +225,7 @@ def _write_text(path: Path, notebook: NotebookNode) -> list[str]:
     content = as_text(notebook)
     if path.exists() and path.read_text(encoding="utf-8") == content:
         return []
-    project.write(path, content)
+    paths.write(path, content)
     return [f"{path.parent.name}/{path.name} written"]
 
 
@@ -279,7 +246,7 @@ def _write_notebook(path: Path, sources: NotebookNode, outputs: NotebookNode | N
     content = nbformat.writes(result) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") == content:
         return []
-    project.write(path, content)
+    paths.write(path, content)
     return [f"{path.name} written, {kept} of {len(cells)} code cells keep their outputs"]
 
 
