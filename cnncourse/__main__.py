@@ -18,6 +18,9 @@ def main(words: list[str] | None = None) -> int:
     if not hasattr(chosen, "act"):
         parser.print_help()
         return 0
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever calls it from another Python gets a sentence
+        print(_wrong_python(f"Python {sys.version.split()[0]}"), file=sys.stderr)
+        return 1
     if words is None:  # this process is ours
         _tidy_when_stopped()
     try:
@@ -25,6 +28,11 @@ def main(words: list[str] | None = None) -> int:
     except CourseError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ParameterError) else 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "cnncourse":
+            raise
+        print(_wrong_python(f"a Python without {error.name}"), file=sys.stderr)
+        return 1
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -40,6 +48,17 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; nothing is left running", file=sys.stderr)
         return 130
+
+
+def _wrong_python(got: str) -> str:
+    """What to do in a Python that lacks what the course needs."""
+    return (
+        f"MachineError: expected a Python from 3.11 with what requirements.lock names\n"
+        f"  got:   {got}\n"
+        f"  where: {sys.executable}\n"
+        f"  to do: `make figures` installs it into .venv; then `. .venv/bin/activate`, "
+        f"or call make (`make run LESSON=14`), or .venv/bin/python"
+    )
 
 
 def _tidy_when_stopped() -> None:
@@ -90,7 +109,7 @@ def arguments() -> argparse.ArgumentParser:
         "--out", type=Path, help="folder for the executed copy, figures and provenance"
     )
     one.add_argument("--figures", type=Path, help="another folder for the figures")
-    one.add_argument("--timeout", type=float, help="seconds that a cell may take")
+    one.add_argument("--timeout", type=_seconds, help="seconds that a cell may take")
     one.add_argument("--threads", type=_positive, help="threads to compute with")
     one.add_argument(
         "--list", action="store_true", help="list the lesson's parameters and run nothing"
@@ -143,7 +162,21 @@ def arguments() -> argparse.ArgumentParser:
     command("claims", _claims, "report what the lessons claim and what was measured", lessons=True)
     command("doctor", _doctor, "check this machine: versions, device, data, browser, git")
     command("bench", _bench, "measure speed and memory against peers, as ratios in one run")
-    command("lab", _lab, "open JupyterLab on the lessons")
+    opened = command("lab", _lab, "open JupyterLab on copies of the lessons, in build/lab/")
+    way = opened.add_mutually_exclusive_group()
+    way.add_argument(
+        "--fresh",
+        nargs="*",
+        metavar="LESSON",
+        help="copy these lessons anew (none: all); what you changed is put aside",
+    )
+    way.add_argument(
+        "--bring-back",
+        metavar="LESSON",
+        help="write what you changed in a copy into the lesson and its text (for authors)",
+    )
+    written = command("new", _new, "write the text of a lesson to begin with, from the ledger")
+    written.add_argument("lesson", help="number or name of a lesson that is not written yet")
     return parser
 
 
@@ -153,11 +186,22 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of seconds above 0, not {text!r}")
+    return seconds
+
+
 def _run(chosen: argparse.Namespace) -> None:
     from cnncourse.lab import execute
+    from cnncourse.lab.lesson import Lesson
 
     if chosen.list:
-        for parameter in execute.parameters(chosen.lesson).values():
+        for parameter in Lesson.find(chosen.lesson).parameters.values():
             print(
                 f"{parameter.name}: {parameter.type} = {parameter.default!r}  # {parameter.comment}"
             )
@@ -177,18 +221,18 @@ def _run(chosen: argparse.Namespace) -> None:
 
 
 def _store(chosen: argparse.Namespace) -> None:
-    from cnncourse import project
     from cnncourse.lab import execute
+    from cnncourse.lab.lesson import Lesson
 
-    for lesson in chosen.lessons or project.lessons():
-        result = execute.store(lesson)
+    for lesson in Lesson.some(chosen.lessons):  # all names are looked up before the first one runs
+        result = execute.store(lesson.slug)
         print(f"{result.lesson}: stored, {result.seconds:.1f} s")
 
 
 def _sync(chosen: argparse.Namespace) -> int:
-    from cnncourse.lab import twins
+    from cnncourse.lab import pairing
 
-    return twins.main(chosen.lessons, chosen.prefer)
+    return pairing.main(chosen.lessons, chosen.prefer)
 
 
 def _figures(chosen: argparse.Namespace) -> int:
@@ -196,7 +240,7 @@ def _figures(chosen: argparse.Namespace) -> int:
 
     return publish.figures(
         chosen.lessons,
-        jobs=chosen.jobs or 1,
+        jobs=chosen.jobs,
         preset=chosen.preset,
         style=chosen.style,
         force=chosen.force,
@@ -206,7 +250,7 @@ def _figures(chosen: argparse.Namespace) -> int:
 def _figures_check(chosen: argparse.Namespace) -> int:
     from cnncourse.lab import publish
 
-    return publish.check(chosen.lessons, jobs=chosen.jobs or 1)
+    return publish.check(chosen.lessons, jobs=chosen.jobs)
 
 
 def _test(chosen: argparse.Namespace) -> int:
@@ -216,17 +260,16 @@ def _test(chosen: argparse.Namespace) -> int:
 
 
 def _check(chosen: argparse.Namespace) -> int:
-    from cnncourse.lab import anatomy
+    from cnncourse.lab import lint
 
-    return anatomy.main(chosen.lessons)
+    return lint.main(chosen.lessons)
 
 
 def _claims(chosen: argparse.Namespace) -> None:
-    from cnncourse import project
     from cnncourse.lab import coverage
+    from cnncourse.lab.lesson import Lesson
 
-    paths = [project.lesson(name) for name in chosen.lessons or project.lessons()]
-    print(coverage.report(paths))
+    print(coverage.report([lesson.notebook for lesson in Lesson.some(chosen.lessons)]))
 
 
 def _doctor(chosen: argparse.Namespace) -> int:
@@ -242,22 +285,21 @@ def _bench(chosen: argparse.Namespace) -> int:
 
 
 def _lab(chosen: argparse.Namespace) -> None:
-    from cnncourse import project
+    from cnncourse.lab import desk
 
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter",
-        "lab",
-        "--ServerApp.ip=127.0.0.1",
-    ]  # it asks for its token by default
-    if (
-        hasattr(os, "geteuid") and os.geteuid() == 0
-    ):  # as in most containers; loopback and the token still guard it
-        command.append("--allow-root")
-    os.execv(
-        sys.executable, [*command, str(project.root() / "notebooks")]
-    )  # Ctrl-C is JupyterLab's own
+    if chosen.bring_back:
+        print("\n".join(desk.bring_back(chosen.bring_back)) or "nothing was changed")
+    elif chosen.fresh is not None:
+        print("\n".join(desk.start_afresh(chosen.fresh)) or "the copies are those of the course")
+    else:
+        desk.open_lab()
+
+
+def _new(chosen: argparse.Namespace) -> None:
+    from cnncourse import paths
+    from cnncourse.lab import skeleton
+
+    print(f"{paths.shown(skeleton.new(chosen.lesson))} written; then python -m cnncourse sync")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cnncourse import project
+from cnncourse import paths
 
 CONDA_NAMES = {
     "pytorch": "torch",
@@ -20,21 +20,21 @@ CONDA_ONLY = {"python", "pip", "git", "make"}
 
 def declared() -> dict[str, Requirement]:
     """What the package and its tests need, from pyproject.toml."""
-    table = tomllib.loads((project.root() / "pyproject.toml").read_text())["project"]
+    table = tomllib.loads((paths.root() / "pyproject.toml").read_text())["project"]
     lines = [*table["dependencies"], *table["optional-dependencies"]["test"]]
     return {canonicalize_name(item.name): item for item in map(Requirement, lines)}
 
 
 def locked() -> dict[str, str]:
     """Name to version of every package in the lock."""
-    text = (project.root() / "requirements.lock").read_text()
+    text = (paths.root() / "requirements.lock").read_text()
     lines = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\]+)", text, re.MULTILINE)
     return {canonicalize_name(name): version for name, version in lines}
 
 
 def conda() -> dict[str, str]:
     """Package-index name to version range, from environment.yml."""
-    entries = yaml.safe_load((project.root() / "environment.yml").read_text())["dependencies"]
+    entries = yaml.safe_load((paths.root() / "environment.yml").read_text())["dependencies"]
     pairs = [entry.partition(" ")[::2] for entry in entries if isinstance(entry, str)]
     return {
         CONDA_NAMES.get(name, name): version for name, version in pairs if name not in CONDA_ONLY
@@ -54,13 +54,13 @@ def test_environment_yml_names_the_declared_packages_with_the_same_ranges():
 
 
 def test_environment_yml_installs_the_package_itself_editable_from_conda_forge_only():
-    environment = yaml.safe_load((project.root() / "environment.yml").read_text())
+    environment = yaml.safe_load((paths.root() / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     assert environment["dependencies"][-1] == {"pip": ["-e ."]}
 
 
 def test_every_package_in_the_lock_has_a_hash_and_none_names_a_host():
-    text = (project.root() / "requirements.lock").read_text()
+    text = (paths.root() / "requirements.lock").read_text()
     assert "://" not in text
     entries = re.split(r"^(?=[A-Za-z0-9_.-]+==)", text, flags=re.MULTILINE)[1:]
     assert [entry.partition(" ")[0] for entry in entries if "--hash=sha256:" not in entry] == []

@@ -11,10 +11,11 @@ import nbformat
 import pytest
 
 from cnncourse import __main__ as command
-from cnncourse import project
+from cnncourse import paths
 from cnncourse.errors import LessonError, MachineError, ParameterError
 from cnncourse.lab import execute
 from cnncourse.lab.execute import Parameter
+from cnncourse.lab.lesson import Lesson
 
 HEADER = "# ---\n# jupyter:\n#   kernelspec: {display_name: Python 3, language: python, name: python3}\n# ---\n\n"
 LESSON = """
@@ -80,9 +81,9 @@ def course(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("CNNCOURSE_ROOT", str(tmp_path))
     monkeypatch.delenv("CNNCOURSE_THREADS", raising=False)
-    project.ledger.cache_clear()
+    paths.ledger.cache_clear()
     yield tmp_path
-    project.ledger.cache_clear()
+    paths.ledger.cache_clear()
 
 
 def output(result):
@@ -114,7 +115,7 @@ def test_a_value_of_another_type_is_refused_with_the_default_as_example(type, gi
 
 
 def test_the_parameters_cell_is_read_with_types_and_comments(course):
-    known = execute.parameters("14")
+    known = Lesson.find("14").parameters
     assert list(known) == ["seed", "epochs", "rate", "shuffle", "depths", "limit", "dataset"]
     assert known["epochs"] == Parameter("epochs", "int", 4, "passes over the images")
     assert known["depths"].type == "list[int]"
@@ -124,12 +125,12 @@ def test_a_computed_parameter_is_refused(course):
     text = course / "notebooks" / "text" / "14_resnet.py"
     text.write_text(text.read_text().replace("epochs: int = 4", "epochs: int = 2 * 2"))
     with pytest.raises(ParameterError, match=r"literals only[\s\S]*2 \* 2"):
-        execute.parameters("14")
+        Lesson.find("14").settings({"epochs": 1})
 
 
 def test_presets_come_first_and_given_parameters_win(course):
-    assert execute.settings("14", {}) == {}
-    assert execute.settings("14", {"epochs": "2"}, "full") == {"epochs": 2, "rate": 0.001}
+    assert Lesson.find("14").settings({}) == {}
+    assert Lesson.find("14").settings({"epochs": "2"}, "full") == {"epochs": 2, "rate": 0.001}
 
 
 @pytest.mark.parametrize(("lesson", "given", "preset", "words"), [
@@ -141,7 +142,7 @@ def test_presets_come_first_and_given_parameters_win(course):
 def test_unknown_names_are_refused_before_anything_runs(course, lesson, given, preset, words):
     with pytest.raises(ParameterError, match=words):
         execute.run(lesson, parameters=given, preset=preset)
-    assert not project.build().exists()
+    assert not paths.build().exists()
 
 
 def test_a_run_leaves_copy_figures_folder_and_provenance(course, capsys):
@@ -195,11 +196,11 @@ def test_plain_papermill_runs_a_stored_lesson_and_storing_again_changes_no_byte(
 
 def test_a_failing_cell_is_named_with_its_line_and_the_notebook_stays(course):
     stored = course / "notebooks" / "01_failing.ipynb"
-    from cnncourse.lab import twins
+    from cnncourse.lab import pairing
 
     stored.write_text(
         nbformat.writes(
-            twins.in_step(twins.read_text(course / "notebooks" / "text" / "01_failing.py"))
+            pairing.in_step(pairing.read_text(course / "notebooks" / "text" / "01_failing.py"))
         )
     )
     before = stored.read_bytes()
@@ -284,18 +285,18 @@ def test_a_folder_that_cannot_be_written_is_named(course):
 
 
 def test_edits_of_either_side_are_run(course):
-    from cnncourse.lab import twins
+    from cnncourse.lab import pairing
 
-    twins.sync(folder=course / "notebooks")
+    pairing.sync(folder=course / "notebooks")
     notebook, text = (
         course / "notebooks" / "14_resnet.ipynb",
         course / "notebooks" / "text" / "14_resnet.py",
     )
     notebook.write_text(notebook.read_text().replace("epochs: int = 4", "epochs: int = 5"))
-    assert execute.parameters("14")["epochs"].default == 5
-    twins.sync(folder=course / "notebooks")
+    assert Lesson.find("14").parameters["epochs"].default == 5
+    pairing.sync(folder=course / "notebooks")
     text.write_text(text.read_text().replace("epochs: int = 5", "epochs: int = 6"))
-    assert execute.parameters("14")["epochs"].default == 6
+    assert Lesson.find("14").parameters["epochs"].default == 6
 
 
 def test_help_needs_no_torch_and_no_words_print_it(capsys):

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from cnncourse import project
+from cnncourse import paths
 
 LEVELS = [
     {"errors", "paths", "machine", "project"},
@@ -23,7 +23,7 @@ LEVELS = [
     {"lab", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-PACKAGE = project.root() / "cnncourse"
+PACKAGE = paths.root() / "cnncourse"
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 

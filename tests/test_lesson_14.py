@@ -16,7 +16,7 @@ from torch import nn
 from cnncourse import cost, exercises, lab, models, project
 from cnncourse.exercises import Wrong
 from cnncourse.exercises import lesson_14 as solutions
-from cnncourse.lab import execute
+from cnncourse.lab.lesson import Lesson
 
 LESSON = exercises.of_lesson("14")
 
@@ -151,10 +151,10 @@ def test_a_dense_stack_whose_branches_are_zero_copies_and_a_plain_one_does_not()
 
 
 def test_the_full_preset_names_parameters_of_the_lesson_and_depths_that_exist():
-    preset = execute.settings("14", {}, "full")
+    preset = Lesson.find("14").settings({}, "full")
     assert preset["dataset"] == "cifar10" and preset["depths"] == [20, 56]
     written = yaml.safe_load((project.root() / "notebooks/presets/full.yaml").read_text())["14"]
-    assert set(written) <= set(execute.parameters("14"))
+    assert set(written) <= set(Lesson.find("14").parameters)
 
 
 # --- exercises --------------------------------------------------------------------------------------------------------

@@ -1,22 +1,22 @@
-"""Every lesson that is written: anatomy, its text twin, and functions that can be used on their own."""
+"""Every lesson that is written: lint, its text twin, and functions that can be used on their own."""
 
 import pytest
 
-from cnncourse import lab, project
-from cnncourse.lab import anatomy, twins
+from cnncourse import lab, paths
+from cnncourse.lab import lint, pairing
 
-LESSONS = list(project.lessons().values())
+LESSONS = list(paths.lessons().values())
 each_lesson = pytest.mark.parametrize("notebook", LESSONS, ids=lambda path: path.stem)
 
 
 @each_lesson
 def test_the_anatomy_is_clean(notebook):
-    assert "\n".join(anatomy.check(notebook)) == ""
+    assert "\n".join(lint.check(notebook)) == ""
 
 
 @each_lesson
 def test_text_and_notebook_are_equal(notebook):
-    assert twins.differences(notebook) == []
+    assert pairing.differences(notebook) == []
 
 
 @each_lesson
@@ -25,5 +25,5 @@ def test_what_it_defines_runs_without_its_experiments(notebook):
 
 
 def test_every_text_has_its_notebook():
-    texts = {path.stem for path in (project.root() / "notebooks" / "text").glob("[0-9][0-9]_*.py")}
+    texts = {path.stem for path in (paths.root() / "notebooks" / "text").glob("[0-9][0-9]_*.py")}
     assert texts - {path.stem for path in LESSONS} == set()

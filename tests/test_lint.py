@@ -5,8 +5,8 @@ import json
 import nbformat
 import pytest
 
-from cnncourse import claims, project
-from cnncourse.lab import anatomy, twins
+from cnncourse import claims, paths
+from cnncourse.lab import lint, pairing
 
 TEXT = '''\
 # ---
@@ -101,8 +101,8 @@ class Lesson:
 
     def write(self, text):
         self.text = text
-        twins.twin(self.notebook).write_text(text)
-        twins.sync(folder=self.notebook.parent, prefer="text")
+        pairing.twin(self.notebook).write_text(text)
+        pairing.sync(folder=self.notebook.parent, prefer="text")
         content = nbformat.read(self.notebook, as_version=4)
         code = [cell for cell in content.cells if cell.cell_type == "code"]
         for count, cell in enumerate(code, start=1):
@@ -149,13 +149,13 @@ class Lesson:
         (self.notebook.parent / "presets" / "full.yaml").write_text(content)
 
     def problems(self):
-        return anatomy.check(self.notebook)
+        return lint.check(self.notebook)
 
 
 @pytest.fixture
 def lesson(tmp_path, monkeypatch):
-    monkeypatch.setattr(project, "ledger", lambda: LEDGER)
-    monkeypatch.setattr(anatomy, "LEGACY", set())
+    monkeypatch.setattr(paths, "ledger", lambda: LEDGER)
+    monkeypatch.setattr(lint, "LEGACY", set())
     (tmp_path / "notebooks").mkdir()
     return Lesson(tmp_path / "notebooks")
 
@@ -443,7 +443,7 @@ def test_a_preset_file_that_is_no_table_is_named(lesson, preset):
 
 
 def test_a_missing_text_notebook_or_a_broken_notebook_is_one_problem(lesson):
-    twins.twin(lesson.notebook).unlink()
+    pairing.twin(lesson.notebook).unlink()
     assert lesson.problems() == ["text twin: there is no text text/04_sizes.py"]
     lesson.notebook.write_text("{")
     assert "expected a notebook" in lesson.problems()[0]
@@ -452,16 +452,16 @@ def test_a_missing_text_notebook_or_a_broken_notebook_is_one_problem(lesson):
 
 
 def test_the_check_prints_every_problem_and_answers_by_its_status(lesson, monkeypatch, capsys):
-    monkeypatch.setattr(project, "lessons", lambda: {"04": lesson.notebook})
-    assert anatomy.main() == 0
+    monkeypatch.setattr(paths, "notebooks", lambda: lesson.notebook.parent)
+    assert lint.main() == 0
     assert capsys.readouterr().out == "04_sizes: no problems\n"
     lesson.replace("print(total)", "print(total);")
-    assert anatomy.main(["04"]) == 1
+    assert lint.main(["04"]) == 1
     assert capsys.readouterr().out.startswith("04_sizes: 1 problem\n  - cell 5 (total")
 
 
 def test_the_check_changes_nothing(lesson):
-    before = lesson.notebook.read_bytes(), twins.twin(lesson.notebook).read_bytes()
+    before = lesson.notebook.read_bytes(), pairing.twin(lesson.notebook).read_bytes()
     lesson.problems()
-    assert (lesson.notebook.read_bytes(), twins.twin(lesson.notebook).read_bytes()) == before
+    assert (lesson.notebook.read_bytes(), pairing.twin(lesson.notebook).read_bytes()) == before
     assert json.loads(before[0])["metadata"]["kernelspec"]["name"] == "python3"

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from cnncourse.errors import LessonError, ParameterError, TwinError
-from cnncourse.lab import twins
+from cnncourse.lab import pairing
 
 TEXT = """\
 # ---
@@ -40,7 +40,7 @@ def lesson(tmp_path):
     """A notebook in step with its text, its cells executed."""
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "04_size.py").write_text(TEXT)
-    twins.sync(folder=tmp_path)
+    pairing.sync(folder=tmp_path)
     notebook = tmp_path / "04_size.ipynb"
     with edited(notebook) as content:
         for count, cell in enumerate(
@@ -77,13 +77,13 @@ def outputs(notebook):
 
 
 def sync(notebook, **options):
-    return twins.sync(folder=notebook.parent, **options)
+    return pairing.sync(folder=notebook.parent, **options)
 
 
 def test_a_text_without_notebook_creates_it_and_a_second_sync_writes_nothing(tmp_path):
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "04_size.py").write_text(TEXT)
-    assert twins.sync(folder=tmp_path) == [
+    assert pairing.sync(folder=tmp_path) == [
         "04_size.ipynb written, 0 of 3 code cells keep their outputs"
     ]
     notebook = nbformat.read(tmp_path / "04_size.ipynb", as_version=4)
@@ -92,26 +92,26 @@ def test_a_text_without_notebook_creates_it_and_a_second_sync_writes_nothing(tmp
     assert notebook.cells[2].metadata == {"tags": ["define", "ledger:eq-conv-output-size"]}
     assert notebook.cells[3].metadata == {"nbval": {"rtol": 0.001}}
     assert (tmp_path / "text" / "04_size.py").read_text() == TEXT
-    assert twins.sync(folder=tmp_path) == []
+    assert pairing.sync(folder=tmp_path) == []
 
 
 def test_a_notebook_without_text_creates_it(lesson):
-    twins.twin(lesson).unlink()
+    pairing.twin(lesson).unlink()
     assert sync(lesson) == ["text/04_size.py written"]
-    assert twins.twin(lesson).read_text() == TEXT
+    assert pairing.twin(lesson).read_text() == TEXT
 
 
 def test_an_edited_text_updates_the_notebook_and_keeps_the_outputs_of_other_cells(lesson):
-    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    replace(pairing.twin(lesson), "return 2 * n", "return n + n")
     assert sync(lesson) == ["04_size.ipynb written, 2 of 3 code cells keep their outputs"]
     assert outputs(lesson) == [["output 1\n"], [], ["output 3\n"]]
-    assert twins.differences(lesson) == []
+    assert pairing.differences(lesson) == []
 
 
 def test_a_moved_cell_takes_its_output_along(lesson):
     body = TEXT.partition("# %% nbval")[0]
     cell = '# %% nbval={"rtol": 0.001}\nprint(double(3))\n\n'
-    twins.twin(lesson).write_text(
+    pairing.twin(lesson).write_text(
         body.replace('# %% tags=["parameters"]', cell + '# %% tags=["parameters"]')
     )
     sync(lesson)
@@ -119,20 +119,20 @@ def test_a_moved_cell_takes_its_output_along(lesson):
 
 
 def test_two_equal_cells_keep_their_own_outputs(lesson):
-    twins.twin(lesson).write_text(TEXT + "\n# %%\nprint(double(3))\n")
+    pairing.twin(lesson).write_text(TEXT + "\n# %%\nprint(double(3))\n")
     sync(lesson)
     with edited(lesson) as notebook:
         notebook.cells[-1].outputs = [
             nbformat.v4.new_output("stream", name="stdout", text="last\n")
         ]
-    replace(twins.twin(lesson), "A sentence", "Another sentence")
+    replace(pairing.twin(lesson), "A sentence", "Another sentence")
     sync(lesson)
     assert outputs(lesson) == [["output 1\n"], ["output 2\n"], ["output 3\n"], ["last\n"]]
     assert len({cell.id for cell in nbformat.read(lesson, as_version=4).cells}) == 5
 
 
 def test_a_changed_tag_alone_travels_and_costs_no_output(lesson):
-    replace(twins.twin(lesson), '"define", ', "")
+    replace(pairing.twin(lesson), '"define", ', "")
     sync(lesson)
     assert nbformat.read(lesson, as_version=4).cells[2].metadata.tags == [
         "ledger:eq-conv-output-size"
@@ -146,13 +146,13 @@ def hidden(notebook):
 
 
 def test_the_tag_fold_collapses_a_cell_of_the_notebook_and_its_absence_opens_it(lesson):
-    text = twins.twin(lesson)
+    text = pairing.twin(lesson)
     assert hidden(lesson) == [False] * 4
     replace(text, 'tags=["define",', 'tags=["fold", "define",')
     sync(lesson)
     assert hidden(lesson) == [False, False, True, False]
     assert "source_hidden" not in text.read_text()
-    assert twins.differences(lesson) == [] and sync(lesson) == []
+    assert pairing.differences(lesson) == [] and sync(lesson) == []
     with edited(
         lesson
     ) as content:  # as JupyterLab does when a reader opens one cell and collapses another
@@ -178,7 +178,7 @@ def test_a_notebook_edited_in_jupyterlab_updates_the_text(lesson):
     lines = sync(lesson)
     assert "text/04_size.py written" in lines
     assert (
-        twins.twin(lesson).read_text()
+        pairing.twin(lesson).read_text()
         == TEXT.replace("# # What is the size?\n# A sentence with $x^2$.", "# # A better question?")
         + "\n# %%\n1 + 1\n"
     )
@@ -187,39 +187,39 @@ def test_a_notebook_edited_in_jupyterlab_updates_the_text(lesson):
 
 
 def test_when_both_changed_nothing_is_written_and_the_message_says_what_differs(lesson):
-    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    replace(pairing.twin(lesson), "return 2 * n", "return n + n")
     with edited(lesson) as notebook:
         notebook.cells[2].source = "def double(n):\n    return n * 2"
-    before = lesson.read_text(), twins.twin(lesson).read_text()
+    before = lesson.read_text(), pairing.twin(lesson).read_text()
     with pytest.raises(
         TwinError, match=r"both changed.*cell 3: line 2 is '    return n \+ n' in the text"
     ) as caught:
         sync(lesson)
     assert "--prefer text" in str(caught.value)
-    assert (lesson.read_text(), twins.twin(lesson).read_text()) == before
+    assert (lesson.read_text(), pairing.twin(lesson).read_text()) == before
 
 
 @pytest.mark.parametrize(
     "side, line", [("text", "    return n + n"), ("notebook", "    return n * 2")]
 )
 def test_the_side_that_is_preferred_wins_a_conflict(lesson, side, line):
-    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    replace(pairing.twin(lesson), "return 2 * n", "return n + n")
     with edited(lesson) as notebook:
         notebook.cells[2].source = "def double(n):\n    return n * 2"
     sync(lesson, prefer=side)
-    assert twins.differences(lesson) == []
-    assert line in twins.twin(lesson).read_text()
+    assert pairing.differences(lesson) == []
+    assert line in pairing.twin(lesson).read_text()
 
 
 def test_a_preference_does_not_throw_away_an_edit_of_the_other_side_alone(lesson):
-    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    replace(pairing.twin(lesson), "return 2 * n", "return n + n")
     sync(lesson, prefer="notebook")
-    assert "return n + n" in twins.twin(lesson).read_text()
-    assert twins.differences(lesson) == []
+    assert "return n + n" in pairing.twin(lesson).read_text()
+    assert pairing.differences(lesson) == []
 
 
 def test_a_conflict_in_one_lesson_does_not_hold_up_the_others(lesson):
-    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    replace(pairing.twin(lesson), "return 2 * n", "return n + n")
     with edited(lesson) as notebook:
         notebook.cells[2].source = "def double(n):\n    return n * 2"
     (lesson.parent / "text" / "05_other.py").write_text(TEXT)
@@ -229,28 +229,28 @@ def test_a_conflict_in_one_lesson_does_not_hold_up_the_others(lesson):
 
 
 def test_the_same_edit_on_both_sides_is_no_conflict(lesson):
-    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    replace(pairing.twin(lesson), "return 2 * n", "return n + n")
     with edited(lesson) as notebook:
         notebook.cells[2].source = "def double(n):\n    return n + n"
     sync(lesson)
-    replace(twins.twin(lesson), "return n + n", "return n * 2")
+    replace(pairing.twin(lesson), "return n + n", "return n * 2")
     sync(lesson)
-    assert twins.differences(lesson) == []
+    assert pairing.differences(lesson) == []
 
 
 @pytest.mark.parametrize("age, refused", [(+10, False), (-10, True)])
 def test_a_notebook_that_remembers_no_sync_gives_way_to_a_newer_text_only(lesson, age, refused):
     with edited(lesson) as notebook:
         del notebook.metadata["cnncourse"]
-    replace(twins.twin(lesson), "return 2 * n", "return n + n")
+    replace(pairing.twin(lesson), "return 2 * n", "return n + n")
     seconds = lesson.stat().st_mtime + age
-    os.utime(twins.twin(lesson), (seconds, seconds))
+    os.utime(pairing.twin(lesson), (seconds, seconds))
     if refused:
         with pytest.raises(TwinError, match="no record of a last sync"):
             sync(lesson)
     else:
         sync(lesson)
-        assert twins.differences(lesson) == []
+        assert pairing.differences(lesson) == []
 
 
 def test_noise_of_editors_and_versions_is_dropped_and_does_not_count_as_a_difference(lesson):
@@ -263,13 +263,13 @@ def test_noise_of_editors_and_versions_is_dropped_and_does_not_count_as_a_differ
         notebook.cells[0].metadata.tags = []
         for number, cell in enumerate(notebook.cells):
             cell.id = f"scribble{number}"
-    assert twins.differences(lesson) == []
+    assert pairing.differences(lesson) == []
     sync(lesson)
     content = lesson.read_text()
     assert not any(
         noise in content for noise in ("3.99", "widgets", "papermill", "scribble", "2026")
     )
-    assert twins.twin(lesson).read_text() == TEXT
+    assert pairing.twin(lesson).read_text() == TEXT
 
 
 def test_a_picture_pasted_into_a_text_cell_stays_in_the_notebook(lesson):
@@ -285,11 +285,11 @@ def test_a_picture_pasted_into_a_text_cell_stays_in_the_notebook(lesson):
 def test_notebook_wide_tolerances_are_kept_on_both_sides(lesson):
     with edited(lesson) as notebook:
         notebook.metadata.nbval = {"rtol": 1e-6}
-    assert twins.differences(lesson) == ["metadata nbval: text None, notebook {'rtol': 1e-06}"]
+    assert pairing.differences(lesson) == ["metadata nbval: text None, notebook {'rtol': 1e-06}"]
     sync(lesson)
-    assert "nbval:\n#     rtol: 1.0e-06" in twins.twin(lesson).read_text()
-    assert twins.read_text(twins.twin(lesson)).metadata.nbval == {"rtol": 1e-6}
-    assert twins.differences(lesson) == []
+    assert "nbval:\n#     rtol: 1.0e-06" in pairing.twin(lesson).read_text()
+    assert pairing.read_text(pairing.twin(lesson)).metadata.nbval == {"rtol": 1e-6}
+    assert pairing.differences(lesson) == []
 
 
 @pytest.mark.parametrize(
@@ -315,13 +315,13 @@ def test_notebook_wide_tolerances_are_kept_on_both_sides(lesson):
     ],
 )
 def test_a_difference_is_named_by_cell_and_line(lesson, old, new, says):
-    replace(twins.twin(lesson), old, new)
-    assert any(line.startswith(says) for line in twins.differences(lesson))
+    replace(pairing.twin(lesson), old, new)
+    assert any(line.startswith(says) for line in pairing.differences(lesson))
 
 
 def test_a_missing_text_is_a_difference(lesson):
-    twins.twin(lesson).unlink()
-    assert twins.differences(lesson) == ["there is no text text/04_size.py"]
+    pairing.twin(lesson).unlink()
+    assert pairing.differences(lesson) == ["there is no text text/04_size.py"]
 
 
 @pytest.mark.parametrize("content", ["", '{"cells": [', "[]", '{"cells": 3}'])
@@ -336,7 +336,7 @@ def test_a_notebook_that_is_cut_short_is_a_lesson_error_and_is_not_overwritten(l
     "name", ["04", "4", "size", "04_size", "04_size.ipynb", "notebooks/text/04_size.py"]
 )
 def test_a_lesson_is_chosen_by_any_of_its_names(lesson, name):
-    replace(twins.twin(lesson), "2 * n", "n + n")
+    replace(pairing.twin(lesson), "2 * n", "n + n")
     (lesson.parent / "text" / "05_other.py").write_text(TEXT)
     assert len(sync(lesson, lessons=[name])) == 1
     assert not (lesson.parent / "05_other.ipynb").exists()
@@ -368,41 +368,41 @@ def test_code_that_jupytext_could_misread_survives_the_way_there_and_back(tmp_pa
     )
     path = tmp_path / "04_odd.ipynb"
     nbformat.write(notebook, path)
-    twins.sync(folder=tmp_path)
-    assert twins.differences(path) == []
-    assert twins.sync(folder=tmp_path) == []
+    pairing.sync(folder=tmp_path)
+    assert pairing.differences(path) == []
+    assert pairing.sync(folder=tmp_path) == []
 
 
 def test_the_current_sources_are_those_of_the_side_that_changed_and_nothing_is_written(lesson):
     before = lesson.read_text()
-    assert twins.as_text(twins.current(lesson)) == TEXT
-    replace(twins.twin(lesson), "2 * n", "n + n")
-    assert "n + n" in twins.current(lesson).cells[2].source
-    assert not any(cell.get("outputs") for cell in twins.current(lesson).cells)
+    assert pairing.as_text(pairing.current(lesson)) == TEXT
+    replace(pairing.twin(lesson), "2 * n", "n + n")
+    assert "n + n" in pairing.current(lesson).cells[2].source
+    assert not any(cell.get("outputs") for cell in pairing.current(lesson).cells)
     assert lesson.read_text() == before
     with edited(lesson) as notebook:
         notebook.cells[2].source = "1"
     with pytest.raises(TwinError, match="both changed"):
-        twins.current(lesson)
-    assert twins.current(lesson, prefer="notebook").cells[2].source == "1"
+        pairing.current(lesson)
+    assert pairing.current(lesson, prefer="notebook").cells[2].source == "1"
 
 
 def test_the_current_sources_come_from_the_only_file_there_is(lesson):
-    text = twins.twin(lesson).read_text()
+    text = pairing.twin(lesson).read_text()
     lesson.rename(lesson.with_name("05_only.ipynb"))
-    assert twins.as_text(twins.current(lesson)) == text
-    assert twins.as_text(twins.current(lesson.with_name("05_only.ipynb"))) == text
+    assert pairing.as_text(pairing.current(lesson)) == text
+    assert pairing.as_text(pairing.current(lesson.with_name("05_only.ipynb"))) == text
 
 
 def test_the_command_says_what_was_written_and_that_all_is_in_step(lesson, monkeypatch, capsys):
     folder = lesson.parent.parent / "course"
     folder.mkdir()
     lesson.parent.rename(folder / "notebooks")
-    monkeypatch.setattr(twins.project, "root", lambda: folder)
+    monkeypatch.setattr(pairing.paths, "root", lambda: folder)
     replace(folder / "notebooks" / "text" / "04_size.py", "2 * n", "n + n")
-    assert twins.main() == 0
+    assert pairing.main() == 0
     assert (
         capsys.readouterr().out == "04_size.ipynb written, 2 of 3 code cells keep their outputs\n"
     )
-    assert twins.main(["04"]) == 0
+    assert pairing.main(["04"]) == 0
     assert capsys.readouterr().out == "notebooks and texts are in step\n"

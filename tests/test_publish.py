@@ -14,9 +14,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from cnncourse import __main__ as command
-from cnncourse import figures, project
+from cnncourse import figures, paths
 from cnncourse.errors import LessonError, MachineError
-from cnncourse.lab import doctor, publish
+from cnncourse.lab import doctor, gallery, inputs, publish
 
 LEDGER = """
 - {id: fig-resnet-block, kind: figure, notebook: 14_resnet, statement: s}
@@ -61,9 +61,9 @@ def course(tmp_path, monkeypatch):
         (text / f"{slug}.py").write_text(LESSON.replace("ID", id).replace("TITLE", slug))
     monkeypatch.setenv("CNNCOURSE_ROOT", str(tmp_path))
     monkeypatch.delenv("CNNCOURSE_STYLE", raising=False)
-    project.ledger.cache_clear()
+    paths.ledger.cache_clear()
     yield tmp_path
-    project.ledger.cache_clear()
+    paths.ledger.cache_clear()
     plt.close("all")
 
 
@@ -155,8 +155,8 @@ def test_other_presets_and_styles_never_touch_the_published_figures(course, caps
     (course / "own.mplstyle").write_text("font.size: 30\n")
     words = ["figures", "14", "--preset", "full", "--style", str(course / "own.mplstyle")]
     assert command.main(words) == 0
-    assert "build/figures/full-own" in capsys.readouterr().out
-    index = json.loads((course / "build" / "figures" / "full-own" / "index.json").read_text())
+    assert "build/figures/full-style-own" in capsys.readouterr().out
+    index = json.loads((course / "build" / "figures" / "full-style-own" / "index.json").read_text())
     assert index["fig-resnet-block"]["parameters"]["label"] == "0.99"
     assert not (course / "figures").exists() and "CNNCOURSE_STYLE" not in os.environ
 
@@ -194,18 +194,18 @@ def test_an_interrupted_call_stops_its_lessons_and_the_next_one_goes_on(course):
 
 
 def test_what_looks_the_same_is_not_rewritten_even_from_another_machine(course, monkeypatch):
-    index = publish.Index(course / "figures")
+    index = gallery.Index(course / "figures")
     assert index.publish(RESNET, made(course, monkeypatch, a="0.93")) == {
         "fig-resnet-block.a": "new"
     }
     before = snapshot(course / "figures")
     run = made(course, monkeypatch, processor="other", a="0.93")
-    assert publish.Index(course / "figures").publish(RESNET, run) == {"fig-resnet-block.a": "same"}
+    assert gallery.Index(course / "figures").publish(RESNET, run) == {"fig-resnet-block.a": "same"}
     assert snapshot(course / "figures") == before
 
 
 def test_a_figure_that_is_no_longer_made_is_removed(course, monkeypatch):
-    index = publish.Index(course / "figures")
+    index = gallery.Index(course / "figures")
     index.publish(RESNET, made(course, monkeypatch, a="1", b="2"))
     states = index.publish(RESNET, made(course, monkeypatch, b="2"))
     assert states == {"fig-resnet-block.a": "removed", "fig-resnet-block.b": "same"}
@@ -214,7 +214,7 @@ def test_a_figure_that_is_no_longer_made_is_removed(course, monkeypatch):
 
 
 def test_a_publish_that_was_killed_half_way_is_mended_by_the_next(course, monkeypatch):
-    index = publish.Index(course / "figures")
+    index = gallery.Index(course / "figures")
     index.publish(RESNET, made(course, monkeypatch, a="1"))
     run = made(course, monkeypatch, a="2")
     png = course / "figures" / RESNET / "fig-resnet-block.a.png"
@@ -222,7 +222,7 @@ def test_a_publish_that_was_killed_half_way_is_mended_by_the_next(course, monkey
         (run / "figures" / png.name).read_bytes()
     )  # the new picture, the old svg and index
     (png.parent / ".fig-resnet-block.a.svg.x8").write_text("half")
-    fresh = publish.Index(course / "figures")
+    fresh = gallery.Index(course / "figures")
     assert not fresh.intact(RESNET)
     assert fresh.publish(RESNET, run) == {"fig-resnet-block.a": "changed"}
     svg = "fig-resnet-block.a.svg"
@@ -231,7 +231,7 @@ def test_a_publish_that_was_killed_half_way_is_mended_by_the_next(course, monkey
 
 
 def test_comparing_names_every_kind_of_difference(course, monkeypatch):
-    index = publish.Index(course / "figures")
+    index = gallery.Index(course / "figures")
     index.publish(RESNET, made(course, monkeypatch, a="1", b="1", c="1"))
     run = made(course, monkeypatch, a="1", b="7", d="1")
     found = "\n".join(index.compare(RESNET, run))
@@ -256,50 +256,47 @@ def test_comparing_names_every_kind_of_difference(course, monkeypatch):
 def test_a_figure_of_another_lesson_is_refused(course, monkeypatch):
     run = made(course, monkeypatch, lesson=CONV, a="1")
     with pytest.raises(LessonError, match=r"figures that belong to 14_resnet[\s\S]*04_conv"):
-        publish.Index(course / "figures").publish(RESNET, run)
+        gallery.Index(course / "figures").publish(RESNET, run)
 
 
 def test_a_picture_that_was_exchanged_after_the_run_is_refused(course, monkeypatch):
     run = made(course, monkeypatch, a="1")
     (run / "figures" / "fig-resnet-block.a.png").write_bytes(b"other")
     with pytest.raises(LessonError, match="as the lesson wrote it"):
-        publish.Index(course / "figures").publish(RESNET, run)
+        gallery.Index(course / "figures").publish(RESNET, run)
     assert not (course / "figures" / RESNET).exists()
 
 
 def test_figures_of_a_lesson_that_is_gone_are_removed(course, monkeypatch):
-    index = publish.Index(course / "figures")
+    index = gallery.Index(course / "figures")
     index.publish(RESNET, made(course, monkeypatch, a="1"))
-    (outcome,) = index.forget({CONV})
-    assert (
-        outcome.figures == {"fig-resnet-block.a": "removed"}
-        and not (course / "figures" / RESNET).exists()
-    )
+    assert index.forget({CONV}) == {RESNET: ["fig-resnet-block.a"]}
+    assert not (course / "figures" / RESNET).exists()
     assert index.entries == {}
 
 
 def test_every_input_of_a_figure_counts(course, monkeypatch):
-    def inputs(preset="default"):
-        return publish._State(course / "figures", preset).inputs(RESNET)
+    def digest(preset="default"):
+        return inputs.State(course / "figures", preset).inputs(RESNET)
 
-    first = inputs()
-    assert inputs() == first and inputs("full") != first
+    first = digest()
+    assert digest() == first and digest("full") != first
     (course / "requirements.lock").write_text("numpy==1\n")
-    second = inputs()
+    second = digest()
     (course / "own.mplstyle").write_text("font.size: 30\n")
     monkeypatch.setenv("CNNCOURSE_STYLE", str(course / "own.mplstyle"))
-    third = inputs()
-    monkeypatch.setattr(publish, "_package_digest", lambda: "another package")
-    fourth = inputs()
+    third = digest()
+    monkeypatch.setattr(inputs, "package_digest", lambda lesson: "another package")
+    fourth = digest()
     edit(course, RESNET, "A title.", "Another title.")
-    assert len({first, second, third, fourth, inputs()}) == 5
+    assert len({first, second, third, fourth, digest()}) == 5
 
 
 def test_an_index_that_cannot_be_read_says_what_to_do(course):
     (course / "figures").mkdir()
     (course / "figures" / "index.json").write_text("{")
     with pytest.raises(LessonError, match="delete it"):
-        publish.Index(course / "figures")
+        gallery.Index(course / "figures")
 
 
 def test_the_doctor_finds_what_is_missing(course, monkeypatch, capsys):

@@ -42,8 +42,13 @@ def _versions() -> Iterator[tuple[str, str]]:
     if not lock.is_file():
         yield "note", "there is no requirements.lock to compare with"
         return
-    locked = locked_versions(lock.read_text())
-    needed = {re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0].lower() for line in metadata.requires("cnncourse") or []
+    try:
+        locked = locked_versions(lock.read_text())
+        wanted = metadata.requires("cnncourse") or []
+    except (ImportError, metadata.PackageNotFoundError) as error:
+        yield "FIX", f"this Python lacks the course's packages ({error}); {INSTALL}"
+        return
+    needed = {re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0].lower() for line in wanted
               if "extra ==" not in line}  # fmt: skip
     other = []
     for name in sorted(needed & set(locked)):

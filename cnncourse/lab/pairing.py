@@ -8,6 +8,7 @@ where the dates of files say nothing.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from nbformat import NotebookNode
 
 from cnncourse import paths
 from cnncourse.errors import LessonError, ParameterError, TwinError
+from cnncourse.lab import tolerance
 from cnncourse.lab.lesson import Lesson
 
 FORMATS = "ipynb,text//py:percent"
@@ -101,7 +103,7 @@ def current(notebook: Path, *, prefer: str | None = None) -> NotebookNode:
     if not text.exists():
         return in_step(_reread(old))
     new = read_text(text)
-    side = "text" if _digest(old) == _digest(new) else _changed_side(notebook, old, text, new)
+    side = "text" if digest(old) == digest(new) else _changed_side(notebook, old, text, new)
     if side not in SIDES and prefer:
         side = prefer  # it decides conflicts only: an edit of one side alone is never thrown away
     if side in SIDES:
@@ -140,28 +142,96 @@ def read_notebook(path: Path) -> NotebookNode:
 
 def read_text(path: Path) -> NotebookNode:
     """The notebook that a text describes, without outputs; ids of cells follow from their sources."""
-    return clean(jupytext.reads(Path(path).read_text(encoding="utf-8"), fmt="py:percent"))
+    return _parsed(Path(path).read_text(encoding="utf-8"))
 
 
 def as_text(notebook: NotebookNode) -> str:
-    """The text of a notebook: the same for every version of jupytext, without dates, versions or outputs."""
+    """The text of a notebook: the same for every version of jupytext, without dates, versions or outputs.
+
+    Raises `LessonError` naming the cell that a text cannot hold as it is.
+    """
     body = clean(notebook)
-    header = {"jupytext": {"formats": FORMATS}, "kernelspec": KERNEL}
-    header |= {name: body.metadata[name] for name in ("nbval",) if name in body.metadata}
+    wanted = [(cell.cell_type, cell.source) for cell in body.cells]
+    said = {"jupytext": {"formats": FORMATS}, "kernelspec": KERNEL}
+    said |= {name: body.metadata[name] for name in ("nbval",) if name in body.metadata}
     filters = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "all"}
     body.metadata = nbformat.from_dict({"jupytext": filters})
+    for cell in body.cells:
+        cell.source = _guarded(cell.source, cell.cell_type)
     for cell in body.cells[:-1]:
         cell.metadata.lines_to_next_cell = 1  # for jupytext: not two blank lines around functions
-    lines = yaml.safe_dump({"jupyter": _plain(header)}, sort_keys=True).splitlines()
-    return "\n".join(
-        [
-            "# ---",
-            *(f"# {line}" for line in lines),
-            "# ---",
-            "",
-            jupytext.writes(body, fmt="py:percent"),
-        ]
+    text = header(said) + "\n" + _unhidden(jupytext.writes(body, fmt="py:percent"))
+    found = [(cell.cell_type, cell.source) for cell in _parsed(text).cells]
+    for at, cell in enumerate(wanted):
+        if at >= len(found) or not _same_cell(cell, found[at]):
+            _refuse(at, cell, found)
+    return text
+
+
+def header(said: dict) -> str:
+    """The first lines of a text: its metadata, as comments."""
+    lines = yaml.safe_dump({"jupyter": _plain(said)}, sort_keys=True).splitlines()
+    return "\n".join(["# ---", *(f"# {line}" for line in lines), "# ---", ""])
+
+
+def _parsed(text: str) -> NotebookNode:
+    notebook = jupytext.reads(_hidden(text), fmt="py:percent")
+    for cell in notebook.cells:
+        cell.source = _unguarded(_unhidden(cell.source), cell.cell_type)
+    return clean(notebook)
+
+
+# A line that begins with %% would begin a cell of the text: in the text, and there only, a backslash stands before it.
+GUARD = {"code": r"^(#[ \t]*)(\\*)%%", "markdown": r"^([ \t]*)(\\*)%%", "raw": r"^([ \t]*)(\\*)%%"}
+
+
+def _guarded(source: str, kind: str) -> str:
+    return _hidden(re.sub(GUARD[kind], r"\1\2\\%%", source, flags=re.MULTILINE))
+
+
+def _unguarded(source: str, kind: str) -> str:
+    guarded = GUARD[kind].replace("*)%%", "*)\\\\%%")
+    return re.sub(guarded, r"\1\2%%", source, flags=re.MULTILINE)
+
+
+# jupytext splits lines at these too, as str.splitlines does; Python and Jupyter do not. It meets stand-ins instead.
+BREAKS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+STAND_INS = "".join(
+    chr(0xF8D0 + at) for at in range(len(BREAKS))
+)  # of the private use area: no text has them
+
+
+def _hidden(text: str) -> str:
+    return text.translate(str.maketrans(BREAKS, STAND_INS))
+
+
+def _unhidden(text: str) -> str:
+    return text.translate(str.maketrans(STAND_INS, BREAKS))
+
+
+def _same_cell(wanted: tuple[str, str], found: tuple[str, str]) -> bool:
+    """Whether a cell came back from its text; blank lines at its ends are the only thing that may be lost."""
+    return wanted[0] == found[0] and wanted[1].strip("\n") == found[1].strip("\n")
+
+
+def _refuse(at: int, wanted: tuple[str, str], found: list[tuple[str, str]]) -> None:
+    came = found[at] if at < len(found) else ("no cell", "")
+    told = f"{wanted[0]} became {came[0]}"
+    if wanted[0] == came[0]:
+        told = _first_difference(came[1], wanted[1])
+    raise LessonError(
+        "cells that a text can hold",
+        told,
+        where=f"cell {at + 1}",
+        remedy="write that line otherwise: the text form reads it as something else",
     )
+
+
+def take(edited: NotebookNode, notebook: Path) -> list[str]:
+    """Make a lesson say what an edited copy of it says; outputs of unchanged cells stay. Returns the files written."""
+    sources = in_step(_reread(edited))
+    old = read_notebook(notebook) if Path(notebook).exists() else None
+    return _write_text(twin(notebook), sources) + _write_notebook(notebook, sources, old)
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
@@ -186,6 +256,8 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             name: cell.metadata[name] for name in KEPT if cell.metadata.get(name)
         }  # papermill leaves empty tags
         cell.metadata = nbformat.from_dict(kept)
+        if "outputs" in cell:  # bars that a live JupyterLab saved; a lesson run by `store` has none
+            cell.outputs = [output for output in cell.outputs if not tolerance.is_progress(output)]
         seen[cell.source] += 1
         cell.id = hashlib.sha256(
             f"{cell.cell_type} {seen[cell.source]} {cell.source}".encode()
@@ -199,7 +271,7 @@ def in_step(notebook: NotebookNode) -> NotebookNode:
     for cell in copy.cells:
         if FOLD in cell.metadata.get("tags", []):
             cell.metadata.jupyter = nbformat.from_dict({"source_hidden": True})
-    copy.metadata.cnncourse = nbformat.from_dict({"synced": _digest(copy)})
+    copy.metadata.cnncourse = nbformat.from_dict({"synced": digest(copy)})
     return copy
 
 
@@ -211,9 +283,9 @@ def _sync_one(notebook: Path, prefer: str | None) -> list[str]:
 
 def _changed_side(notebook: Path, old: NotebookNode, text: Path, new: NotebookNode) -> str:
     last = old.metadata.get("cnncourse", {}).get("synced")
-    if last == _digest(old):
+    if last == digest(old):
         return "text"
-    if last == _digest(new):
+    if last == digest(new):
         return "notebook"
     if last is None:
         newer = text.stat().st_mtime_ns > notebook.stat().st_mtime_ns
@@ -252,10 +324,11 @@ def _write_notebook(path: Path, sources: NotebookNode, outputs: NotebookNode | N
 
 def _reread(notebook: NotebookNode) -> NotebookNode:
     """The notebook as its own text gives it back (jupytext drops a trailing newline, for example)."""
-    return clean(jupytext.reads(as_text(notebook), fmt="py:percent"))
+    return _parsed(as_text(notebook))
 
 
-def _digest(notebook: NotebookNode) -> str:
+def digest(notebook: NotebookNode) -> str:
+    """What a notebook says, in 16 letters: two that differ in outputs or editors' noise only have the same."""
     return hashlib.sha256(as_text(_reread(notebook)).encode()).hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ import sys
 
 from cnncourse import machine, paths
 from cnncourse.errors import ParameterError, nearest
+from cnncourse.lab.lesson import Lesson
 
 CELL_TIMEOUT = 300  # seconds; a dead kernel or an endless loop ends here, the slowest cell takes about 40 on two cores
 
@@ -15,11 +16,12 @@ CELL_TIMEOUT = 300  # seconds; a dead kernel or an endless loop ends here, the s
 def run(jobs: int | None = None, lessons: list[str] | None = None) -> int:
     """Run the suite in `jobs` processes (default: one a core, at most eight) and return pytest's exit status.
 
-    With `lessons`, only these are executed and compared, without the unit tests: ``run(lessons=["04"])``.
+    With `lessons`, only these are executed and compared, and their own tests run: ``run(lessons=["04"])``.
     Lessons compute with one thread, as when their outputs were stored: the last bits of a sum differ with the count.
     """
     jobs = jobs or min(machine.cores(), 8)
-    notebooks = [str(paths.lesson(name)) for name in lessons or paths.lessons()]
+    chosen = [lesson for lesson in Lesson.some(lessons or ()) if lesson.notebook.is_file()]
+    notebooks = [str(lesson.notebook) for lesson in chosen]
     command = [
         sys.executable,
         "-m",
@@ -28,8 +30,8 @@ def run(jobs: int | None = None, lessons: list[str] | None = None) -> int:
         f"--nbval-cell-timeout={CELL_TIMEOUT}",
         *notebooks,
     ]
-    if not lessons:
-        command.append("tests")
+    own = [paths.root() / "tests" / f"test_lesson_{lesson.number}.py" for lesson in chosen]
+    command += [str(path) for path in own if path.is_file()] if lessons else ["tests"]
     if jobs > 1:
         command += [
             "--numprocesses",

@@ -36,6 +36,10 @@ INTEGER = re.compile(r"[-+]?[\d,]+")
 WHOLE = re.compile(
     r"[-+]?[\d,]+\.?"
 )  # "5." is a float of numpy, or an integer at the end of a sentence
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PROGRESS = re.compile(
+    r"\d+%\||\b\d+/\d+ \[|\d+it \["
+)  # how a tqdm bar describes itself: "50%|#####     | 5/10 [00:01"
 SHOWN = 5  # numbers that a message lists before it counts the rest
 
 
@@ -164,10 +168,21 @@ def compare_texts(stored: str, computed: str, tolerance: Tolerance) -> list[str]
     return _abridged(problems)
 
 
+def is_progress(output: Mapping) -> bool:
+    """Whether an output is a progress bar of a live JupyterLab: a widget that describes itself as a count of steps.
+
+    It stays in a notebook that is run and saved there, and says nothing that could be compared.
+    """
+    data = output.get("data", {})
+    return WIDGET in data and bool(PROGRESS.search("".join(data.get("text/plain", ""))))
+
+
 def _by_kind(outputs: Iterable[Mapping]) -> dict[str, list]:
     """Stream name or MIME type to the values of all outputs that have it."""
     kinds: dict[str, list] = {}
     for output in outputs:
+        if is_progress(output):
+            continue
         if output["output_type"] == "stream":
             kinds.setdefault(output["name"], []).append(output["text"])
         elif output["output_type"] == "error":
@@ -175,7 +190,9 @@ def _by_kind(outputs: Iterable[Mapping]) -> dict[str, list]:
         data = output.get("data", {})
         claim = data.get(CLAIM)
         if isinstance(claim, Mapping):
-            data = {kind: value for kind, value in data.items() if kind != "text/html"}  # the same words
+            data = {
+                kind: value for kind, value in data.items() if kind != "text/html"
+            }  # the same words
         if isinstance(claim, Mapping) and claim.get("varies"):
             # The claim's own bound is the tolerance: a false one has raised. Its row repeats the number left out here.
             told = {name: value for name, value in claim.items() if name not in NUMBERS_OF_CLAIM}

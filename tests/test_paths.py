@@ -4,27 +4,27 @@ import os
 
 import pytest
 
-from cnncourse import project
+from cnncourse import paths
 from cnncourse.errors import CourseError, ParameterError, nearest
 
 
 def test_a_lesson_is_found_by_number_slug_file_name_or_path():
-    path = project.lesson("04")
+    path = paths.lesson("04")
     assert path.name == "04_convolution-arithmetic.ipynb"
     for name in (4, "4", "convolution-arithmetic", "04_convolution-arithmetic", path.name, path):
-        assert project.lesson(name) == path
+        assert paths.lesson(name) == path
 
 
 def test_an_unknown_lesson_names_the_nearest():
     with pytest.raises(ParameterError, match="did you mean '04_convolution-arithmetic'"):
-        project.lesson("04_convolution_aritmetic")
+        paths.lesson("04_convolution_aritmetic")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     target = tmp_path / "new" / "figure.svg"
-    project.write(target, "first")
+    paths.write(target, "first")
     with pytest.raises(TypeError):
-        project.write(target, 3)
+        paths.write(target, 3)
     assert target.read_text() == "first"
     assert os.listdir(target.parent) == ["figure.svg"]
 
@@ -32,19 +32,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 def test_a_written_file_has_the_usual_permissions(tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("")
-    assert project.write(tmp_path / "ours", "").stat().st_mode == plain.stat().st_mode
+    assert paths.write(tmp_path / "ours", "").stat().st_mode == plain.stat().st_mode
 
 
 def test_the_ledger_places_every_item_in_a_lesson():
-    items = project.ledger()
+    items = paths.ledger()
     assert len(items) == 670
     assert all(item["notebook"][:2].isdigit() for item in items.values())
     assert len({item["notebook"] for item in items.values()}) == 24
 
 
 def test_every_lesson_written_has_the_slug_that_the_ledger_gives_it():
-    slugs = {item["notebook"] for item in project.ledger().values()}
-    assert {path.stem for path in project.lessons().values()} <= slugs
+    slugs = {item["notebook"] for item in paths.ledger().values()}
+    assert {path.stem for path in paths.lessons().values()} <= slugs
 
 
 def test_an_error_says_what_was_expected_what_came_where_and_what_to_do():
