@@ -406,3 +406,64 @@ def test_the_command_says_what_was_written_and_that_all_is_in_step(lesson, monke
     )
     assert pairing.main(["04"]) == 0
     assert capsys.readouterr().out == "notebooks and texts are in step\n"
+
+
+ODD = [
+    ("markdown", "The loss is\n$$\n%% of one image\nL = -\\log p_y\n$$"),
+    ("markdown", "  %% indented\n\\%% escaped already\n\\\\%% twice"),
+    ("code", "x = 1\n# %% then the rest\n#%% and more\ny = x + 1"),
+    ("code", "# \\%% escaped already\nx = '%%'\nz = '''\n%% in a text\n'''"),
+    ("code", "line = 'one\u2028two\u2029three\x0cfour\x0bfive\x85six\x1cseven'"),
+    ("markdown", "one\u2028two\x0cthree"),
+    ("markdown", "# +\n# -\n---\njupyter:"),
+]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_lines_that_would_begin_a_cell_and_rare_line_breaks_travel_both_ways(tmp_path, order):
+    cells = ODD[::order]
+    make = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+    content = nbformat.v4.new_notebook(cells=[make[kind](source) for kind, source in cells])
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.v4.new_output("stream", text=cell.source)]
+    notebook = tmp_path / "04_odd.ipynb"
+    nbformat.write(content, notebook)
+    sync(notebook)
+    found = nbformat.read(notebook, as_version=4).cells
+    assert [(cell.cell_type, cell.source) for cell in found] == cells
+    assert [cell.outputs for cell in found if cell.cell_type == "code"] == [
+        cell.outputs for cell in content.cells if cell.cell_type == "code"
+    ]
+    assert sync(notebook) == [] and pairing.differences(notebook) == []
+    replace(pairing.twin(notebook), "y = x + 1", "y = x + 2")
+    sync(notebook)
+    changed = [(kind, source.replace("y = x + 1", "y = x + 2")) for kind, source in cells]
+    found = nbformat.read(notebook, as_version=4).cells
+    assert [(cell.cell_type, cell.source) for cell in found] == changed
+
+
+def test_a_cell_that_a_text_cannot_hold_is_refused_by_its_number_and_nothing_is_written(tmp_path):
+    notebook = tmp_path / "04_odd.ipynb"
+    cells = [nbformat.v4.new_markdown_cell("# a"), nbformat.v4.new_code_cell("x = 'a\rb'")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
+    before = notebook.read_bytes()
+    with pytest.raises(LessonError, match=r"cells that a text can hold[\s\S]*cell 2"):
+        sync(notebook)
+    assert notebook.read_bytes() == before and not pairing.twin(notebook).exists()
+
+
+def test_progress_bars_of_a_live_jupyterlab_are_left_out_of_the_notebook(lesson):
+    with edited(lesson) as content:
+        data = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+                "text/plain": "100%|#####| 9/9 [00:01<00:00]"}  # fmt: skip
+        content.cells[3].outputs.insert(0, nbformat.v4.new_output("display_data", data=data))
+    replace(pairing.twin(lesson), "2 * n", "n + n")
+    sync(lesson)
+    assert "widget-view" not in lesson.read_text() and outputs(lesson)[2] == ["output 3\n"]
+
+
+@pytest.mark.parametrize("name", ["4.5", "0", "00", "4x", "04_size.txt"])
+def test_what_only_looks_like_a_lesson_is_refused(lesson, name):
+    with pytest.raises(ParameterError, match="number or name of a lesson"):
+        sync(lesson, lessons=[name])

@@ -304,7 +304,7 @@ def _write_text(path: Path, notebook: NotebookNode) -> list[str]:
 def _write_notebook(path: Path, sources: NotebookNode, outputs: NotebookNode | None) -> list[str]:
     result = in_step(sources)
     done: dict[str, list[NotebookNode]] = defaultdict(list)
-    for cell in outputs.cells if outputs else ():
+    for cell in clean(outputs).cells if outputs else ():
         done[cell.source].append(cell)
     kept, cells = 0, [cell for cell in result.cells if cell.cell_type == "code"]
     for cell in result.cells:

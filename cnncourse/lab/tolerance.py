@@ -25,11 +25,15 @@ MARKS = (
 )  # nbval's own tags
 
 # A number stands alone: not inside a word (float32), a version (1.2.3) or a hexadecimal digest (5e3a). With a decimal
-# point it may carry a unit (12.5ms). Commas separate thousands (14,455,392).
+# point it may carry a unit (12.5ms). Commas separate the thousands of an integer (14,455,392), compared exactly; before
+# a decimal number a comma ends a field: 12,900.0 is 12 and 900.0, as in a table of comma-separated values.
+REAL = r"(?:(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?|nan|inf)"
+COMPLEX = rf"(?:{REAL} *[-+] *)?{REAL}j(?!\w)"
 NUMBER = re.compile(
-    r"(?<![\w.])[-+]?(?:"
-    r"(?:\d{1,3}(?:,\d{3})+\.\d*|\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\d_]|\.\d)"
-    r"|(?:\d{1,3}(?:,\d{3})+|\d+)(?:[eE][-+]?\d+)?(?!\w|\.\d|,\d{3}(?!\d))"
+    rf"(?<![\w.])[-+]?(?:{COMPLEX}"
+    r"|(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\d_]|\.\d)"
+    r"|\d{1,3}(?:,\d{3})+(?!\w|\.\d|,\d{3})"
+    r"|\d+(?:[eE][-+]?\d+)?(?!\w|\.\d)"
     r"|(?:nan|inf|NaN|Infinity)(?!\w))"
 )
 INTEGER = re.compile(r"[-+]?[\d,]+")
@@ -268,6 +272,10 @@ def _moved(stored: str, computed: str, tolerance: Tolerance) -> str:
     """Says how far a number moved if that is too far; empty otherwise."""
     if stored == computed:
         return ""
+    if stored.endswith("j") and computed.endswith("j"):
+        return _moved_complex(stored, computed, tolerance)
+    if stored.endswith("j") or computed.endswith("j"):
+        return f"{stored} became {computed}"
     first, second = _decimal(stored), _decimal(computed)
     if not (first.is_finite() and second.is_finite()):
         same = first.is_nan() and second.is_nan() or first == second
@@ -293,12 +301,23 @@ def _moved(stored: str, computed: str, tolerance: Tolerance) -> str:
     )
 
 
+def _moved_complex(stored: str, computed: str, tolerance: Tolerance) -> str:
+    """As `_moved`, for numbers such as 1.5+2j: the distance in the plane, relative to the stored one's length."""
+    first, second = (complex(text.replace(" ", "")) for text in (stored, computed))
+    distance, allowed = abs(second - first), tolerance.atol + tolerance.rtol * abs(first)
+    same = distance <= allowed or repr(first) == repr(second)  # nan
+    if same and not tolerance.strict:
+        return ""
+    return (
+        f"{stored} became {computed}: moved by {distance:g}, allowed {allowed:g} ({tolerance})"
+        if distance == distance
+        else f"{stored} became {computed}"
+    )
+
+
 def _words(text: str) -> list[str]:
-    """What stands between the numbers, without the spaces that a number of another width shifts."""
-    return [
-        re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*\n[ \t]*", "\n", part)).strip(" \t")
-        for part in NUMBER.split(text)
-    ]
+    """What stands between the numbers, without the blanks and line breaks that a number of another width shifts."""
+    return [re.sub(r"\s+", " ", part).strip() for part in NUMBER.split(text)]
 
 
 def _first_line_that_differs(stored: str, computed: str) -> str:
