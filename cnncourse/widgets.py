@@ -3,16 +3,20 @@
 The picture is an ordinary output (PNG and one sentence), the sliders are another one above it. So what a notebook
 stores, what GitHub and HTML show, and what JupyterLab shows of a notebook reopened without its kernel is the picture
 as it was last: only the sliders have become the line "Loading widget..." or "model not found" (JupyterLab 4, tested).
+A page that is loaded again reaches the sliders of a kernel that still runs; those of a restarted one say so.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import importlib.util
 import inspect
 import os
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from io import BytesIO
 
 import matplotlib.pyplot as plt
@@ -31,7 +35,7 @@ Draw = Callable[..., tuple[Figure, str]]
 
 @dataclass(frozen=True)
 class Slider:
-    """A number between `low` and `high`; whole numbers when start and step are whole, ``Slider(3, 1, 7)``."""
+    """A number between `low` and `high`; whole numbers when all four are whole, ``Slider(3, 1, 7)``."""
 
     start: float
     low: float
@@ -73,22 +77,53 @@ def explore(draw: Draw, **controls: Slider | Choice) -> None:
     if get_ipython() is None:
         print(_rendered(draw, values)[1])
         return
-    sliders = _sliders(controls) if is_live() else {}
-    if sliders:
-        _show_sliders(sliders)
     picture, sentence = _rendered(draw, values)
-    shown = display(picture[0], metadata=picture[1], raw=True, display_id=True)
+    if is_live():
+        _explore_live(draw, controls, picture, sentence)
+        return
+    display(picture[0], metadata=picture[1], raw=True)
+    display({"text/plain": sentence}, raw=True)
+
+
+# The live picture is part of the box, so that a page loaded again finds it as the kernel has it. While the box lives
+# it hides the two outputs behind it, the same picture and sentence as they are stored; without a kernel they show.
+LIVE = """
+<style>
+.jp-OutputArea-child:has(.course-explorer:not(.jupyter-widgets-disconnected)) + .jp-OutputArea-child,
+.jp-OutputArea-child:has(.course-explorer:not(.jupyter-widgets-disconnected)) + * + .jp-OutputArea-child,
+.course-explorer.jupyter-widgets-disconnected .course-picture { display: none }
+</style>
+"""
+
+
+def _explore_live(draw: Draw, controls: dict, picture: tuple[dict, dict], sentence: str) -> None:
+    import ipywidgets
+
+    sliders = _sliders(controls)
+    page = ipywidgets.HTML(_page(picture, sentence))
+    page.add_class("course-picture")
+    box = ipywidgets.VBox([*sliders.values(), page, ipywidgets.HTML(LIVE)])
+    box.add_class("course-explorer")
+    show(box)
+    stored = display(picture[0], metadata=picture[1], raw=True, display_id=True)
     said = display({"text/plain": sentence}, raw=True, display_id=True)
 
     def redraw(_change: object) -> None:
-        picture, sentence = _rendered(
-            draw, {name: slider.value for name, slider in sliders.items()}
-        )
-        shown.update(picture[0], metadata=picture[1], raw=True)
+        values = {name: slider.value for name, slider in sliders.items()}
+        picture, sentence = _rendered(draw, values)
+        page.value = _page(picture, sentence)
+        stored.update(picture[0], metadata=picture[1], raw=True)
         said.update({"text/plain": sentence}, raw=True)
 
     for slider in sliders.values():
         slider.observe(redraw, names="value")
+
+
+def _page(picture: tuple[dict, dict], sentence: str) -> str:
+    """The picture and its sentence as HTML."""
+    data = base64.b64encode(picture[0]["image/png"]).decode()
+    words, width = html.escape(sentence), picture[1]["image/png"]["width"]
+    return f'<img src="data:image/png;base64,{data}" width="{width}" alt="{words}"><p>{words}</p>'
 
 
 def _check(draw: Draw, controls: dict[str, Slider | Choice]) -> None:
@@ -181,18 +216,19 @@ def _sliders(controls: dict[str, Slider | Choice]) -> dict:
         if isinstance(control, Choice):
             made[name] = ipywidgets.ToggleButtons(options=control.options, **common)
         else:
-            whole = all(
-                float(number).is_integer() for number in (control.start, control.step, control.low)
-            )
+            numbers = (control.start, control.low, control.high, control.step)
+            whole = all(float(number).is_integer() for number in numbers)
             kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-            made[name] = kind(min=control.low, max=control.high, step=control.step, **common)
+            ends = {"min": control.low, "max": control.high, "step": control.step}
+            if not whole:
+                ends["readout_format"] = f".{max(map(_decimals, numbers))}f"
+            made[name] = kind(**ends, **common)
     return made
 
 
-def _show_sliders(sliders: dict) -> None:
-    import ipywidgets
-
-    show(ipywidgets.VBox(list(sliders.values())))
+def _decimals(number: float) -> int:
+    """Digits behind the point that a number has as it is written: 2 of 0.25, 3 of 1e-3."""
+    return max(0, -Decimal(str(number)).as_tuple().exponent)
 
 
 DISCONNECTED = """

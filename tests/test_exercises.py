@@ -1,7 +1,11 @@
 """Exercises: stubs, right and wrong answers, hints and solutions, and what every lesson's exercises promise."""
 
+from dataclasses import replace
+
 import nbformat
+import numpy as np
 import pytest
+import torch
 from nbclient import NotebookClient
 
 from cnncourse import exercises, project
@@ -64,6 +68,105 @@ def test_an_answer_that_raises_is_told_its_line_and_the_lesson_goes_on(lesson, c
 
     exercises.check("99.1", broken)
     assert "your code raised ZeroDivisionError: division by zero (line" in capsys.readouterr().out
+
+
+def test_the_line_told_is_the_students_and_not_that_of_a_library(lesson, capsys):
+    def broken(number):
+        return np.concatenate([number])
+
+    exercises.check("99.1", broken)
+    line = broken.__code__.co_firstlineno + 1
+    assert f"(line {line} in broken)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", [7, "six", lambda number: "six", lambda: 6])
+def test_an_answer_that_the_check_cannot_use_is_told_without_a_line_of_the_course(
+    lesson, capsys, monkeypatch, answer
+):
+    monkeypatch.setattr(
+        exercises, "_is_ours", lambda filename: True
+    )  # the check stands in this file
+    item = exercises.of_lesson("99")["99.1"]
+    check = replace(item, check=lambda answer: check_double(lambda number: abs(answer(number))))
+    monkeypatch.setattr(exercises, "of_lesson", lambda number: {"99.1": check})
+    exercises.check("99.1", answer)
+    said = capsys.readouterr().out
+    assert said.startswith("99.1 not yet: the answer could not be used (TypeError: ")
+    assert "line" not in said
+
+
+@pytest.mark.parametrize("id", ["04.1", "4.1", 4.1, " 04.1 "])
+def test_an_id_may_be_written_in_short_and_is_printed_in_full(capsys, id):
+    exercises.check(id, ...)
+    assert capsys.readouterr().out.startswith("04.1 not attempted yet - exercises.hint('04.1')")
+    exercises.hint(id)
+    assert "exercises.hint('04.1', 2)" in capsys.readouterr().out
+
+
+def test_a_prediction_is_no_exercise():
+    with pytest.raises(ParameterError, match="exercises.predict asks it"):
+        exercises.check("14.p1", "stays")
+
+
+@pytest.mark.parametrize(
+    "answer", [np.int64(32), np.uint8(32), torch.tensor(32), np.array(32), 32, True]
+)
+def test_a_single_number_of_numpy_or_torch_is_a_number(capsys, monkeypatch, answer):
+    def exact(count):
+        if isinstance(count, bool) or not isinstance(count, int) or count != 32:
+            raise Wrong(f"expected 32, got {count}")
+        return "so it is"
+
+    item = Exercise("99.1", "Count", ("32",), exact, lambda: 32, returns_answer=True)
+    monkeypatch.setattr(exercises, "of_lesson", lambda number: {"99.1": item})
+    exercises.check("99.1", answer)
+    assert ("right" in capsys.readouterr().out) is not (answer is True)
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor, lambda values: values])
+@pytest.mark.parametrize("type", ["float64", "float32", "bfloat16"])
+def test_the_same_up_to_rounding_is_right_in_any_type(make, type):
+    expected = np.array([[-10.523, 0.25], [3e-3, 7.0]])
+    answer = expected.tolist()
+    if make is not np.asarray and type == "bfloat16":
+        answer = torch.tensor(answer).bfloat16()
+        expected = answer.float().numpy()
+    elif type == "float32":
+        answer = expected.astype("float32")
+        answer = torch.tensor(answer) if make is torch.tensor else answer
+    exercises.expect_same(answer, expected, "the scores")
+
+
+@pytest.mark.parametrize(
+    "answer, expected, says",
+    [
+        (np.ones((2, 3)), np.ones((3, 2)), "the scores: expected shape (3, 2), got (2, 3)"),
+        ([1.0, 2.5], [1.0, 2.0], "entry (1,) is 2.5, expected 2"),
+        ([-10.523456], [-10.523457], "entry (0,) is -10.523456, expected -10.523457"),
+        (np.float32([-10.5276]), [-10.5231], "entry (0,) is -10.53, expected -10.52"),
+        (33, 32, "the scores: got 33, expected 32"),
+        ([1.0, float("nan")], [1.0, 2.0], "entry (1,) is nan, expected 2"),
+        ("ten", 10, "the scores: expected numbers, got str: 'ten'"),
+    ],
+)
+def test_what_differs_is_named_with_digits_that_differ(answer, expected, says):
+    with pytest.raises(Wrong) as caught:
+        exercises.expect_same(answer, expected, "the scores")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_every_printed_solution_runs_as_it_stands(number, capsys):
+    for id, exercise in exercises.of_lesson(number).items():
+        names: dict = {}
+        exec(exercises.runnable_source(exercise.solution), names)
+        answer = names[exercise.solution.__name__]
+        answers = (answer,)
+        if exercise.returns_answer:
+            answer = answer()
+            answers = answer if isinstance(answer, tuple) else (answer,)
+        exercises.check(id, *answers)
+        assert f"{id} right: " in capsys.readouterr().out
 
 
 def test_hints_come_one_at_a_time_and_end_at_the_solution(lesson, capsys):
@@ -141,7 +244,13 @@ def test_a_kernel_that_nobody_watches_stores_the_question_as_text_without_a_widg
     assert 'class="answer answer-14-p1"' in told.data["text/html"]
 
 
-@pytest.mark.parametrize("chosen, says", [("stays", "✓ Measured: stays, as"), ("grows", "✗ Measured: stays. You predicted: grows.")])  # fmt: skip
+@pytest.mark.parametrize(
+    "chosen, says",
+    [
+        ("stays", "✓ Measured: stays, as"),
+        ("grows", "✗ Measured: stays. You predicted: grows."),
+    ],
+)
 def test_the_sentence_says_whether_the_prediction_was_right(chosen, says):
     gate = exercises.predictions.Gate("14.p1", "It", ("grows", "stays"), chosen, ("stays", "By 3."))
     assert gate.told()["text/plain"].startswith(says)

@@ -38,10 +38,9 @@ UNWIRED = (
     TOY
     + """
 import ipywidgets
-widgets._show_sliders({"power": ipywidgets.IntSlider(2, 1, 5)})
-picture, sentence = widgets._rendered(parabola, {"power": 2})
-display(picture[0], raw=True)
-display({"text/plain": sentence}, raw=True)
+page = ipywidgets.HTML(widgets._page(*widgets._rendered(parabola, {"power": 2})))
+page.add_class("course-picture")
+widgets.show(ipywidgets.VBox([ipywidgets.IntSlider(2, 1, 5), page]))
 """
 )
 
@@ -93,6 +92,22 @@ def test_a_control_that_the_drawing_does_not_have_is_refused_with_the_nearest_na
         widgets.explore(lambda power: None, power=widgets.Slider(9, 1, 5))
     with pytest.raises(ParameterError, match="one of"):
         widgets.explore(lambda metric: None, metric=widgets.Choice("l3", ("l1", "l2")))
+
+
+@pytest.mark.parametrize(
+    "slider, kind, readout",
+    [
+        (widgets.Slider(1, 0, 2.5), "FloatSlider", ".1f"),
+        (widgets.Slider(1, 0.5, 2), "FloatSlider", ".1f"),
+        (widgets.Slider(0.001, 0.001, 0.1, 0.001), "FloatSlider", ".3f"),
+        (widgets.Slider(1.0, 0, 3), "IntSlider", "d"),
+    ],
+)
+def test_a_slider_reaches_both_ends_of_its_range_and_shows_every_step(slider, kind, readout):
+    made = widgets._sliders({"sigma": slider})["sigma"]
+    assert type(made).__name__ == kind
+    assert (made.min, made.max, made.step) == (slider.low, slider.high, slider.step)
+    assert made.readout_format == readout
 
 
 # In a browser
@@ -228,9 +243,11 @@ def run_cells(page, indices: list[int]) -> None:
 def shown(page) -> tuple[str, str]:
     """The picture and the sentence below it, as the cell shows them now."""
     cell = page.locator(".jp-Notebook:visible [data-explored=yes]").last
-    picture = cell.locator(".jp-OutputArea-output img").last
-    picture.wait_for()
-    sentence = cell.locator(".jp-RenderedText:not([data-mime-type*=stderr])").last
+    picture = cell.locator("img").filter(visible=True)
+    picture.first.wait_for()
+    assert picture.count() == 1  # the live one or the stored one
+    words = cell.locator(".course-picture p, .jp-RenderedText:not([data-mime-type*=stderr])")
+    sentence = words.filter(visible=True).last
     return picture.get_attribute("src"), sentence.inner_text()
 
 
@@ -285,6 +302,24 @@ def test_a_saved_notebook_opened_without_a_kernel_still_shows_the_picture(jupyte
     open_notebook(page, "reopened.ipynb", kernel=False)
     page.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
     assert shown(page) == last
+
+
+@needs_browser
+def test_sliders_of_a_page_that_is_loaded_again_still_move_their_picture(jupyter, page):
+    nbformat.write(notebook_of(WIRED), jupyter[2] / "again.ipynb")
+    open_notebook(page, "again.ipynb")
+    run_cells(page, [0])
+    page.evaluate("window.panel.context.save()")
+    _, last = move_slider(page)  # not saved: the file has the picture before
+    page.reload()
+    page.wait_for_function("window.jupyterapp !== undefined")
+    page.evaluate("window.jupyterapp.restored")
+    open_notebook(page, "again.ipynb")
+    page.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
+    page.locator(".jp-Notebook:visible .noUi-handle").first.wait_for()
+    assert shown(page) == last
+    _, moved = move_slider(page)
+    assert "move on" in moved[1]
 
 
 @needs_browser

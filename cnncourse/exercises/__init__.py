@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import dis
 import importlib
 import inspect
+import re
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from cnncourse.errors import ParameterError, nearest
 from cnncourse.exercises.predictions import predict, reveal
@@ -68,46 +74,51 @@ def of_lesson(number: str) -> dict[str, Exercise]:
     return {exercise.id: exercise for exercise in module.EXERCISES}
 
 
-def find(id: str) -> Exercise:
-    """The exercise with this id; `ParameterError` names the nearest one otherwise."""
-    known = of_lesson(id.partition(".")[0])
-    if id not in known:
-        raise ParameterError(
-            "the id of an exercise",
-            repr(id),
-            where="cnncourse.exercises",
-            remedy=nearest(id, known),
-        )
-    return known[id]
+def find(id: str | float) -> Exercise:
+    """The exercise with this id, in short ``"4.1"`` or ``4.1``; `ParameterError` names the nearest one otherwise."""
+    lesson, _, place = str(id).strip().partition(".")
+    number = lesson.zfill(2)
+    known = of_lesson(number)
+    wanted = f"{number}.{place}"
+    if wanted in known:
+        return known[wanted]
+    prediction = re.fullmatch(r"p\d+", place)
+    raise ParameterError(
+        "the id of an exercise",
+        repr(id),
+        where="cnncourse.exercises",
+        remedy="that is a prediction: exercises.predict asks it"
+        if prediction
+        else nearest(wanted, known),
+    )
 
 
-def check(id: str, *answers: object) -> None:
+def check(id: str | float, *answers: object) -> None:
     """Print whether the answers are right; a wrong or missing answer never raises, so the lesson runs on.
 
-    An answer of ``...`` or ``None``, or a function whose body is still ``...``, counts as not attempted.
+    An answer of ``...`` or ``None``, or a function whose body is still ``...``, counts as not attempted. Single numbers
+    of numpy and torch count as the Python numbers that they are.
 
     >>> check("04.2", ...)
     04.2 not attempted yet - exercises.hint('04.2') gives a first step
     """
     exercise = find(id)
+    id = exercise.id
     if any(_is_stub(answer) for answer in answers) or not answers:
         print(f"{id} not attempted yet - exercises.hint({id!r}) gives a first step")
         return
     try:
-        print(f"{id} right: {exercise.check(*answers)}")
+        print(f"{id} right: {exercise.check(*map(_plain, answers))}")
     except Wrong as error:
         print(f"{id} not yet: {error}")
-    except (
-        Exception
-    ) as error:  # the student's own code failed: that is an answer about it, with its place
-        frame = inspect.trace()[-1]
-        place = f"line {frame.lineno} in {frame.function}"
-        print(f"{id} not yet: your code raised {type(error).__name__}: {error} ({place})")
+    except Exception as error:  # also an answer that cannot be used is an answer
+        print(f"{id} not yet: {_failure(error, inspect.trace())}")
 
 
-def hint(id: str, step: int = 1) -> None:
+def hint(id: str | float, step: int = 1) -> None:
     """Print hint number `step` (from 1), and how many there are."""
-    hints = find(id).hints
+    exercise = find(id)
+    id, hints = exercise.id, exercise.hints
     if not 1 <= step <= len(hints):
         raise ParameterError(
             f"a step from 1 to {len(hints)}",
@@ -123,9 +134,114 @@ def hint(id: str, step: int = 1) -> None:
     print(f"hint {step} of {len(hints)}: {hints[step - 1]}\nmore: {more}")
 
 
-def solution(id: str) -> None:
-    """Print the source of the reference solution: the code that CI runs through the same check."""
-    print(inspect.getsource(find(id).solution))
+def solution(id: str | float) -> None:
+    """Print the source of the reference solution, with the imports and helpers that it needs: it runs as it stands."""
+    print(runnable_source(find(id).solution))
+
+
+def expect_same(answer: object, expected: object, what: str) -> None:
+    """Raise `Wrong` unless two numbers or arrays are the same up to rounding, naming shape or the worst entry.
+
+    >>> expect_same(torch.ones(2, 3), np.ones((3, 2)), "the output")
+    Traceback (most recent call last):
+    cnncourse.exercises.Wrong: the output: expected shape (3, 2), got (2, 3). Print the shape after each step.
+
+    Numbers of any type and package; what was computed in float32 or less is compared as finely as its digits allow.
+    Both numbers are printed with as many digits as show that they differ.
+    """
+    got, wanted = (_array(value, what) for value in (answer, expected))
+    if got.shape != wanted.shape:
+        raise Wrong(
+            f"{what}: expected shape {wanted.shape}, got {got.shape}. Print the shape after each step."
+        )
+    rounding = 1e-9 if got.dtype.itemsize >= 8 or got.dtype.kind in "biu" else 1e-4
+    allowed = rounding * max(1.0, float(np.abs(wanted).max(initial=0)))
+    off = np.abs(got.astype(float) - wanted.astype(float))
+    if (off <= allowed).all():
+        return
+    worst = np.unravel_index(np.nan_to_num(off, nan=np.inf).argmax(), wanted.shape)
+    one, other = got[worst].item(), wanted[worst].item()
+    digits = next((n for n in range(4, 18) if f"{one:.{n}g}" != f"{other:.{n}g}"), 17)
+    entry = f"the shape is right, but entry {tuple(map(int, worst))} is " if worst else "got "
+    raise Wrong(f"{what}: {entry}{one:.{digits}g}, expected {other:.{digits}g}")
+
+
+def runnable_source(function: Callable) -> str:
+    """The source of a function of a module, after the imports, constants and helpers of that module that it uses."""
+    lines = inspect.getsource(inspect.getmodule(function)).splitlines()
+    parts: dict[str, ast.stmt] = {}
+    for node in ast.parse("\n".join(lines)).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            parts |= {
+                (alias.asname or alias.name).partition(".")[0]: _import(node, alias)
+                for alias in node.names
+            }
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            parts[node.name] = node
+        elif isinstance(node, ast.Assign):
+            parts |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+    needed, waiting = set(), [function.__name__]
+    while waiting:
+        name = waiting.pop()
+        if name in parts and name not in needed:
+            needed.add(name)
+            used = (node for node in ast.walk(parts[name]) if isinstance(node, ast.Name))
+            waiting += [node.id for node in used]
+    chosen = [parts[name] for name in parts if name in needed]
+    imports = [
+        ast.unparse(node) for node in chosen if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    rest = ["\n".join(lines[_start(node) - 1 : node.end_lineno]) for node in chosen[len(imports) :]]
+    return "\n\n\n".join((["\n".join(imports)] if imports else []) + rest)
+
+
+def _import(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.stmt:
+    """The import of this one name, out of a line that may import several."""
+    if isinstance(node, ast.Import):
+        return ast.Import([alias])
+    return ast.ImportFrom(node.module, [alias], node.level)
+
+
+def _start(node: ast.stmt) -> int:
+    decorators = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def _plain(answer: object) -> object:
+    """A single number of numpy or torch as a Python number, also within tuples and lists; the rest as it is."""
+    if type(answer) in (list, tuple):
+        return type(answer)(map(_plain, answer))
+    return answer.item() if getattr(answer, "shape", None) == () else answer
+
+
+def _array(value: object, what: str) -> np.ndarray:
+    if hasattr(value, "detach"):  # a tensor
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise Wrong(f"{what}: expected numbers, got {type(value).__name__}: {str(value)[:80]!r}")
+    return array
+
+
+def _failure(error: Exception, trace: list) -> str:
+    """What an answer raised, with the line of the student's own code where there is one."""
+    own = [frame for frame in trace[1:] if not _is_ours(frame.filename)]
+    if own:
+        place = f"line {own[-1].lineno} in {own[-1].function}"
+        return f"your code raised {type(error).__name__}: {error} ({place})"
+    return (
+        f"the answer could not be used ({type(error).__name__}: {error}). "
+        "Does it have the type and the arguments that the exercise asks for?"
+    )
+
+
+def _is_ours(filename: str) -> bool:
+    """Whether a file belongs to the course or to an installed package, so that its line says nothing to a student."""
+    path = Path(filename)
+    return Path(__file__).parents[1] in path.parents or any(
+        Path(sysconfig.get_path(name)) in path.parents for name in ("stdlib", "purelib", "platlib")
+    )
 
 
 def _is_stub(answer: object) -> bool:

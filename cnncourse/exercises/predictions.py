@@ -14,7 +14,8 @@ from cnncourse import widgets
 from cnncourse.errors import ParameterError, nearest
 
 # While nobody has chosen, this hides what follows: {shut} is the cell of the buttons, {answer} what `reveal` shows.
-# Once the kernel is gone the buttons lead nowhere, so that nothing is hidden by them any more. Errors always show (as stderr).
+# Once the kernel is gone the buttons lead nowhere, so that nothing is hidden by them any more.
+# Errors always show; JupyterLab gives them the MIME type of stderr.
 HIDE = """
 <style>
 {shut} ~ .jp-Cell:has(~ .jp-Cell {answer}) .jp-OutputArea-child:not(:has([data-mime-type$=stderr])),
