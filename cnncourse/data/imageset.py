@@ -404,10 +404,16 @@ def named(
     name: str, images: Tensor, labels: Tensor, classes: Sequence[str], train: bool | None = None
 ) -> ImageSet:
     """The set with its checksum, noted in `loaded` and in the run's record."""
+    checksum = recorded(name, images, labels, train)
+    return ImageSet(images, labels, tuple(classes), name, checksum)
+
+
+def recorded(name: str, images: Tensor, labels: Tensor, train: bool | None = None) -> str:
+    """The checksum of pictures and labels, after it was noted in `loaded` and in the run's record."""
     checksum = _checksum(images, labels)
     _LOADED[name if train is None else f"{name} ({'train' if train else 'test'})"] = checksum
     runtime.record("data", name=name, train=train, images=len(images), checksum=checksum)
-    return ImageSet(images, labels, tuple(classes), name, checksum)
+    return checksum
 
 
 def _checksum(images: Tensor, labels: Tensor) -> str:
