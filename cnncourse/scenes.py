@@ -35,9 +35,8 @@ COLOURS = {  # name: red, green, blue in 0..1
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEXTURES = ("brick", "grass", "gravel")  # photographs of 512 x 512 pixels
 TRAIN_SHARE = 0.6  # the left part of each photograph is for training, the right for testing
-TRAIN_DIGITS = (
-    1287  # ten of scikit-learn's fourteen forms: 0 1 2 ... begins anew there, by another hand
-)
+# scikit-learn's digits come from fourteen forms, each filled in by one hand and beginning 0 1 2 ... 9
+TRAIN_DIGITS = 1287  # the first ten forms
 INK = 0.4  # a pixel belongs to a digit from this opacity on
 BLOCK = 250  # scenes drawn from one generator, so that fewer scenes are the first of more
 
@@ -160,8 +159,8 @@ def make(
 
     size: side of the picture in pixels. objects: fewest and most digits in a scene. heights: smallest and largest
     height of a digit in pixels. classes: digits 0 to classes - 1. source: where the digits are from, "digits" (1,287
-    for training and 510 by other hands for testing), "mnist" or another set of `data.load`, bright on black. gap: pixels
-    between the boxes of two digits; below 0 they may overlap by that many, and the later covers the earlier.
+    for training, 510 from other forms for testing), "mnist" or another set of `data.load`, bright on black. gap:
+    pixels between the boxes of two digits; below 0 they may overlap by that many, and the later covers the earlier.
     contrast: deviation of the ground's brightness, in 0..1.
 
     >>> scenes.make(4, train=True, objects=(2, 2)).boxes.shape

@@ -160,7 +160,7 @@ def test_every_word_points_at_the_object_that_it_names(some):
 
 def test_training_and_test_scenes_share_no_digit_and_no_place_of_a_photograph():
     labels = data.digits().labels
-    form = list(range(10)) * 3  # every writer's form begins 0 1 2 ... 9, three times
+    form = list(range(10)) * 3  # so begins a form
     assert labels[scenes.TRAIN_DIGITS :][:30].tolist() == form
     train, test = (scenes._glyphs("digits", part, 10, (14, 22))[0] for part in (True, False))
     assert (len(train), len(test)) == (1287, 510)
