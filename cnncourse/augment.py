@@ -59,11 +59,12 @@ def compose(*steps: Callable) -> Callable:
 def applied(
     change: Callable, images: Tensor, targets: Any, generator: Generator
 ) -> tuple[Tensor, Any]:
-    """(images, targets) after a change of both; class labels (N,) are not handed to it, for nothing moves them.
+    """(images, targets) after a change of both.
 
+    Class labels, one tensor (N,) or a dict or tuple of them, are not handed to the change: nothing moves them.
     Raises `ParameterError` for a change that takes no targets while they are more than class labels.
     """
-    if isinstance(targets, Tensor) and targets.ndim == 1:
+    if _are_labels(targets, len(images)):
         return change(images, generator=generator), targets
     try:
         inspect.signature(getattr(change, "forward", change)).bind(
@@ -295,6 +296,14 @@ class _Mover:
             remedy="pass a dict as at the top of cnncourse.augment; text and numbers that say where "
             "something is cannot be moved: leave this step out",
         )
+
+
+def _are_labels(targets: Any, count: int) -> bool:
+    """Whether nothing among the targets can have a place in its picture: one number an image."""
+    if isinstance(targets, Tensor):
+        return targets.shape == (count,)
+    parts = targets.values() if isinstance(targets, dict) else targets
+    return isinstance(targets, dict | tuple) and all(_are_labels(part, count) for part in parts)
 
 
 def _described(value: Any) -> str:

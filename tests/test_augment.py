@@ -311,6 +311,9 @@ def test_batches_move_masks_with_their_pictures_and_refuse_a_change_that_forgets
         next(scenes.batches(16, seeded(1), augment=upside_down))
     with pytest.raises(ParameterError, match="upside_down"):
         next(scenes.batches(16, seeded(1), augment=augment.compose(augment.flip, upside_down)))
+    labels = torch.arange(40)
+    for targets in (labels, (labels, labels), {"class": labels, "colour": labels}):
+        assert augment.applied(upside_down, images, targets, seeded())[1] is targets
     labelled = data.ImageSet(images, torch.zeros(40).long(), ("a",), "blocks")
     assert len(next(labelled.batches(16, seeded(1), augment=upside_down))[0]) == 16
 
