@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -14,10 +15,12 @@ import pytest
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from cnncourse import figures, project
 from cnncourse.errors import MachineError, ParameterError
+from cnncourse.lab import reading
 
 # Machado, Oliveira, Fernandes 2009, "A physiologically-based model for simulation of color vision deficiency",
 # severity 1.0, on linear RGB
@@ -108,6 +111,124 @@ def test_a_missing_style_file_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setenv("CNNCOURSE_STYLE", "/nowhere/own.mplstyle")
     with pytest.raises(ParameterError, match=r"/nowhere/own.mplstyle[\s\S]*unset"):
         figures.use_style()
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"font.sise: 12\n", r"font.sise: 12[\s\S]*line 1[\s\S]*did you mean 'font.size'"),
+        (b"# mine\nfont.size 12\n", r"font.size 12[\s\S]*line 2"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", r"no text[\s\S]*unset"),
+        (b"font.size: large-ish-xx\n", r"readable matplotlib style file[\s\S]*font.size"),
+    ],
+)
+def test_a_style_file_that_says_nothing_is_named_with_the_line(
+    tmp_path, monkeypatch, content, says
+):
+    style = tmp_path / "my own.mplstyle"
+    style.write_bytes(content)
+    monkeypatch.setenv("CNNCOURSE_STYLE", str(style))
+    with pytest.raises(ParameterError, match=says):
+        figures.use_style()
+
+
+def test_a_dark_style_has_its_own_background_and_ink_in_both_files(tmp_path, monkeypatch):
+    style = tmp_path / "dark, with spaces.mplstyle"
+    style.write_text("# dark\nfigure.facecolor: 111111\ntext.color: eeeeee  # light\n")
+    for name, dark in ((str(style), 0x11), ("dark_background", 0)):
+        monkeypatch.setenv("CNNCOURSE_STYLE", name)
+        figures.use_style()
+        png, svg = figures.pictures(drawing())
+        assert np.asarray(plt.imread(io.BytesIO(png)))[0, 0, 0] == pytest.approx(dark / 255)
+        background = svg.decode().partition('id="axes_1"')[0]
+        assert f"#{dark:02x}{dark:02x}{dark:02x}" in background or not dark  # black is the default
+        assert "#ffffff" not in background
+        assert matplotlib.colors.to_rgb(figures.COLOUR["ink"])[0] > 0.9
+    monkeypatch.delenv("CNNCOURSE_STYLE")
+    figures.use_style()
+    assert matplotlib.colors.to_rgb(figures.COLOUR["ink"])[0] < 0.2
+
+
+# Small files
+
+
+def test_a_png_has_a_palette_and_looks_the_same():
+    fig = drawing()
+    full = io.BytesIO()
+    fig.savefig(full, format="png", dpi=figures.DOTS_PER_INCH, metadata={"Software": None})
+    few = figures.quantised(full.getvalue())
+    assert few == figures.quantised(full.getvalue())
+    picture = Image.open(io.BytesIO(few))
+    assert picture.mode == "P" and picture.info["dpi"][0] == pytest.approx(160, abs=0.1)
+    assert len(few) < 0.6 * len(full.getvalue())
+    assert figures.difference(full.getvalue(), few) < 0.02
+
+
+def test_a_picture_of_more_colours_than_a_palette_can_hold_keeps_them():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    full = io.BytesIO()
+    Image.fromarray(noise).save(full, format="PNG")
+    assert figures.quantised(full.getvalue()) == full.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["markers", "scatter", "regions", "line", "few"])
+def test_clouds_and_regions_are_pictures_inside_the_svg_and_lines_stay_lines(kind):
+    x, y = np.random.default_rng(0).normal(size=(2, 3000))
+    fig, ax = plt.subplots(figsize=(8, 4))
+    draw = {
+        "markers": lambda: ax.plot(x, y, "o"),
+        "scatter": lambda: ax.scatter(x, y),
+        "regions": lambda: ax.contourf(np.sin(np.arange(10000).reshape(100, 100) / 3)),
+        "line": lambda: ax.plot(np.sort(x), y),
+        "few": lambda: ax.plot(x[:20], y[:20], "o"),
+    }
+    draw[kind]()
+    ax.set(xlabel="epoch")
+    svg = figures.pictures(fig)[1].decode()
+    assert ("<image" in svg) is (kind not in ("line", "few"))
+    assert len(svg) < 150_000 and "<!-- epoch -->" in svg
+    again, ax = plt.subplots(figsize=(8, 4))
+    draw[kind]()
+    ax.set(xlabel="epoch")
+    assert figures.pictures(again)[1].decode() == svg
+
+
+# Letters
+
+
+@pytest.mark.parametrize(
+    "size, height, pixels",
+    [(10, 4.5, 10 / 72 * 240), (10, 8, 10 / 72 * 135), (7, 4, 7 / 72 * 240)],
+)
+def test_the_smallest_letters_are_measured_as_on_a_full_screen(size, height, pixels):
+    fig, ax = plt.subplots(figsize=(8, height))
+    ax.text(0.5, 0.5, "small", fontsize=size)
+    ax.text(0.5, 0.2, "", fontsize=1)
+    ax.text(0.5, 0.2, "hidden", fontsize=1, visible=False)
+    other = fig.add_axes([0, 0, 1, 1])
+    other.set_title("off", fontsize=1)
+    other.set_visible(False)
+    assert figures.smallest_letters(fig) == (pytest.approx(pixels, abs=0.06), "small")
+
+
+def test_ticks_that_an_axis_does_not_draw_do_not_count():
+    fig, ax = plt.subplots(figsize=(8, 4))
+    ax.tick_params(labelsize=3)
+    assert figures.smallest_letters(fig)[0] == 10
+    ax.axis("off")
+    assert figures.smallest_letters(fig) == (None, "")
+
+
+def test_letters_that_nobody_reads_are_an_error_of_the_lesson(scratch):
+    saved(size=5)
+    record = json.loads((scratch / "fig-resnet-block.json").read_text())
+    assert record["smallest_text"] == "0.93" and record["smallest_px"] == 25.0  # 5 pt, 4 x 3 inches
+    cell = SimpleNamespace(outputs=[{"metadata": {"image/png": record}}])
+    assert list(reading._letters([cell])) == []
+    record["smallest_px"] = 20.1
+    assert "'0.93' has letters of 20 pixels" in list(reading._letters([cell]))[0]
+    record["smallest_px"] = None
+    assert list(reading._letters([cell])) == []
 
 
 def test_letters_are_at_least_11_points():

@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 
 from cnncourse import project, widgets
 from cnncourse.errors import ParameterError
+from cnncourse.lab import desk
 
 TOY = """
 import matplotlib.pyplot as plt
@@ -153,6 +154,7 @@ def jupyter(tmp_path_factory):
         "--expose-app-in-browser",
         "--allow-root",
         "--LabApp.news_url=None",
+        next(word for word in desk.arguments() if word.startswith("--HTMLExporter")),
         "--LabApp.extension_manager=readonly",
     ]
     with open(home / "log", "wb") as log:
@@ -302,6 +304,16 @@ def test_a_saved_notebook_opened_without_a_kernel_still_shows_the_picture(jupyte
     open_notebook(page, "reopened.ipynb", kernel=False)
     page.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
     assert shown(page) == last
+
+
+@needs_browser
+def test_a_page_exported_from_jupyterlab_has_the_words_that_stand_for_its_pictures(jupyter):
+    url, token, folder = jupyter
+    ran = NotebookClient(notebook_of(WIRED), timeout=60).execute()
+    nbformat.write(ran, folder / "exported.ipynb")
+    address = f"{url}/nbconvert/html/exported.ipynb?token={token}"
+    page = urllib.request.urlopen(address, timeout=60).read().decode()
+    assert 'alt="x to the power 2 ends at 81"' in page and "No description" not in page
 
 
 @needs_browser

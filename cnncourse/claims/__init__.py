@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cnncourse import parameters, project
+from cnncourse import parameters, paths
 from cnncourse.claims import relations, words
 from cnncourse.claims.reading import MIME, cited, made, saved_figures, stored
 from cnncourse.errors import ClaimError, ParameterError, ShapeError, nearest
@@ -278,8 +278,8 @@ def quoted(id: str, statement: str, source: str) -> None:
 def known_id(id: str) -> str:
     """The ledger id of a claim (without its suffix); `ParameterError` names the nearest for an unknown one."""
     item = str(id).partition(".")[0]
-    if item not in project.ledger():
-        like = nearest(item, project.ledger())
+    if item not in paths.ledger():
+        like = nearest(item, paths.ledger())
         remedy = like if like.startswith("did") else "search notebooks/ledger.yaml for the sentence"
         raise ParameterError(
             "an id of notebooks/ledger.yaml, or one with a suffix after a dot",
@@ -295,7 +295,7 @@ def _changed(id: str) -> str:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is None:
         return ""
-    different = parameters.changed(project.ledger()[known_id(id)]["notebook"], shell.user_ns)
+    different = parameters.changed(paths.ledger()[known_id(id)]["notebook"], shell.user_ns)
     return " and ".join(f"{name}={reprlib.repr(value)}" for name, value in different.items())
 
 

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnncourse import project
+from cnncourse import paths
 from cnncourse.claims import known_id
 from cnncourse.claims.reading import MIME
 from cnncourse.claims.relations import RELATIONS, satisfies
@@ -275,7 +275,7 @@ def _show(claim: Claim) -> None:
 
 
 def _untrue(claim: Claim, measured: object, bound: object) -> ClaimError:
-    item = project.ledger()[known_id(claim.id)]
+    item = paths.ledger()[known_id(claim.id)]
     remedy = (
         "check the computation first; then the parameters: claim it only where it holds (given=...), "
         "or show in the lesson that it does not hold here"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cnncourse.figures import READABLE
 from cnncourse.lab.lesson import Cell
 from cnncourse.parameters import Parameter
 
@@ -44,6 +45,19 @@ def check(
     yield from _sections(cells, errata)
     yield from _claims(code, parameters)
     yield from _predictions(notebook.name[:2], code)
+    yield from _letters(code)
+
+
+def _letters(code: list[Cell]) -> Iterator[str]:
+    for cell in code:
+        for output in cell.outputs:
+            told = output.get("metadata", {}).get("image/png", {})
+            pixels = told.get("smallest_px") or READABLE
+            if pixels < READABLE:
+                yield (
+                    f"{cell}: {told['smallest_text']!r} has letters of {pixels:.0f} pixels when the figure fills a "
+                    f"screen of 1920 x 1080, at least {READABLE}: larger letters, a flatter figure, or two figures"
+                )
 
 
 def _length(notebook: Path, cells: list[Cell], code: list[Cell]) -> Iterator[str]:
