@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -84,7 +85,9 @@ REPEATABLE = {
 
 
 CROWD = 500  # points or corners above which an artist is a picture inside the SVG; each costs up to 100 bytes
-FURTHEST_COLOUR = 12  # of 255: how far a palette may move a colour channel of any pixel
+FURTHEST_COLOUR = (
+    12  # of 255: how far a palette may move a colour channel of a pixel before it is dithered
+)
 READABLE = 24  # pixels of 1080: the smallest letters of a figure on a full screen
 
 
@@ -216,27 +219,36 @@ def pictures(fig: matplotlib.figure.Figure) -> tuple[bytes, bytes]:
         for artist in filter(_is_crowded, fig.findobj()):
             artist.set_rasterized(True)
         fig.savefig(svg, format="svg", dpi=DOTS_PER_INCH, metadata={"Date": None, "Creator": None})
-    return quantised(png.getvalue()), svg.getvalue()
+    return quantised(png.getvalue()), _with_small_pictures(svg.getvalue())
 
 
 def quantised(png: bytes) -> bytes:
-    """A PNG with a palette of 256 colours, where no eye sees the difference; otherwise the PNG as it was.
+    """The same picture with a palette of 256 colours; colours that photographs need beside them are dithered.
 
-    Measured over 32 figures: 863 kB instead of 2,520, no channel off by more than 6 of 255. A figure with colour
-    photographs may lose more; it keeps all its colours.
+    Measured over 32 figures without photographs: 863 kB instead of 2,520, no channel off by more than 6 of 255; three
+    colour photographs side by side: 208 kB instead of 775. A picture with transparent parts stays as it is.
     """
     from PIL import Image
 
-    picture = _pixels(png)
-    few = Image.fromarray(picture).quantize(
-        256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-    )
-    off = np.abs(np.asarray(few.convert("RGB"), int) - picture)
-    if off.max() > FURTHEST_COLOUR:
+    if Image.open(io.BytesIO(png)).convert("RGBA").getextrema()[3][0] < 255:
         return png
+    picture = Image.fromarray(_pixels(png))
+    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    off = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(picture))
+    if off.max() > FURTHEST_COLOUR:
+        few = picture.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
     out = io.BytesIO()
     few.save(out, format="PNG", optimize=True, dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
     return out.getvalue()
+
+
+def _with_small_pictures(svg: bytes) -> bytes:
+    """An SVG whose pictures have palettes."""
+
+    def smaller(match: re.Match) -> bytes:
+        return match[1] + base64.b64encode(quantised(base64.b64decode(match[2]))) + b'"'
+
+    return re.sub(rb'("data:image/png;base64,)\s*([A-Za-z0-9+/=\s]+)"', smaller, svg)
 
 
 def smallest_letters(fig: matplotlib.figure.Figure) -> tuple[float | None, str]:

@@ -15,7 +15,9 @@ import pytest
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import skimage.data
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from cnncourse import figures, project
@@ -164,11 +166,24 @@ def test_a_png_has_a_palette_and_looks_the_same():
     assert figures.difference(full.getvalue(), few) < 0.02
 
 
-def test_a_picture_of_more_colours_than_a_palette_can_hold_keeps_them():
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+def test_photographs_are_dithered_so_that_every_spot_has_its_colour():
+    fig, ax = plt.subplots(figsize=(4, 4))
+    ax.imshow(skimage.data.astronaut())
     full = io.BytesIO()
-    Image.fromarray(noise).save(full, format="PNG")
-    assert figures.quantised(full.getvalue()) == full.getvalue()
+    fig.savefig(full, format="png", dpi=figures.DOTS_PER_INCH)
+    png, svg = figures.pictures(fig)
+    spots = [
+        gaussian_filter(np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float), (3, 3, 0))
+        for data in (full.getvalue(), figures.quantised(full.getvalue()))
+    ]
+    assert np.abs(spots[0] - spots[1]).max() < figures.FURTHEST_COLOUR
+    assert len(png) < 0.45 * len(full.getvalue()) and len(svg) < 0.7 * len(full.getvalue())
+
+
+def test_a_picture_with_transparent_parts_stays_as_it_is():
+    clear = io.BytesIO()
+    Image.new("RGBA", (8, 8), (255, 0, 0, 128)).save(clear, format="PNG")
+    assert figures.quantised(clear.getvalue()) == clear.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["markers", "scatter", "regions", "line", "few"])
