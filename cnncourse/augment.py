@@ -293,8 +293,9 @@ class _Mover:
             f"labels (N,), masks (..., {height}, {width}), or boxes, labels and masks by name",
             got,
             where=f"argument targets of augment.{self.function}",
-            remedy="pass a dict as at the top of cnncourse.augment; text and numbers that say where "
-            "something is cannot be moved: leave this step out",
+            remedy="pass a dict as at the top of cnncourse.augment. What cannot be moved (text, numbers that say where "
+            "something is) needs this step left out; what has no place (soft labels) a function of your own "
+            "around it, that gives (images, targets)",
         )
 
 

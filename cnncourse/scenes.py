@@ -99,15 +99,25 @@ class Scenes:
                 "masks": self.masks[index] == own[:, None, None],
             }
             return self.images[index].to(torch.get_default_dtype()) / 255, target
-        rows = torch.arange(len(self))[index] if isinstance(index, slice) else self._rows(index)
-        part = copy.copy(self)
-        for name in ("images", "boxes", "labels", "colours", "masks", "mentions"):
-            vars(part)[name] = getattr(self, name)[index if isinstance(index, slice) else rows]
+        rows = self._numbered()[index].labels
+        part = self._with(lambda tensor: tensor[index if isinstance(index, slice) else rows])
         vars(part)["captions"] = tuple(self.captions[row] for row in rows.tolist())
         return part
 
-    def _rows(self, index: object) -> Tensor:
-        return data.ImageSet(self.images, torch.arange(len(self)), (), self.name)[index].labels
+    def to(self, device: str | torch.device) -> Scenes:
+        """The same scenes on another device."""
+        return self._with(lambda tensor: tensor.to(device))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Scenes:
+        part = copy.copy(self)
+        vars(part).update(
+            {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        )
+        return part
+
+    def _numbered(self) -> data.ImageSet:
+        """The pictures labelled with their own row."""
+        return data.ImageSet(self.images, self.targets["rows"], (), self.name)
 
     def batches(
         self,
@@ -123,9 +133,8 @@ class Scenes:
         >>> for images, targets in train.batches(32, generator, augment=partial(augment.crop, padding=4)):
         ...     targets["boxes"].shape  # (32, K, 4); where targets["labels"] is -1 there is no object
         """
-        rows = data.ImageSet(self.images, self.targets["rows"], (), self.name)
-        for images, chosen in rows.batches(batch_size, generator, dtype=torch.float32):
-            targets = {name: value[chosen] for name, value in self.targets.items()}
+        for images, rows in self._numbered().batches(batch_size, generator, dtype=torch.float32):
+            targets = {name: value[rows] for name, value in self.targets.items()}
             if augment is not None:
                 images, targets = augmentation.applied(augment, images, targets, generator)
             yield images.to(torch.get_default_dtype()), targets
@@ -268,14 +277,11 @@ def _block(
     colours = integers(0, len(COLOURS) - 1, BLOCK, most)
     inks = _scaled(glyphs[chosen.flatten()], integers(*heights, BLOCK * most), heights[1])
     inks = inks.view(BLOCK, most, *inks.shape[1:])
-    spread = (inks > INK).flatten(0, 1)
-    sides = torch.stack([spread.any(1).sum(1), spread.any(2).sum(1)], 1).view(BLOCK, most, 2)
+    sides = _around((inks > INK).flatten(0, 1))[:, 2:].long().view(BLOCK, most, 2)  # from 0, 0
     corners = _placed(sides, there, size, gap, generator)  # (BLOCK, K, 2), x and y
 
-    corner = torch.stack(
-        [integers(0, side - size, BLOCK) for side in grounds.shape[1:]]
-    )  # of the ground: top, left
-    rows, columns = (corner[axis][:, None] + torch.arange(size) for axis in (0, 1))
+    place = torch.arange(size)
+    rows, columns = (integers(0, side - size, BLOCK)[:, None] + place for side in grounds.shape[1:])
     texture = integers(0, len(grounds) - 1, BLOCK)[:, None, None]
     patch = grounds[texture, rows[:, :, None], columns[:, None, :]]  # (BLOCK, H, W)
     tint = 0.35 + 0.25 * torch.rand(BLOCK, 3, 1, 1, generator=generator)

@@ -258,6 +258,31 @@ def test_cropped_batches_have_boxes_that_hold_what_is_left_of_each_object(some):
     assert lost > 20
 
 
+def test_scenes_on_their_own_device_are_the_same(some):
+    assert equal(some.to("cpu"), some)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU: scenes were not moved to one (pytest -m gpu)"
+)
+def test_scenes_on_a_gpu_give_the_same_parts_and_batches(some):
+    moved = some.to("cuda")
+    change = augment.compose(partial(augment.crop, padding=6), augment.flip)
+    for shown in (moved, moved[moved.counts == 2], moved[5:50]):
+        assert shown.images.is_cuda and len(shown.captions) == len(shown)
+    batches = (
+        shown.batches(64, torch.Generator().manual_seed(0), augment=change)
+        for shown in (moved, some)
+    )
+    for (images, targets), (same, expected) in zip(*batches, strict=True):
+        assert torch.allclose(images.cpu(), same, atol=1e-6)
+        for name, value in expected.items():
+            assert torch.equal(targets[name].cpu(), value)
+    assert torch.equal(moved.segmentation().labels.cpu(), some.segmentation().labels)
+    assert torch.equal(moved[3][1]["masks"].cpu(), some[3][1]["masks"])
+
+
 def test_scenes_work_in_a_dataloader(some):
     loader = torch.utils.data.DataLoader(some, batch_size=8, collate_fn=lambda pairs: pairs)
     first = next(iter(loader))
