@@ -111,30 +111,26 @@ def test_equally_near_pictures_come_in_the_order_of_their_columns(lesson):
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    n=st.integers(1, 40), k=st.integers(1, 12), chunk=st.integers(1, 50), seed=st.integers(0, 1000)
-)
-def test_pieces_of_any_size_find_the_neighbours_of_the_whole_table(n, k, chunk, seed):
-    lesson, k = _lesson(), min(k, n)
-    test, train = rows(4, 6, seed), rows(n, 6, seed + 1)
-    distances, found = lesson.nearest_in_chunks(test, train, k, chunk)
-    table = lesson.l2_two_loops(test, train)
-    assert found.shape == distances.shape == (4, k)
-    assert np.array_equal(found, np.argsort(table, axis=1)[:, :k])
-    np.testing.assert_allclose(distances, np.sort(table, axis=1)[:, :k], atol=1e-7)
+@given(n=st.integers(1, 40), size=st.integers(1, 50), levels=st.sampled_from([2, 256]))
+def test_pieces_of_any_size_find_the_row_that_the_whole_table_finds_also_among_equals(
+    n, size, levels
+):
+    lesson, random = _lesson(), np.random.default_rng(n)
+    test = random.integers(0, levels, (4, 3)).astype(float)
+    train = random.integers(0, levels, (n, 3)).astype(np.uint8)  # two levels: many equal distances
+    found = lesson.nearest_in_pieces(test, train, size)
+    whole = lesson.nearest(lesson.l2_no_loop(test, train.astype(float)), 1)[:, 0]
+    assert np.array_equal(found, whole)
 
 
 def test_bytes_are_converted_piece_by_piece_so_the_table_is_never_held(lesson):
     random = np.random.default_rng(0)
     test, train = random.random((20, 64), np.float32), random.integers(0, 2, (50_000, 64), np.uint8)
     tracemalloc.start()
-    distances, _ = lesson.nearest_in_chunks(test, train, 3, chunk=1000)
+    lesson.nearest_in_pieces(test, train, size=1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert distances.dtype == np.float32
-    assert (
-        peak < 1_500_000 < 50_000 * 64 * 4
-    )  # the training rows as float32 would be 12.8 MB, the table 4 MB
+    assert peak < 1_500_000 < 50_000 * 64 * 4  # all rows as float32 are 12.8 MB, the table 4 MB
 
 
 # --- folds and features ---------------------------------------------------------------------------------------------
@@ -178,14 +174,36 @@ def test_ink_shares_of_hand_made_pictures(lesson):
     np.testing.assert_allclose(lesson.ink_shares(pictures), [[1, 1], [0, 0], [0.5, 0.5]], atol=1e-6)
 
 
+def test_sheets_begin_where_the_labels_count_from_0_to_9_after_a_pause(lesson):
+    form = [*range(10)] * 3 + [7, 1, 4] * 20  # 90 pictures
+    sheet = lesson.sheet_numbers(np.array(form * 3))
+    assert np.bincount(sheet).tolist() == [90, 90, 90]
+    digits = lesson.sheet_numbers(data.digits().labels.numpy())
+    assert digits.max() + 1 == 14 and np.bincount(digits).min() > 110
+
+
+def test_training_patches_and_test_patches_of_a_photograph_share_no_pixel(lesson, monkeypatch):
+    place = torch.arange(48).repeat(48, 1)[None].to(torch.uint8)  # each pixel is its column
+    monkeypatch.setattr(lesson.data, "photos", lambda: {"a": place, "b": place})
+    train, test = lesson.patches(("a", "b"), count=50, side=4, seed=0)
+    assert train.images.shape == (100, 1, 4, 4) and train.labels.bincount().tolist() == [50, 50]
+    assert train.images.max() < 24 <= test.images.min()
+
+
+def test_noise_stands_behind_the_numbers_and_deviates_as_asked(lesson):
+    features = rows(200, 5)
+    noisy = lesson.with_noise(features, 100, 30, seed=0)
+    assert np.array_equal(noisy[:, :5], features) and noisy.shape == (200, 105)
+    assert abs(noisy[:, 5:].std() - 30) < 1
+
+
 def test_principal_axes_span_the_space_of_scikit_learns_pca(lesson):
     features = rows(50, 8)
-    mean, axes, kept = lesson.principal_axes(features, 3)
+    axes, kept = lesson.principal_axes(features, 3)
     reference = PCA(3).fit(features)
     np.testing.assert_allclose(
         axes @ axes.T, reference.components_.T @ reference.components_, atol=1e-9
     )
-    np.testing.assert_allclose(mean, reference.mean_, atol=1e-12)
     assert abs(kept - reference.explained_variance_ratio_.sum()) < 1e-12
 
 
@@ -269,6 +287,57 @@ def moving_the_training_pictures(test, train, reach):
     return lesson_01._shifted_with_loops(train, test, reach, wrap=False).T
 
 
+def split_rows(groups, test_groups, seed):
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return order[10:], order[:10]
+
+
+def split_counting_from_0(groups, test_groups, seed):
+    chosen = np.random.default_rng(seed).choice(np.arange(6), test_groups, replace=False)
+    return np.flatnonzero(~np.isin(groups, chosen)), np.flatnonzero(np.isin(groups, chosen))
+
+
+def split_with_repeats(groups, test_groups, seed):
+    chosen = np.random.default_rng(seed).choice(np.unique(groups), test_groups)
+    return np.flatnonzero(~np.isin(groups, chosen)), np.flatnonzero(np.isin(groups, chosen))
+
+
+def split_masks(groups, test_groups, seed):
+    train, test = lesson_01.solve_split_by_group(groups, test_groups, seed)
+    return np.isin(np.arange(len(groups)), train), np.isin(np.arange(len(groups)), test)
+
+
+def split_without_rest(groups, test_groups, seed):
+    train, test = lesson_01.solve_split_by_group(groups, test_groups, seed)
+    return train[:-1], test
+
+
+def split_always_the_same(groups, test_groups, seed):
+    return lesson_01.solve_split_by_group(groups, test_groups, 0)
+
+
+def split_by_chance(groups, test_groups, seed):
+    return lesson_01.solve_split_by_group(groups, test_groups, None)
+
+
+def scaled(rows, like):
+    return (rows - like.mean(axis=0)) / like.std(axis=0)
+
+
+def standardise_in_place(train, test):
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    train -= mean
+    test -= mean
+    train /= deviation
+    test /= deviation
+    return train, test
+
+
+def together(train, test):
+    both = np.concatenate([train, test])
+    return scaled(train, both), scaled(test, both)
+
+
 def unit(array):
     return array / np.linalg.norm(array, axis=1, keepdims=True)
 
@@ -280,12 +349,49 @@ MISTAKES = {
     "rounded": ("01.1", 3.8e12, "the exact product"),
     "in terabytes": ("01.1", 3.8, "larger units"),
     "in words": ("01.1", "3.8 TB", "expected the exact number of bytes"),
-    "similarity": ("01.2", lambda test, train: unit(test) @ unit(train).T, "1 minus it"),
-    "no lengths": ("01.2", lambda test, train: 1 - test @ train.T, "lengths of both rows"),
-    "transposed": ("01.2", lambda test, train: 1 - unit(train) @ unit(test).T, "exchanged"),
-    "only the training rows": ("01.2", lambda test, train: 1 - test @ unit(train).T, "expected"),
+    "draws rows": ("01.2", split_rows, "stands on both sides"),
+    "counts groups from 0": ("01.2", split_counting_from_0, "need not count from 0"),
+    "draws a group twice": ("01.2", split_with_repeats, "groups in the test, got"),
+    "truth values": ("01.2", split_masks, "flatnonzero"),
+    "loses a row": ("01.2", split_without_rest, "exactly one part"),
+    "one part only": ("01.2", lambda *a: lesson_01.solve_split_by_group(*a)[1], "two arrays"),
+    "never another split": ("01.2", split_always_the_same, "different seeds"),
+    "another split each time": ("01.2", split_by_chance, "same seed"),
+    "own ruler": ("01.4", lambda a, b: (scaled(a, a), scaled(b, b)), "their own mean"),
+    "both together": ("01.4", together, "must not be seen"),
+    "test as it was": ("01.4", lambda a, b: (scaled(a, a), b), "were not scaled"),
+    "one mean for all": (
+        "01.4",
+        lambda a, b: ((a - a.mean()) / a.std(), (b - a.mean()) / a.std()),
+        "give each its own",
+    ),
+    "rows instead of columns": (
+        "01.4",
+        lambda a, b: (scaled(a.T, a.T).T, scaled(b.T, b.T).T),
+        "a measurement is a column",
+    ),
+    "no division": ("01.4", lambda a, b: (a - a.mean(0), b - a.mean(0)), "not divided"),
+    "no mean": ("01.4", lambda a, b: (a / a.std(0), b / a.std(0)), "still there"),
+    "variance": (
+        "01.4",
+        lambda a, b: ((a - a.mean(0)) / a.var(0), (b - a.mean(0)) / a.var(0)),
+        "take its root",
+    ),
+    "a constant column": (
+        "01.4",
+        lambda a, b: tuple(
+            (part - a.mean(0)) / np.where(a.std(0) == 0, np.nan, a.std(0)) for part in (a, b)
+        ),
+        "never varies",
+    ),
+    "in place": ("01.4", standardise_in_place, "were changed"),
+    "training rows alone": ("01.4", lambda a, b: scaled(a, a), "two arrays"),
+    "similarity": ("01.5", lambda test, train: unit(test) @ unit(train).T, "1 minus it"),
+    "no lengths": ("01.5", lambda test, train: 1 - test @ train.T, "lengths of both rows"),
+    "transposed": ("01.5", lambda test, train: 1 - unit(train) @ unit(test).T, "exchanged"),
+    "only the training rows": ("01.5", lambda test, train: 1 - test @ unit(train).T, "expected"),
     "lengths of columns": (
-        "01.2",
+        "01.5",
         lambda test, train: 1 - unit(test.T).T @ unit(train).T,
         "expected",
     ),
@@ -299,25 +405,25 @@ MISTAKES = {
     "no first column, all labels": ("01.3", leave_one_out_with_shifted_labels, "labels do not fit"),
     "caller's table changed": ("01.3", leave_one_out_in_place, "work on a copy"),
     "no average": ("01.3", lambda distances, labels, k: np.ones(60), "average over the pictures"),
-    "wraps around": ("01.4", rolled, "np.roll"),
-    "moves the wrong pictures": ("01.4", moving_the_training_pictures, "move the test pictures"),
+    "wraps around": ("01.6", rolled, "np.roll"),
+    "moves the wrong pictures": ("01.6", moving_the_training_pictures, "move the test pictures"),
     "largest": (
-        "01.4",
+        "01.6",
         lambda *a: lesson_01._shifted_with_loops(*a, False, np.max),
         "not the smallest",
     ),
     "mean": (
-        "01.4",
+        "01.6",
         lambda *a: lesson_01._shifted_with_loops(*a, False, np.mean),
         "not the smallest",
     ),
     "no diagonals": (
-        "01.4",
+        "01.6",
         lambda *a: lesson_01._shifted_with_loops(*a, False, straight=True),
         "diagonal moves",
     ),
     "does not move": (
-        "01.4",
+        "01.6",
         lambda test, train, reach: lesson_01.solve_shifted_distances(test, train, 0),
         "expected",
     ),
@@ -349,11 +455,11 @@ def test_stubs_count_as_not_attempted_and_hints_lead_to_the_solution(capsys):
         ...
 
     exercises.check("01.3", leave_one_out)
-    exercises.hint("01.4", 3)
-    exercises.solution("01.4")
+    exercises.hint("01.6", 3)
+    exercises.solution("01.6")
     printed = capsys.readouterr().out
     assert (
         "not attempted" in printed
-        and "exercises.solution('01.4')" in printed
+        and "exercises.solution('01.6')" in printed
         and "np.pad" in printed
     )

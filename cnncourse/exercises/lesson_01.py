@@ -1,4 +1,4 @@
-"""Exercises of lesson 01: the bytes of a careless distance, another distance, folds of one, a distance that moves."""
+"""Exercises of lesson 01: a careless distance, fair splits and scales, folds of one, two other distances."""
 
 from __future__ import annotations
 
@@ -40,6 +40,132 @@ def solve_bytes():
     return 10_000 * 60_000 * 784 * 8
 
 
+def check_split_by_group(split_by_group) -> str:
+    groups = np.random.default_rng(1).permutation(
+        np.repeat([7, 3, 11, 40, 5, 20], [5, 1, 4, 9, 3, 6])
+    )
+    drawn = set()
+    for seed in range(8):
+        for count in (1, 2, 4):
+            answer = split_by_group(groups, count, seed)
+            if not (isinstance(answer, tuple | list) and len(answer) == 2):
+                raise Wrong(
+                    f"expected two arrays of indices (train, test), got {type(answer).__name__}"
+                )
+            train, test = (np.asarray(part) for part in answer)
+            if train.dtype == bool or test.dtype == bool:
+                raise Wrong(
+                    "expected indices, got truth values; np.flatnonzero turns them into indices"
+                )
+            if sorted([*train.tolist(), *test.tolist()]) != list(range(len(groups))):
+                raise Wrong(
+                    f"{len(train)} + {len(test)} indices for {len(groups)} rows: each row must be in "
+                    "exactly one part"
+                )
+            both = set(groups[train].tolist()) & set(groups[test].tolist())
+            if both:
+                raise Wrong(f"group {min(both)} stands on both sides; draw groups, not rows")
+            found = len(set(groups[test].tolist()))
+            if found != count:
+                raise Wrong(
+                    f"test_groups={count}: expected {count} groups in the test, got {found}; the groups "
+                    "are np.unique(groups), they need not count from 0"
+                )
+            drawn.add((count, frozenset(groups[test].tolist())))
+            again = split_by_group(groups, count, seed)
+            if set(np.asarray(again[1]).tolist()) != set(test.tolist()):
+                raise Wrong(
+                    "the same seed gives another split; draw from np.random.default_rng(seed)"
+                )
+    if len(drawn) < 6:
+        raise Wrong(
+            "different seeds give the same groups; draw them from np.random.default_rng(seed)"
+        )
+    return "no writer on both sides. On `sheet`, with 3 or 4 groups, it gives the number for new writers."
+
+
+def solve_split_by_group(groups, test_groups, seed):
+    random = np.random.default_rng(seed)
+    chosen = random.choice(np.unique(groups), test_groups, replace=False)  # each group once
+    in_test = np.isin(groups, chosen)
+    return np.flatnonzero(~in_test), np.flatnonzero(in_test)
+
+
+def check_standardise(standardise) -> str:
+    generator = np.random.default_rng(0)
+    scale = np.array([1.0, 300.0, 0.01])
+    train = generator.normal(size=(50, 3)) * scale + [5, -40, 0.5]
+    test = generator.normal(size=(20, 3)) * scale * 1.5 + [6, 200, 0.5]
+    given = train.copy(), test.copy()
+    answer = standardise(*given)
+    if not (isinstance(answer, tuple | list) and len(answer) == 2):
+        raise Wrong(f"expected two arrays (train, test), got {type(answer).__name__}")
+    if not (np.array_equal(given[0], train) and np.array_equal(given[1], test)):
+        raise Wrong("the caller's arrays were changed; return new ones")
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    both = np.concatenate([train, test])
+
+    def scaled(rows, mean, deviation):
+        return (rows - mean) / deviation
+
+    expected = scaled(train, mean, deviation), scaled(test, mean, deviation)
+    _expect(
+        answer[0],
+        expected[0],
+        "50 training rows",
+        hints=(
+            (
+                scaled(train, train.mean(), train.std()),
+                "one mean for all columns; give each its own",
+            ),
+            (
+                scaled(train, both.mean(axis=0), both.std(axis=0)),
+                "the test rows helped to find the mean and the deviation; they must not be seen",
+            ),
+            (train / deviation, "the mean of each column is still there"),
+            (train - mean, "the columns are not divided by their deviations"),
+            (scaled(train, mean, train.var(axis=0)), "divided by the variance; take its root"),
+            (
+                scaled(train.T, train.T.mean(axis=0), train.T.std(axis=0)).T,
+                "each row was standardised; a measurement is a column",
+            ),
+            (
+                scaled(train, mean, train.std(axis=0, ddof=1)),
+                "divided by n - 1 in the deviation; here np.std as it is",
+            ),
+        ),
+    )
+    _expect(
+        answer[1],
+        expected[1],
+        "20 test rows",
+        hints=(
+            (
+                scaled(test, test.mean(axis=0), test.std(axis=0)),
+                "the test rows were scaled by their own mean and deviation: then a test row means "
+                "something else than an equal training row, and one row alone could not be scaled",
+            ),
+            (
+                test,
+                "the test rows were not scaled; give them the training rows' mean and deviation",
+            ),
+        ),
+    )
+    train[:, 1] = 7  # a pixel that is always black
+    constant = [np.asarray(part) for part in standardise(train, test)]
+    if not all(np.isfinite(part).all() for part in constant):
+        raise Wrong(
+            "a column that never varies gives nan or inf: its deviation is 0. Divide it by 1 instead"
+        )
+    return "a test row is measured by the training rows' ruler, even if it comes alone."
+
+
+def solve_standardise(train, test):
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    deviation = np.where(deviation == 0, 1, deviation)  # a column that never varies
+    return (train - mean) / deviation, (test - mean) / deviation
+
+
 def check_cosine_distances(cosine_distances) -> str:
     generator = np.random.default_rng(0)
     test, train = generator.normal(size=(5, 7)), generator.normal(size=(6, 7))
@@ -59,7 +185,7 @@ def check_cosine_distances(cosine_distances) -> str:
         raise Wrong(
             "dividing test by 4 changes the distances; divide by the length of each row of test as well"
         )
-    return "and a quarter as bright makes no difference to it. To 60 brighter all over it is not indifferent: why?"
+    return "a quarter as bright makes no difference to it; brighter all over still does: why?"
 
 
 def solve_cosine_distances(test, train):
@@ -230,7 +356,8 @@ EXERCISES = [
         "01.1",
         "What a careless distance costs",
         (
-            "test[:, None] has shape (10000, 1, 784) and train (60000, 784). Which shape has their difference?",
+            "test[:, None] has shape (10000, 1, 784) and train (60000, 784). Which shape has their "
+            "difference?",
             "Multiply its three lengths, and the 8 bytes of a float64.",
         ),
         check_bytes,
@@ -239,6 +366,39 @@ EXERCISES = [
     ),
     Exercise(
         "01.2",
+        "A split for new writers",
+        (
+            "Draw groups, not rows: np.unique(groups) are the groups, and random.choice(..., "
+            "replace=False) draws some of them.",
+            "np.isin(groups, chosen) is true for the rows of the chosen groups; np.flatnonzero gives "
+            "their indices.",
+        ),
+        check_split_by_group,
+        solve_split_by_group,
+    ),
+    Exercise(
+        "01.3",
+        "Leave one out",
+        (
+            "The nearest neighbour of a picture among all pictures is the picture itself, at distance 0.",
+            "Give it an infinite distance from itself: np.fill_diagonal on a copy of the table. Then "
+            "call predict_knn.",
+        ),
+        check_leave_one_out,
+        solve_leave_one_out,
+    ),
+    Exercise(
+        "01.4",
+        "One ruler for both",
+        (
+            "Each column has its own mean and deviation: train.mean(axis=0), train.std(axis=0).",
+            "The test rows get the same two, not their own. Where a deviation is 0, divide by 1.",
+        ),
+        check_standardise,
+        solve_standardise,
+    ),
+    Exercise(
+        "01.5",
         "Cosine distance",
         (
             "Which rows have length 1 already? For them the distance is 1 - test @ train.T.",
@@ -248,21 +408,13 @@ EXERCISES = [
         solve_cosine_distances,
     ),
     Exercise(
-        "01.3",
-        "Leave one out",
-        (
-            "The nearest neighbour of a picture among all pictures is the picture itself, at distance 0.",
-            "Give it an infinite distance from itself: np.fill_diagonal on a copy of the table. Then call predict_knn.",
-        ),
-        check_leave_one_out,
-        solve_leave_one_out,
-    ),
-    Exercise(
-        "01.4",
+        "01.6",
         "A distance that forgives moving",
         (
-            "Start with a table of infinite distances, and take np.minimum with the table of each place.",
-            "Pad test with `reach` black pixels on each side; every window [y:y + H, x:x + W] of it is one place.",
+            "Start with a table of infinite distances, and take np.minimum with the table of each "
+            "place.",
+            "Pad test with `reach` black pixels on each side; every window [y:y + H, x:x + W] of it is "
+            "one place.",
             "Flatten the windows to rows and call l2_no_loop.",
         ),
         check_shifted_distances,
