@@ -1,48 +1,61 @@
 # Everything here wraps `python -m cnncourse ...`; the only thing make adds is the environment in .venv.
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
-JOBS    ?= 1
+JOBS    ?=
 PRESET  ?= default
 LESSONS ?=
 STYLE   ?=
+LESSON  ?=
+ARGS    ?=
 PY      := .venv/bin/python
 COURSE  := $(PY) -m cnncourse
+AT_A_TIME = $(if $(JOBS),--jobs $(JOBS))
 STAMP   := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help figures figures-check test lint sync store claims doctor lab bench lock clean
+.PHONY: help run figures figures-check test lint sync store claims new doctor lab bench lock clean
 
 help:  ## this list
 	@echo "cnncourse: lectures that run"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
-	@echo 'options: JOBS=2  LESSONS="04 14"  PRESET=full  STYLE=my.mplstyle  PYTHON=python3.11'
+	@echo 'options: JOBS=2 (lessons at a time; all cores otherwise)  LESSONS="04 14"  PRESET=full  STYLE=my.mplstyle'
+	@echo '         LESSON=14  ARGS="-p epochs 2"  PYTHON=python3.11'
+
+run: $(STAMP)  ## run LESSON=14 with other parameters: ARGS="-p epochs 2"
+	@$(if $(LESSON),,echo 'which lesson? make run LESSON=14 ARGS="-p epochs 2"'; exit 2)
+	@$(COURSE) run $(LESSON) $(ARGS)
 
 figures: $(STAMP)  ## run the lessons whose inputs changed and regenerate their figures
-	@$(COURSE) figures --jobs $(JOBS) --preset $(PRESET) $(if $(STYLE),--style $(STYLE)) $(LESSONS)
+	@$(COURSE) figures $(AT_A_TIME) --preset "$(PRESET)" $(if $(STYLE),--style "$(STYLE)") $(LESSONS)
 
 figures-check: $(STAMP)  ## regenerate every figure elsewhere and compare with the published ones
-	@$(COURSE) figures-check --jobs $(JOBS) $(LESSONS)
+	@$(COURSE) figures-check $(AT_A_TIME) $(LESSONS)
 
-test: $(STAMP)  ## unit tests, anatomy, and every lesson's stored numbers
-	@$(COURSE) test
+test: $(STAMP)  ## unit tests, lint, published files, and every lesson's stored numbers
+	@$(COURSE) test $(AT_A_TIME) $(LESSONS)
 
-lint: $(STAMP)  ## anatomy of the lessons, and the package's code style
+lint: $(STAMP)  ## the lessons as CONTRIBUTING.md wants them, and the code's layout and style
 	@$(COURSE) check $(LESSONS)
+	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 
 sync: $(STAMP)  ## make the notebooks and their text twins equal again
-	@$(COURSE) sync
+	@$(COURSE) sync $(LESSONS)
 
 store: $(STAMP)  ## execute LESSONS at their default parameters and store the outputs
 	@$(if $(LESSONS),,echo 'which lessons? make store LESSONS="04 14"'; exit 2)
-	@$(foreach lesson,$(LESSONS),$(COURSE) store $(lesson) &&) true
+	@$(COURSE) store $(LESSONS)
 
 claims: $(STAMP)  ## what the lessons claim, what was measured, and what is not covered yet
-	@$(COURSE) claims
+	@$(COURSE) claims $(LESSONS)
+
+new: $(STAMP)  ## write the text of LESSON=05 to begin with: its anatomy, and the ledger's items to work off
+	@$(if $(LESSON),,echo 'which lesson? make new LESSON=05'; exit 2)
+	@$(COURSE) new $(LESSON)
 
 doctor: $(STAMP)  ## is this machine ready? what to do if not
 	@$(COURSE) doctor
 
-lab: $(STAMP)  ## open JupyterLab on the lessons
+lab: $(STAMP)  ## open JupyterLab on copies of the lessons, kept in build/lab/
 	@$(COURSE) lab
 
 bench: $(STAMP)  ## speed and memory against peers, as ratios in one run
@@ -50,10 +63,10 @@ bench: $(STAMP)  ## speed and memory against peers, as ratios in one run
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=/path/to/python"; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3.11 ..."; exit 2; }
 	@echo "installing what requirements.lock names into .venv (once, about 6 GB with torch; needs the network)"
-	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@test -x $(PY) || "$(PYTHON)" -m venv .venv
 	@$(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock \
 	  || { echo "the installation did not finish: check the network and the disk, then run the same command again"; exit 1; }
 	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .

@@ -1,5 +1,6 @@
 """environment.yml, pyproject.toml and requirements.lock name the same packages."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def conda() -> dict[str, str]:
     entries = yaml.safe_load((paths.root() / "environment.yml").read_text())["dependencies"]
     pairs = [entry.partition(" ")[::2] for entry in entries if isinstance(entry, str)]
     return {
-        CONDA_NAMES.get(name, name): version for name, version in pairs if name not in CONDA_ONLY
+        canonicalize_name(CONDA_NAMES.get(name, name)): version
+        for name, version in pairs
+        if name not in CONDA_ONLY
     }
 
 
@@ -69,3 +72,41 @@ def test_every_package_in_the_lock_has_a_hash_and_none_names_a_host():
 def test_torch_and_torchvision_are_a_pair_that_works_together():
     code = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+OTHER_NAMES = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+}
+
+
+def imported(*folders: str) -> set[str]:
+    """The packages that sources of these folders import, in functions too, by the names they are installed under."""
+    found = set()
+    for path in (path for folder in folders for path in (paths.root() / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module.partition(".")[0])
+    own = {"cnncourse", *(path.stem for path in (paths.root() / "tests").glob("*.py"))}
+    others = found - set(sys.stdlib_module_names) - own
+    return {canonicalize_name(OTHER_NAMES.get(name, name)) for name in others}
+
+
+def test_every_package_that_is_imported_is_declared():
+    assert imported("cnncourse", "notebooks/text", "tests") - set(declared()) == set()
+
+
+def test_the_code_has_one_layout_and_no_complaint():
+    for words in (["format", "--check", "--quiet"], ["check", "--quiet"]):
+        asked = subprocess.run(
+            [sys.executable, "-m", "ruff", *words, "."],
+            cwd=paths.root(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stdout + asked.stderr

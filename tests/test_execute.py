@@ -12,7 +12,7 @@ import pytest
 
 from cnncourse import __main__ as command
 from cnncourse import paths
-from cnncourse.errors import LessonError, MachineError, ParameterError
+from cnncourse.errors import DataError, LessonError, MachineError, ParameterError
 from cnncourse.lab import execute
 from cnncourse.lab.execute import Parameter
 from cnncourse.lab.lesson import Lesson
@@ -249,13 +249,28 @@ def test_an_interrupted_run_leaves_no_kernel(course, kind):
         "--out",
         str(course / "out"),
     ]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, preexec_fn=hears_interrupts
+    ) as process:
         pid = wait_for(course / "out" / "figures" / "pid")
         process.send_signal(kind)
         said = process.communicate(timeout=20)[1]
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
     assert gone(pid)
     assert json.loads((course / "out" / "provenance.json").read_text())["status"] == "interrupted"
+
+
+def hears_interrupts():
+    """For a child of a suite that runs in the background, where a shell lets its jobs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_an_interrupt_is_heard_where_the_suite_itself_ignores_them(course):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        test_an_interrupted_run_leaves_no_kernel(course, signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for(path):
@@ -332,3 +347,121 @@ def test_a_full_disk_is_told_without_a_traceback(course, monkeypatch, capsys):
     assert command.main(["run", "14"]) == 1
     said = capsys.readouterr().err
     assert "No space left on device" in said and "/some/file" in said and "make room" in said
+
+
+def ranged(course, old="epochs: int = 4  # passes over the images", new="; 1 to 9"):
+    text = course / "notebooks" / "text" / "14_resnet.py"
+    assert old in text.read_text()
+    text.write_text(text.read_text().replace(old, old + new))
+
+
+@pytest.mark.parametrize(("given", "preset", "words"), [
+    ({"epochs": "0"}, "default", r"epochs: int, 1 to 9[\s\S]*got:   0[\s\S]*-p of lesson 14_resnet"),
+    ({}, "full", r"epochs: int, 1 to 9[\s\S]*got:   90[\s\S]*presets/full.yaml of lesson 14_resnet"),
+])  # fmt: skip
+def test_a_value_out_of_range_is_refused_before_anything_runs(course, given, preset, words):
+    ranged(course)
+    with pytest.raises(ParameterError, match=words):
+        execute.run("14", parameters=given, preset=preset)
+    assert not paths.build().exists()
+
+
+def test_plain_papermill_stops_in_the_setup_cell_at_a_value_out_of_range(course):
+    ranged(course)
+    ranged(course, "from cnncourse import runtime", "\n\nruntime.start(seed=seed)")
+    execute.store("14", progress=False)
+    words = ["papermill", "--no-progress-bar", str(course / "notebooks" / "14_resnet.ipynb"),
+             str(course / "out.ipynb"), "-p", "epochs", "0"]  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1 and "expected epochs: int, 1 to 9" in ran.stderr
+
+
+def test_a_run_into_a_folder_removes_only_what_an_earlier_run_of_the_lesson_left(course):
+    ranged(course, "print(epochs, rate", "")
+    text = course / "notebooks" / "text" / "14_resnet.py"
+    save = "import json, pathlib\nfolder = pathlib.Path(os.environ['CNNCOURSE_FIGURES'])\n" \
+        "(folder / f'fig-{epochs}.json').write_text(json.dumps({'id': f'fig-{epochs}', 'lesson': '14_resnet'}))\n" \
+        "(folder / f'fig-{epochs}.svg').write_text('<svg/>')\n"  # fmt: skip
+    text.write_text(text.read_text().replace("epochs / 2", save + "epochs / 2"))
+    out = course / "out"
+    (out / "figures").mkdir(parents=True)
+    foreign = ["notes.json", "holiday.png", "fig-2.txt", "other.svg"]
+    for name in foreign:
+        (out / "figures" / name).write_text('{"id": "notes", "lesson": "01_other"}')
+    execute.run("14", parameters={"epochs": 2}, out=out, progress=False)
+    result = execute.run("14", parameters={"epochs": 3}, out=out, progress=False)
+    names = sorted(path.name for path in (out / "figures").iterdir())
+    assert names == sorted([*foreign, "fig-3.json", "fig-3.svg"])
+    assert result.provenance["figures"] == ["fig-3", "other"]
+
+
+@pytest.mark.parametrize("out", [".", "figures/..", "elsewhere"])
+def test_a_run_never_writes_into_the_published_figures(course, monkeypatch, out):
+    (course / "figures" / "14_resnet").mkdir(parents=True)
+    (course / "figures" / "index.json").write_text("{}")
+    monkeypatch.chdir(course)
+    figures = course / "figures" / "14_resnet" if out == "elsewhere" else None
+    with pytest.raises(ParameterError, match="outside of the published figures"):
+        execute.run("14", out=course / out, figures=figures)
+    assert (course / "figures" / "index.json").read_text() == "{}"
+    assert not (course / "elsewhere").exists()
+
+
+def test_a_lesson_knows_the_folder_that_its_caller_stands_in(course, monkeypatch):
+    text = course / "notebooks" / "text" / "14_resnet.py"
+    text.write_text(text.read_text().replace("epochs / 2", 'print(os.environ["CNNCOURSE_CWD"])'))
+    (course / "mine").mkdir()
+    monkeypatch.chdir(course / "mine")
+    monkeypatch.delenv("CNNCOURSE_CWD", raising=False)
+    result = execute.run("14", progress=False)
+    assert output(result)[-1] == f"{course / 'mine'}\n"
+
+
+def test_an_own_folder_is_looked_for_before_a_lesson_runs(course, monkeypatch):
+    ranged(course, 'dataset: str = "digits"  # what to load', "; one of digits, or a folder")
+    (course / "mine" / "pictures").mkdir(parents=True)
+    monkeypatch.chdir(course / "mine")
+    assert Lesson.find("14").settings({"dataset": "pictures"}) == {"dataset": "pictures"}
+    with pytest.raises(ParameterError, match="there is no folder picture"):
+        Lesson.find("14").settings({"dataset": "picture"})
+
+
+def test_data_that_are_not_there_are_named_before_a_lesson_runs(course, monkeypatch, tmp_path):
+    monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path / "none"))
+    with pytest.raises(DataError, match="download=True"):
+        execute.run("14", parameters={"dataset": "cifar10"})
+    assert not paths.build().exists()
+
+
+@pytest.mark.parametrize("seconds", ["-5", "0", "nan", "inf", "soon"])
+def test_a_time_limit_is_a_number_of_seconds_above_0(seconds, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["run", "14", f"--timeout={seconds}"])
+    assert "a number of seconds above 0" in capsys.readouterr().err
+
+
+def test_a_python_without_the_packages_is_told_what_to_do_and_the_doctor_runs_on_it():
+    environment = os.environ | {"PYTHONPATH": str(paths.root())}
+    bare = [sys.executable, "-S", "-m", "cnncourse"]  # -S: without the folder of installed packages
+    ran = subprocess.run(
+        [*bare, "run", "14"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (
+        ran.returncode == 1
+        and "make figures" in ran.stderr
+        and ". .venv/bin/activate" in ran.stderr
+    )
+    assert "Traceback" not in ran.stderr
+    ran = subprocess.run(
+        [*bare, "doctor"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (
+        ran.returncode == 1 and "FIX   versions: this Python lacks" in ran.stdout and not ran.stderr
+    )
+
+
+def test_a_lesson_that_is_planned_is_not_taken_for_another_one():
+    with pytest.raises(ParameterError, match="02_[a-z-]+ is planned and not written yet"):
+        paths.lesson("02")

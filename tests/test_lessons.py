@@ -3,7 +3,7 @@
 import pytest
 
 from cnncourse import lab, paths
-from cnncourse.lab import lint, pairing
+from cnncourse.lab import gallery, lint, pairing
 
 LESSONS = list(paths.lessons().values())
 each_lesson = pytest.mark.parametrize("notebook", LESSONS, ids=lambda path: path.stem)
@@ -22,6 +22,10 @@ def test_text_and_notebook_are_equal(notebook):
 @each_lesson
 def test_what_it_defines_runs_without_its_experiments(notebook):
     lab.definitions(notebook)
+
+
+def test_published_figures_are_those_of_the_index_the_gallery_and_the_notebooks():
+    assert gallery.Index(paths.root() / "figures").problems() == []
 
 
 def test_every_text_has_its_notebook():

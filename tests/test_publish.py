@@ -1,5 +1,6 @@
 """Publishing figures: what looks the same stays, what fails keeps its figures, what is published is what was made."""
 
+import base64
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 
 import matplotlib
+import nbformat
 import pytest
 
 matplotlib.use("Agg")
@@ -17,6 +19,7 @@ from cnncourse import __main__ as command
 from cnncourse import figures, paths
 from cnncourse.errors import LessonError, MachineError
 from cnncourse.lab import doctor, gallery, inputs, publish
+from cnncourse.lab.lesson import Lesson
 
 LEDGER = """
 - {id: fig-resnet-block, kind: figure, notebook: 14_resnet, statement: s}
@@ -71,6 +74,11 @@ def edit(course, slug, old, new):
     path = course / "notebooks" / "text" / f"{slug}.py"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
+
+
+def hears_interrupts():
+    """For a child of a suite that runs in the background, where a shell lets its jobs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def snapshot(folder):
@@ -169,7 +177,7 @@ def test_an_interrupted_call_stops_its_lessons_and_the_next_one_goes_on(course):
         'open("pid", "w").write(str(os.getpid())); time.sleep(60)',
     )
     with subprocess.Popen([sys.executable, "-m", "cnncourse", "figures", "14"], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True) as process:  # fmt: skip
+                          stderr=subprocess.STDOUT, text=True, preexec_fn=hears_interrupts) as process:  # fmt: skip
         for _ in range(300):
             if (course / "notebooks" / "pid").exists() and (
                 course / "notebooks" / "pid"
@@ -316,3 +324,147 @@ def test_the_doctor_finds_what_is_missing(course, monkeypatch, capsys):
     assert "ok    torch: torch" in said
     monkeypatch.delenv("CNNCOURSE_THREADS")
     assert doctor.main() == 0
+
+
+def planted(course):
+    """A course with a published figure and a notebook that shows it."""
+    fig, ax = plt.subplots()
+    ax.set_title("1")
+    png = figures.pictures(fig)[0]
+    shown = nbformat.v4.new_output(
+        "display_data",
+        data={"image/png": base64.b64encode(png).decode()},
+        metadata={"image/png": {"alt": "a"}},
+    )
+    source = 'figures.save(fig, "fig-resnet-block.a", caption="c", alt="a")'
+    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source, outputs=[shown])])
+    nbformat.write(content, course / "notebooks" / f"{RESNET}.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(), course / "notebooks" / f"{CONV}.ipynb")
+
+
+def replaced(path, old, new):
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+
+
+def other_picture(course):
+    fig, ax = plt.subplots()
+    ax.set_title("7")
+    old = json.loads((course / "notebooks" / f"{RESNET}.ipynb").read_text())
+    png = "".join(old["cells"][0]["outputs"][0]["data"]["image/png"]).strip()
+    new = base64.b64encode(figures.pictures(fig)[0]).decode()
+    replaced(course / "notebooks" / f"{RESNET}.ipynb", png, new)
+
+
+@pytest.mark.parametrize(("damage", "says"), [
+    (lambda c: None, None),
+    (lambda c: (c / f"figures/{RESNET}/fig-resnet-block.a.png").write_bytes(b"other"), "not the file that index.json"),
+    (lambda c: (c / f"figures/{RESNET}/fig-resnet-block.a.svg").unlink(), "named by index.json, but not there"),
+    (lambda c: (c / f"figures/{RESNET}/more.svg").write_text("<svg/>"), "not named by index.json"),
+    (lambda c: replaced(c / "figures" / "README.md", "*In words:* a", "*In words:* b"), "README.md: not the gallery"),
+    (lambda c: (c / "figures" / "README.md").unlink(), "README.md: not the gallery"),
+    (lambda c: replaced(c / "figures" / "index.json", '"caption": "c"', '"caption": "d"'), "not the gallery"),
+    (other_picture, "fig-resnet-block.a: another picture is stored in 14_resnet.ipynb"),
+    (lambda c: replaced(c / f"notebooks/{RESNET}.ipynb", '"alt": "a"', '"alt": "b"'), "no picture in 14_resnet.ipynb"),
+    (lambda c: replaced(c / f"notebooks/{RESNET}.ipynb", "block.a", "block.b"), "block.b: saved in 14_resnet.ipynb"),
+    (lambda c: [(c / f"notebooks/{RESNET}.ipynb").unlink(), (c / f"notebooks/text/{RESNET}.py").unlink()], "is gone"),
+])  # fmt: skip
+def test_what_was_changed_by_hand_is_named_without_running_anything(
+    course, monkeypatch, damage, says
+):
+    planted(course)
+    index = gallery.Index(course / "figures")
+    index.publish(RESNET, made(course, monkeypatch, a="1"))
+    index.gallery()
+    damage(course)
+    found = gallery.Index(course / "figures").problems()
+    assert found == [] if says is None else any(says in line for line in found), found
+
+
+def test_new_bytes_or_metadata_on_an_equal_environment_are_a_change(course, monkeypatch):
+    index = gallery.Index(course / "figures")
+    index.publish(RESNET, made(course, monkeypatch, a="1"))
+    run = made(course, monkeypatch, a="1")
+    svg = run / "figures" / "fig-resnet-block.a.svg"
+    svg.write_bytes(svg.read_bytes() + b"<!-- another build of the same look -->")
+    record = run / "figures" / "fig-resnet-block.a.json"
+    said = json.loads(record.read_text())
+    said["sha256"]["svg"] = gallery.sha256(svg)
+    record.write_text(json.dumps(said))
+    assert len(index.compare(RESNET, run)) == 1
+    assert index.publish(RESNET, run) == {"fig-resnet-block.a": "changed"}
+    assert (course / "figures" / RESNET / svg.name).read_bytes() == svg.read_bytes()
+    assert index.compare(RESNET, run) == []
+    record.write_text(json.dumps(said | {"caption": "another"}))
+    assert index.compare(RESNET, run) == ["fig-resnet-block.a: another caption in index.json"]
+    assert index.publish(RESNET, run) == {"fig-resnet-block.a": "changed"}
+    assert index.publish(RESNET, run) == {"fig-resnet-block.a": "same"}
+    assert index.compare(RESNET, run) == []
+
+
+def test_the_gallery_names_a_lesson_that_is_gone_by_its_slug(course, monkeypatch):
+    index = gallery.Index(course / "figures")
+    index.publish(RESNET, made(course, monkeypatch, a="1"))
+    (course / "notebooks" / "text" / f"{RESNET}.py").unlink()
+    index.gallery()
+    assert f"## [{RESNET}]" in (course / "figures" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("words", [
+    ["--preset", "ful"], ["--preset", "../../x"], ["--style", "no.mplstyle"], ["41"], ["--preset", "full", "14"],
+])  # fmt: skip
+def test_a_refused_call_leaves_no_folder_and_no_lock(course, words):
+    (course / "notebooks" / "presets" / "full.yaml").write_text('"14": {lable: "0.99"}\n')
+    before = snapshot(course)
+    assert command.main(["figures", *words]) == 2
+    assert snapshot(course) == before and not (course / "build").exists()
+
+
+def test_a_preset_and_a_style_of_one_name_have_folders_of_their_own(course):
+    targets = {publish._target("full", None), publish._target("default", "full.mplstyle")}
+    assert len(targets) == 2
+
+
+def test_a_lesson_depends_on_the_modules_that_it_imports_and_those_that_they_import(course):
+    def names(slug):
+        return {
+            path.relative_to(inputs.PACKAGE).as_posix()
+            for path in inputs.modules(Lesson.find(slug))
+        }
+
+    assert {"figures.py", "paths.py", "errors.py", "machine.py", "__init__.py"} <= names(RESNET)
+    assert not {"diagrams.py", "exercises/__init__.py", "lab/publish.py"} & names(RESNET)
+    edit(
+        course,
+        RESNET,
+        "from cnncourse import figures\n",
+        "from cnncourse import exercises, figures\n",
+    )
+    assert {"exercises/__init__.py", "exercises/lesson_14.py"} <= names(RESNET)
+    assert "exercises/lesson_04.py" not in names(RESNET)
+    edit(
+        course,
+        RESNET,
+        "import exercises, figures",
+        "import figures\nimport cnncourse.models.resnet as r",
+    )
+    assert {"models/__init__.py", "models/resnet.py", "models/base.py"} <= names(RESNET)
+
+
+def test_an_edit_of_a_module_reruns_only_the_lessons_that_import_it(course, monkeypatch):
+    def digest(slug):
+        return inputs.State(course / "figures", "default").inputs(slug)
+
+    edit(
+        course,
+        RESNET,
+        "from cnncourse import figures\n",
+        "from cnncourse import figures, widgets\n",
+    )
+    before = digest(RESNET), digest(CONV)
+    real = gallery.sha256
+    monkeypatch.setattr(
+        inputs, "sha256", lambda path: "new" if path.name == "widgets.py" else real(path)
+    )
+    assert digest(RESNET) != before[0] and digest(CONV) == before[1]

@@ -22,9 +22,7 @@ def test_every_link_leads_to_a_file_of_the_repository(name):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_command_named_exists(name):
-    targets = set(
-        re.findall(r"^([a-z-]+):", (paths.root() / "Makefile").read_text(), re.MULTILINE)
-    )
+    targets = set(re.findall(r"^([a-z-]+):", (paths.root() / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", TEXTS[name], re.MULTILINE)) <= targets
     commands = next(action.choices for action in arguments()._actions if action.choices)
     assert set(re.findall(r"python -m cnncourse ([a-z-]+)", TEXTS[name])) <= set(commands)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,9 +117,13 @@ class Lesson:
 
     @property
     def title(self) -> str:
-        """The first line of its first text, ``"04 · Convolution arithmetic"``; else its slug."""
-        first = next((cell.source for cell in self.cells if not cell.is_code), self.slug)
-        return first.strip().splitlines()[0].lstrip("# ")
+        """Its first heading, ``"04 · Convolution arithmetic"``; else its slug."""
+        if self.text.is_file():
+            heading = re.search(r"^# # (.+)", self.text.read_text(encoding="utf-8"), re.MULTILINE)
+        else:
+            sources = (cell.source for cell in self.cells if not cell.is_code)
+            heading = re.search(r"^# (.+)", "\n".join(sources), re.MULTILINE)
+        return heading[1].strip() if heading else self.slug
 
     @property
     def digest(self) -> str:
