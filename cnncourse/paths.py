@@ -82,7 +82,7 @@ def shown(path: Path) -> str:
 @cache
 def ledger() -> dict[str, dict]:
     """Ledger id to its item: kind, statement, check, verdict, correction and the lesson (`notebook`) that holds it."""
-    import yaml  # here: `doctor` runs on a Python that has nothing yet
+    import yaml  # here: `doctor` reads this module on a Python that has nothing yet
 
     fast = getattr(
         yaml, "CSafeLoader", yaml.SafeLoader

@@ -416,7 +416,7 @@ def test_a_lesson_knows_the_folder_that_its_caller_stands_in(course, monkeypatch
     monkeypatch.chdir(course / "mine")
     monkeypatch.delenv("CNNCOURSE_CWD", raising=False)
     result = execute.run("14", progress=False)
-    assert output(result)[-1] == f"{course / 'mine'}\n"
+    assert output(result)[0].endswith(f"\n{course / 'mine'}\n")
 
 
 def test_an_own_folder_is_looked_for_before_a_lesson_runs(course, monkeypatch):

@@ -132,7 +132,7 @@ def _threads() -> Iterator[tuple[str, str]]:
         return
     yield (
         "ok",
-        f"{machine.cores()} cores; {said}; JOBS={machine.cores()} runs as many lessons at a time",
+        f"{machine.cores()} cores; {said}; as many lessons run at a time as there are cores, JOBS=1: one",
     )
 
 

@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import yaml
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING
 
 from cnncourse import paths
 from cnncourse.errors import ParameterError, nearest
 from cnncourse.parameters import Parameter, parse
+
+if TYPE_CHECKING:  # `doctor` reads this module on a Python that has nothing yet
+    from nbformat import NotebookNode
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +148,8 @@ class Lesson:
                 where="notebooks/presets",
                 remedy=nearest(name, ["default", *known]),
             )
+        import yaml
+
         every = yaml.load(known[name].read_text(), Loader=yaml.BaseLoader) or {}
         return dict(every.get(self.number) or {})
 
