@@ -20,7 +20,6 @@ from cnncourse import augment, runtime
 from cnncourse.training import EachStep, evaluate, fit, predict, progress
 from cnncourse.training import loss as losses
 
-
 # torch 2.11 warns of its own use of TorchScript when it is asked to compile for the first time
 OWN_WARNING = pytest.mark.filterwarnings(
     "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
