@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from cnncourse import augment, data, models, project, runtime, training
+from cnncourse import augment, data, models, paths, runtime, training
 from cnncourse.errors import DataError
 
 RESULTS = Path(__file__).parent / "RESULTS-full-run.md"
@@ -167,7 +167,7 @@ def main() -> None:
         ]
         facts = runtime.environment()
         how = __doc__[__doc__.index("SGD with") :].strip()
-        project.write(
+        paths.write(
             RESULTS,
             "# Full runs: seconds and accuracy, with the device named\n\n"
             "`python benchmarks/full_run.py --data ... --depth ... --epochs ... --store`\n\n"

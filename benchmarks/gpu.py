@@ -27,7 +27,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from cnncourse import augment, cost, data, models, project, runtime, training
+from cnncourse import augment, cost, data, models, paths, runtime, training
 from cnncourse.training.batches import batched
 
 BATCH = 512
@@ -311,7 +311,7 @@ def main() -> None:
     if options.store:
         joined = "\n\n".join(parts)
         how = __doc__[__doc__.index("A ResNet-18") :].strip()
-        project.write(
+        paths.write(
             Path(__file__).parent / "RESULTS-gpu.md",
             f"# Training on a GPU\n\n`python benchmarks/gpu.py --store` on {facts['gpu']}, torch "
             f"{facts['torch']}, {facts['build']}\n\n{how}\n\n{joined}\n",

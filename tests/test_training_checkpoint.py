@@ -24,10 +24,11 @@ from training_toys import (
     numbers,
     same,
     sgd,
+    trained,
     weights,
 )
 
-from cnncourse import augment, data, runtime
+from cnncourse import augment, data, runtime, training
 from cnncourse.errors import (
     CheckpointError,
     TrainingError,
@@ -135,28 +136,6 @@ def test_two_processes_give_one_hash_and_another_thread_count_the_same_numbers_w
         assert ours == pytest.approx(theirs, abs=1e-9)
 
 
-def trained(
-    path,
-    *,
-    epochs: int = 2,
-    model: nn.Module | None = None,
-    lr: float = 0.05,
-    batch_size: int = 16,
-    images=None,
-    loss=F.cross_entropy,
-):
-    model = model or a_network()
-    return model, fit(
-        model,
-        images or a_set(),
-        optimizer=sgd(model, lr),
-        epochs=epochs,
-        loss=loss,
-        batch_size=batch_size,
-        checkpoint=path,
-    )
-
-
 def test_a_finished_run_returns_at_once_and_more_epochs_go_on(tmp_path):
     model, history = trained(tmp_path / "c.pt")
     again, loaded = trained(tmp_path / "c.pt", model=a_network(seed=5))
@@ -224,7 +203,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
         def __reduce__(self):
             return os.system, ("touch " + str(tmp_path / "ran"),)
 
-    torch.save({"kind": "cnncourse checkpoint 1", "rows": Evil()}, tmp_path / "c.pt")
+    torch.save({"kind": "cnncourse checkpoint 2", "rows": Evil()}, tmp_path / "c.pt")
     with pytest.raises(CheckpointError):
         trained(tmp_path / "c.pt")
     assert not (tmp_path / "ran").exists()
@@ -474,7 +453,8 @@ def test_a_loader_run_resumes_in_the_middle_of_an_epoch(tmp_path):
         return model, history, len(calls)
 
     whole, expected, calls = run(None)
-    run(tmp_path / "c.pt", stop=12)
+    with pytest.raises(training.Interrupted):
+        run(tmp_path / "c.pt", stop=12)
     model, history, fewer = run(tmp_path / "c.pt")
     assert (
         numbers(history) == numbers(expected)

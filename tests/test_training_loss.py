@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 from training_toys import (
     a_network,
     a_set,
@@ -17,9 +18,8 @@ from training_toys import (
     weights,
 )
 
-from cnncourse.errors import (
-    ShapeError,
-)
+from cnncourse import augment
+from cnncourse.errors import ParameterError, ShapeError
 from cnncourse.training import evaluate, fit, predict
 
 
@@ -152,3 +152,168 @@ def test_a_network_with_two_inputs_gets_both():
         model, (inputs, torch.randint(2, (20,))), optimizer=sgd(model), epochs=1, batch_size=8
     )
     assert len(history) == 1 and predict(model, (inputs, torch.zeros(20))).shape == (20, 2)
+
+
+# ---- no wrong scores
+
+
+class Fixed(nn.Module):
+    """Gives what it is given, as a network with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def test_one_logit_with_class_indices_is_refused_or_has_no_accuracy():
+    logit, labels = torch.randn(8, 1), torch.randint(2, (8,))
+    with pytest.raises(ShapeError, match="at least two classes(.|\n)*binary_cross_entropy"):
+        evaluate(Fixed(), (logit, labels))
+    with pytest.raises(ShapeError, match="at least two classes"):
+        evaluate(Fixed(), (logit[:, 0], labels))
+    with pytest.raises(ShapeError, match="targets\\[:, None\\]"):
+        evaluate(Fixed(), (logit, labels.double()), loss=nn.BCEWithLogitsLoss())
+
+    def loss(outputs, targets):
+        return F.binary_cross_entropy_with_logits(outputs.flatten(), targets.double())
+
+    for outputs in (logit, logit[:, 0]):
+        score = evaluate(Fixed(), (outputs, labels), loss=loss)
+        assert score.accuracy is None and score.loss == pytest.approx(float(loss(outputs, labels)))
+
+
+def test_regression_on_whole_numbers_has_no_accuracy():
+    counts = torch.randint(20, (30,))
+    two = torch.randn(30, 2)  # a mean and a logarithm of a variance
+    for outputs, loss in (
+        (two, lambda a, b: F.gaussian_nll_loss(a[:, 0], b.double(), a[:, 1].exp())),
+        (two, lambda a, b: F.mse_loss(a.sum(1), b.double())),
+        (two[:, :1], lambda a, b: F.mse_loss(a[:, 0], b.double())),
+        (two[:, 0], nn.MSELoss()),
+        (two[:, 0], nn.PoissonNLLLoss()),
+        (two[:, 0], F.l1_loss),
+    ):
+        assert evaluate(Fixed(), (outputs, counts), loss=loss).accuracy is None
+
+
+def test_a_loss_of_one_s_own_on_classes_has_an_accuracy():
+    scores, labels = torch.randn(30, 4), torch.randint(4, (30,))
+
+    def hinge(outputs, targets):
+        right = outputs.gather(1, targets[:, None])
+        return (outputs - right + 1).clamp(min=0).sum(1).mean() - 1
+
+    right = float((scores.argmax(1) == labels).double().mean())
+    for loss in (hinge, nn.MultiMarginLoss(), F.multi_margin_loss):
+        assert evaluate(Fixed(), (scores, labels), batch_size=7, loss=loss).accuracy == right
+
+
+def test_outputs_that_are_no_numbers_are_never_right():
+    logits, labels = torch.randn(10, 5), torch.zeros(10, dtype=torch.long)
+    logits[:, 0] = 9.0
+    logits[::2] = math.nan
+    assert evaluate(Fixed(), (logits, labels)).accuracy == 0.5
+    logits[1, 3] = math.nan  # one of five
+    assert evaluate(Fixed(), (logits, labels)).accuracy == 0.4
+    answers = torch.tensor([[math.nan, -1.0]] * 4)
+    score = evaluate(Fixed(), (answers, torch.zeros(4, 2)), loss=nn.BCEWithLogitsLoss())
+    assert score.accuracy == 0.5
+
+
+# ---- targets that are more than a tensor
+
+
+class Boxes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(36, 4)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+
+
+def in_dicts(outputs, targets):
+    return F.mse_loss(outputs, targets["boxes"]) + targets["more"][0].mean()
+
+
+def in_list(outputs, targets):
+    return torch.stack(
+        [
+            F.mse_loss(one, target["boxes"].mean(0))
+            for one, target in zip(outputs, targets, strict=True)
+        ]
+    ).mean()
+
+
+def test_targets_in_dicts_and_lists_move_with_their_images_and_get_no_accuracy():
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(50, 1, 6, 6, generator=generator)
+    boxes = images.flatten(1)[:, :4].float()  # so that each belongs to its image
+    tree = {"boxes": boxes, "more": (torch.zeros(50), torch.zeros(50, 2, dtype=torch.long))}
+    each = [
+        {"boxes": box.expand(row % 3 + 1, 4), "name": str(row)} for row, box in enumerate(boxes)
+    ]
+    losses = []
+    for targets, loss in ((boxes, F.mse_loss), (tree, in_dicts), (each, in_list)):
+        torch.manual_seed(0)
+        model = Boxes()
+        history = fit(
+            model,
+            (images, targets),
+            (images, targets),
+            optimizer=sgd(model),
+            epochs=2,
+            batch_size=16,
+            loss=loss,
+        )
+        assert history.train_accuracy == history.valid_accuracy == [None, None]
+        losses.append(history.train_loss + history.valid_loss)
+    assert losses[1] == pytest.approx(losses[0], abs=1e-12)
+    assert losses[2] == pytest.approx(losses[0], abs=1e-12)
+    with pytest.raises(ShapeError, match="50 rows"):
+        evaluate(Boxes(), (images, {"boxes": boxes[:40]}), loss=in_dicts)
+    with pytest.raises(ShapeError, match="targets in one tensor"):
+        evaluate(Boxes(), (images, tree), loss=F.mse_loss)
+
+
+def test_targets_in_dicts_come_through_a_loader():
+    class Set(torch.utils.data.Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, row):
+            return torch.full((1, 6, 6), float(row)), {"boxes": torch.full((4,), float(row))}
+
+    seen = []
+
+    def loss(outputs, targets):
+        seen.append(targets["boxes"])
+        return F.mse_loss(outputs, targets["boxes"])
+
+    model = Boxes()
+    fit(model, DataLoader(Set(), 8), optimizer=sgd(model, 1e-4), epochs=1, loss=loss)
+    assert [len(boxes) for boxes in seen] == [8, 8, 4] and seen[0].dtype == torch.float64
+
+
+def test_masks_move_with_their_pictures():
+    images = torch.rand(40, 1, 6, 6)
+    masks = (images[:, 0] > 0.5).long()
+    change = augment.compose(partial(augment.crop, padding=2), augment.flip)
+
+    class Threshold(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return torch.cat([0.5 - x, x - 0.5], 1) * self.weight * 100
+
+    model = Threshold()
+    options = {"optimizer": sgd(model, 1e-9), "epochs": 1, "batch_size": 16, "augment": change}
+    assert fit(model, (images, masks), **options).train_accuracy == [1.0]
+    with pytest.raises(ParameterError, match="changes targets too"):
+        options["augment"] = lambda images, *, generator: images.flip(-1)
+        fit(model, (images, masks), **options)

@@ -2,6 +2,8 @@
 
 import math
 import os
+import signal
+import time
 from functools import partial
 
 import pytest
@@ -21,7 +23,7 @@ from training_toys import (
     weights,
 )
 
-from cnncourse import data, runtime
+from cnncourse import data, runtime, training
 from cnncourse.errors import (
     CheckpointError,
     MachineError,
@@ -31,6 +33,7 @@ from cnncourse.errors import (
 )
 from cnncourse.training import EachStep, evaluate, fit, progress, repeat
 from cnncourse.training import loss as losses
+from cnncourse.training.batches import TensorBatches
 
 
 def test_a_loss_that_is_not_finite_names_epoch_step_rate_and_what_to_try():
@@ -167,7 +170,7 @@ def test_a_mistake_in_the_validation_set_is_found_before_training():
 def test_a_last_batch_of_one_image_and_bytes_for_floats_are_explained():
     normalised = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     assert "another batch_size" in failing(
-        normalised, a_set(33), batch_size=16, error=ParameterError
+        normalised, a_set(33), batch_size=8, error=ParameterError
     )
     images = a_set()
     assert "images.float() / 255" in failing(
@@ -287,36 +290,121 @@ def test_memory_that_is_used_up_names_the_batch_size_that_fits():
         evaluate(Greedy(), a_set())
 
 
-def test_ctrl_c_returns_the_history_so_far_and_the_checkpoint_goes_on(tmp_path):
+def test_memory_that_is_used_up_before_the_first_batch_is_explained(monkeypatch):
+    def gather(self, *_):
+        raise torch.OutOfMemoryError("out of memory, tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(TensorBatches, "_gathered", gather)
+    text = failing(batch_size=40, error=TrainingError)
+    assert "a batch of 40" in text and "epoch 1, step 1" in text and "lower batch_size" in text
+    monkeypatch.setattr(data.ImageSet, "to", gather)
+    assert "pass a DataLoader" in failing(error=TrainingError)
+
+
+def test_a_validation_loss_that_is_no_number_ends_training():
+    inputs = torch.rand(8, 3)
+    bad = inputs.clone()
+    bad[2, 1] = math.nan
+    model = nn.Linear(3, 1)
+    with pytest.raises(
+        training.Divergence, match="look for nan in the validation images"
+    ) as raised:
+        fit(
+            model,
+            (inputs, inputs[:, :1]),
+            (bad, inputs[:, :1]),
+            optimizer=sgd(model),
+            epochs=2,
+            batch_size=4,
+            loss=F.mse_loss,
+        )
+    assert raised.value.history is training.last_history() and not raised.value.history
+
+
+def test_ctrl_c_keeps_the_history_so_far_and_the_checkpoint_goes_on(tmp_path):
     whole = a_network()
     expected = fit(whole, a_set(), optimizer=sgd(whole), epochs=4, batch_size=16)
-    model, calls = a_network(), []
+    calls = []
 
-    def stop(images, *, generator):
-        calls.append(1)
-        if len(calls) == 10:
-            raise KeyboardInterrupt
-        return images
+    def run(model):
+        def loss(outputs, targets):
+            calls.append(1)
+            if len(calls) == 10:
+                raise KeyboardInterrupt
+            return F.cross_entropy(outputs, targets)
 
-    history = fit(
-        model,
-        a_set(),
-        optimizer=sgd(model),
-        epochs=4,
-        batch_size=16,
-        augment=stop,
-        checkpoint=tmp_path / "c.pt",
-    )
-    assert history.interrupted and len(history) == 2
+        return fit(
+            model,
+            a_set(),
+            optimizer=sgd(model),
+            epochs=4,
+            batch_size=16,
+            loss=loss,
+            checkpoint=tmp_path / "c.pt",
+        )
+
+    with pytest.raises(KeyboardInterrupt, match="after 2 of 4 epochs") as stopped:
+        run(a_network())
+    history = stopped.value.history
+    assert history.interrupted and len(history) == 2 and training.last_history() is history
     model = a_network(seed=9)
-    history = fit(
-        model, a_set(), optimizer=sgd(model), epochs=4, batch_size=16, checkpoint=tmp_path / "c.pt"
-    )
-    assert (
-        numbers(history) == numbers(expected)
-        and same(weights(model), weights(whole))
-        and not history.interrupted
-    )
+    history = run(model)
+    assert numbers(history) == numbers(expected) and same(weights(model), weights(whole))
+    assert not history.interrupted and training.last_history() is history
+
+
+LESSON = """
+import torch
+from cnncourse import runtime, training
+runtime.start()
+done = []
+def train(name):
+    network = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    data = torch.zeros(64, 3), torch.zeros(64, dtype=torch.long)
+    history = training.fit(network, data, optimizer=optimizer, epochs=100_000, batch_size=2)
+    done.append(name)
+"""
+
+
+def test_interrupting_a_kernel_ends_the_cell_and_not_one_network_of_many(kernel):
+    assert answer(kernel, LESSON)["status"] == "ok"
+    message = kernel[1].execute("print('begun')\nfor name in range(18):\n    train(name)")
+    while True:
+        shown = kernel[1].get_iopub_msg(timeout=60)
+        if shown["msg_type"] == "stream" and "begun" in shown["content"]["text"]:
+            break
+    time.sleep(0.5)
+    kernel[0].interrupt_kernel()
+    while (reply := kernel[1].get_shell_msg(timeout=60))["parent_header"]["msg_id"] != message:
+        pass
+    assert reply["content"]["status"] == "error" and reply["content"]["ename"] == "Interrupted"
+    assert "training.last_history() has them" in reply["content"]["evalue"]
+    check = "assert done == [] and training.last_history().interrupted and training.last_history()"
+    assert answer(kernel, check)["status"] == "ok"
+
+
+@pytest.fixture
+def kernel():
+    """A kernel that can be interrupted, also where these tests run in the background, which ignores interrupts."""
+    from jupyter_client.manager import start_new_kernel
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        manager, client = start_new_kernel(
+            kernel_name="python3", env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def answer(kernel, code: str) -> dict:
+    return kernel[1].execute_interactive(
+        code, allow_stdin=False, timeout=60, output_hook=lambda message: None
+    )["content"]
 
 
 CELL = """
@@ -329,32 +417,25 @@ history = training.fit(model, data.digits(), optimizer=optimizer, epochs=2, batc
 """
 
 
-def test_a_bar_is_shown_in_a_notebook_that_somebody_watches_and_nothing_when_it_is_executed_for_storing():
-    from jupyter_client.manager import start_new_kernel
-
-    manager, client = start_new_kernel(
-        kernel_name="python3", env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    try:
-        for watched in (False, True):
-            shown = []
-            reply = client.execute_interactive(
-                CELL,
-                allow_stdin=watched,
-                stdin_hook=lambda message: None,
-                timeout=60,
-                output_hook=lambda message, shown=shown: shown.append(message),
-            )
-            assert reply["content"]["status"] == "ok"
-            kinds = [
-                message["msg_type"]
-                for message in shown
-                if message["msg_type"] not in ("status", "execute_input")
-            ]
-            assert kinds.count("display_data") == watched and not {"stream", "error"} & set(kinds)
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+def test_a_bar_is_shown_in_a_notebook_that_somebody_watches_and_nothing_when_it_is_executed_for_storing(
+    kernel,
+):
+    for watched in (False, True):
+        shown = []
+        reply = kernel[1].execute_interactive(
+            CELL,
+            allow_stdin=watched,
+            stdin_hook=lambda message: None,
+            timeout=60,
+            output_hook=lambda message, shown=shown: shown.append(message),
+        )
+        assert reply["content"]["status"] == "ok"
+        kinds = [
+            message["msg_type"]
+            for message in shown
+            if message["msg_type"] not in ("status", "execute_input")
+        ]
+        assert kinds.count("display_data") == watched and not {"stream", "error"} & set(kinds)
 
 
 def test_a_bar_in_a_terminal_names_epoch_and_loss_and_leaves_no_line(monkeypatch, capsys):

@@ -1,9 +1,13 @@
 """Several seeds at once against each alone."""
 
+import math
+import random
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from training_toys import (
     a_set,
@@ -14,8 +18,9 @@ from training_toys import (
     weights,
 )
 
-from cnncourse import augment, runtime
-from cnncourse.training import fit, predict, repeat
+from cnncourse import augment, runtime, training
+from cnncourse.errors import ParameterError
+from cnncourse.training import EachStep, fit, predict, repeat
 
 
 def mlp() -> nn.Module:
@@ -155,7 +160,7 @@ class Recurrent(nn.Module):
     ("make", "reason"),
     [
         (Centred, "assigns a buffer"),
-        (Masked, "Masked.mask differs"),
+        (Masked, "mask differs from seed to seed"),
         (Recurrent, "not batched by vmap"),
     ],
 )
@@ -188,7 +193,7 @@ def test_an_embedding_with_a_padding_index_is_not_stacked():
         epochs=1,
         batch_size=10,
     )
-    assert "padding_idx" in repeats.reason and not any(
+    assert "another gradient" in repeats.reason and not any(
         model[0].weight[3].any() for model in repeats.models
     )
 
@@ -207,22 +212,223 @@ def test_a_loss_that_vmap_cannot_batch_trains_one_after_another():
     assert not repeats.together and "vmap" in repeats.reason and len(repeats) == 2
 
 
-def test_seeds_with_dropout_end_with_the_weights_of_fit_alone_too():
+def test_seeds_with_dropout_are_stacked_and_each_draws_what_it_draws_alone():
     def make():
-        return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3),
+            nn.Dropout2d(0.3, inplace=True),
+            nn.Flatten(),
+            nn.AlphaDropout(0.2),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(64, 3),
+        )
 
-    repeats = repeat(
-        make,
-        a_set(),
-        optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9),
-        seeds=[3, 4],
-        epochs=2,
-        batch_size=16,
+    sets = a_set(), a_set(seed=1)
+    options = {
+        "optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9),
+        "seeds": [3, 4],
+        "epochs": 2,
+        "batch_size": 16,
+    }
+    repeats = repeat(make, *sets, **options)
+    assert repeats.together
+    state = torch.get_rng_state()
+    repeat(make, *sets, **options)
+    assert torch.equal(torch.get_rng_state(), state)
+    for seed, model in zip((3, 4), repeats.models, strict=True):
+        with runtime.seeded(seed):
+            alone = make()
+            fit(alone, *sets, optimizer=sgd(alone), epochs=2, batch_size=16)
+        for ours, theirs in zip(weights(model), weights(alone), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+class Held(nn.Module):
+    """Each network has a table or a choice of its own, in a list or a dict."""
+
+    def __init__(self, hold):
+        super().__init__()
+        self.last, self.held = nn.Linear(36, 3), hold()
+
+    def forward(self, x):
+        mask = self.held[0] if len(self.held) == 1 else torch.tensor(self.held, dtype=x.dtype)
+        return self.last(x.flatten(1) * mask)
+
+
+class Box:
+    """Hides what it holds from whoever looks for tensors and numbers."""
+
+    def __init__(self):
+        self.mask = (torch.rand(36) > 0.5).double()
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.mask
+
+
+class Skips(nn.Module):
+    """Leaves a layer out by chance, as networks of stochastic depth do."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.first, self.last, self.draw = nn.Linear(36, 36), nn.Linear(36, 3), draw
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.last(self.first(x) if self.draw() < 0.5 else x)
+
+
+class Remembers(nn.Module):
+    """Keeps a mean of what it saw in a plain attribute, which vmap cannot stack."""
+
+    def __init__(self):
+        super().__init__()
+        self.last, self.seen = nn.Linear(36, 3), [torch.zeros(36)]
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.training:
+            self.seen[0] = 0.9 * self.seen[0] + 0.1 * x.detach().mean(0)
+        return self.last(x - self.seen[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Held(lambda: [(torch.rand(36) > 0.5).double()]), "held differs"),
+        (lambda: Held(lambda: {0: (torch.rand(36) > 0.5).double()}), "held differs"),
+        (lambda: Held(lambda: torch.randperm(36).tolist()), "held differs"),
+        (lambda: Held(Box), "other outputs in the stack"),
+        (lambda: Skips(random.random), "Python's or numpy's"),
+        (lambda: Skips(np.random.rand), ""),
+        (lambda: Skips(lambda: torch.rand((), generator=GENERATOR).item()), ""),
+        (lambda: Skips(lambda: torch.rand(()).item()), "vmap"),
+        (Remembers, "seen changes while it trains"),
+    ],
+    ids=["list", "dict", "numbers", "hidden", "python", "numpy", "generator", "torch", "remembers"],
+)
+def test_what_a_stack_would_do_otherwise_is_found_by_trying_it(make, reason):
+    options = {
+        "optimizer": partial(torch.optim.SGD, lr=0.5),
+        "seeds": [0, 1, 2],
+        "epochs": 2,
+        "batch_size": 8,
+    }
+    random.seed(0), np.random.seed(0), GENERATOR.manual_seed(0)
+    repeats = repeat(make, a_set(), **options)
+    assert not repeats.together and reason in repeats.reason
+    if "Skips" in type(repeats.models[0]).__name__:
+        return  # draws go on where the trial left off, which no run alone can know
+    random.seed(0), np.random.seed(0)
+    apart = repeat(make, a_set(), together=False, **options)
+    for one, other in zip(repeats.models, apart.models, strict=True):
+        assert same(weights(one), weights(other))
+
+
+GENERATOR = torch.Generator()
+
+
+class Mixing(torch.optim.SGD):
+    """Divides each gradient by the norm of the whole tensor, as LARS and its kin do."""
+
+    def step(self, closure=None):
+        for weight in self.param_groups[0]["params"]:
+            if weight.grad is not None:
+                weight.grad /= weight.grad.norm()
+        super().step(closure)
+
+
+def decays_matrices(parameters, rate=0.05):
+    """Weight decay for what has two axes, by their number."""
+    parameters = list(parameters)
+    groups = [
+        {"params": [weight for weight in parameters if weight.ndim > 1], "weight_decay": 0.5},
+        {"params": [weight for weight in parameters if weight.ndim <= 1]},
+    ]
+    return torch.optim.SGD([group for group in groups if group["params"]], lr=rate)
+
+
+@pytest.mark.parametrize("optimizer", [partial(Mixing, lr=0.05), decays_matrices])
+def test_an_optimizer_that_is_not_elementwise_is_found_by_a_step(optimizer):
+    options = {"seeds": [0, 1], "epochs": 1, "batch_size": 16, "optimizer": optimizer}
+    repeats, apart = (
+        repeat(dense, a_set(), **options),
+        repeat(dense, a_set(), together=False, **options),
     )
-    with runtime.seeded(4):
-        alone = make()
-        fit(alone, a_set(), optimizer=sgd(alone), epochs=2, batch_size=16)
-    assert same(weights(repeats.models[1]), weights(alone))
+    assert not repeats.together and "optimizer mixes" in repeats.reason
+    assert same(weights(repeats.models[1]), weights(apart.models[1]))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        partial(torch.optim.SGD, momentum=0.9, weight_decay=0.1, nesterov=True),
+        partial(torch.optim.AdamW, weight_decay=0.1),
+        torch.optim.RMSprop,
+        torch.optim.Adagrad,
+        torch.optim.NAdam,
+    ],
+)
+def test_each_seed_has_its_own_learning_rate_in_one_stack(kind):
+    options = {
+        "optimizer": lambda parameters, rate: kind(parameters, lr=rate),
+        "scheduler": lambda made: EachStep(torch.optim.lr_scheduler.CosineAnnealingLR(made, 8)),
+        "learning_rates": [0.01, 0.02, 0.04],
+        "seeds": [0, 0, 1],
+        "epochs": 2,
+        "batch_size": 16,
+    }
+    together, apart = (repeat(dense, a_set(), together=mode, **options) for mode in (None, False))
+    assert together.together
+    for one, other in zip(together.models, apart.models, strict=True):
+        torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=1e-10)
+    for one, other in zip(together, apart, strict=True):
+        assert one["learning_rate"] == pytest.approx(other["learning_rate"], abs=1e-15)
+        assert one.steps["learning_rate"] == pytest.approx(other.steps["learning_rate"])
+        assert one.steps["loss"] == pytest.approx(other.steps["loss"], abs=1e-9)
+
+
+def test_a_scheduler_that_does_not_follow_the_rate_is_not_stacked_with_several():
+    rates = {"learning_rates": [0.01, 0.02], "seeds": [0, 1], "epochs": 1, "batch_size": 16}
+    cycle = repeat(
+        mlp,
+        a_set(),
+        optimizer=torch.optim.SGD,
+        scheduler=lambda made: torch.optim.lr_scheduler.OneCycleLR(made, 0.1, total_steps=4),
+        **rates,
+    )
+    assert not cycle.together
+    with pytest.raises(ParameterError, match="one for each seed"):
+        repeat(mlp, a_set(), optimizer=torch.optim.SGD, **rates | {"learning_rates": [0.1]})
+
+
+@pytest.mark.parametrize("together", [None, False])
+def test_a_seed_that_diverges_is_a_result_and_the_others_go_on(together):
+    inputs = torch.randn(64, 3)
+    sets = (inputs, inputs.sum(1, keepdim=True)), (inputs[:8], inputs[:8].sum(1, keepdim=True))
+    options = {
+        "optimizer": torch.optim.SGD,
+        "seeds": [0, 1, 2],
+        "epochs": 40,
+        "batch_size": 8,
+        "loss": F.mse_loss,
+        "together": together,
+    }
+    repeats = repeat(lambda: nn.Linear(3, 1), *sets, learning_rates=[0.01, 1e3, 0.02], **options)
+    assert repeats.together == (together is None)
+    good, bad, other = repeats
+    assert len(good) == len(other) == 40 and good.diverged is other.diverged is None
+    assert 0 < len(bad) < 40 and f"epoch {len(bad) + 1}, step" in bad.diverged
+    assert math.isfinite(bad[-1]["train_loss"]) and "diverged" in repr(bad)
+    last = repeats.last("valid_loss")
+    assert math.isnan(last[1]) and last[0] < 0.1 and last[2] < 0.1
+    lost = repeat(lambda: nn.Linear(3, 1), *sets, learning_rates=[1e3] * 3, **options)
+    assert [len(history) for history in lost] == [len(bad)] * 3 and all(
+        history.diverged for history in lost
+    )
 
 
 def test_a_clipped_gradient_may_miss_where_nothing_learns():
@@ -251,29 +457,19 @@ def test_ctrl_c_ends_all_seeds():
             raise KeyboardInterrupt
         return images
 
-    repeats = repeat(
-        mlp,
-        a_set(),
-        optimizer=partial(torch.optim.SGD, lr=0.05),
-        seeds=range(4),
-        epochs=1,
-        batch_size=16,
-        augment=stop,
-        together=False,
-    )
+    with pytest.raises(training.Interrupted) as stopped:
+        repeat(
+            mlp,
+            a_set(),
+            optimizer=partial(torch.optim.SGD, lr=0.05),
+            seeds=range(4),
+            epochs=1,
+            batch_size=16,
+            augment=stop,
+            together=False,
+        )
+    repeats = stopped.value.repeats
     assert [history.interrupted for history in repeats] == [False, True]
-
-
-def test_networks_that_draw_at_random_are_trained_one_after_another_with_the_reason():
-    repeats = repeat(
-        lambda: nn.Sequential(mlp(), nn.Dropout(0.5)),
-        a_set(),
-        seeds=[0, 1],
-        epochs=1,
-        batch_size=16,
-        optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
-    )
-    assert not repeats.together and "Dropout" in repeats.reason and len(repeats) == 2
 
 
 def test_networks_that_vmap_cannot_batch_are_trained_one_after_another_with_the_reason():

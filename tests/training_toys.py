@@ -96,3 +96,25 @@ class Calls(nn.Module):
     def forward(self, x):
         self.calls.append(1)
         return x
+
+
+def trained(
+    path,
+    *,
+    epochs: int = 2,
+    model: nn.Module | None = None,
+    lr: float = 0.05,
+    batch_size: int = 16,
+    images=None,
+    loss=F.cross_entropy,
+):
+    model = model or a_network()
+    return model, fit(
+        model,
+        images or a_set(),
+        optimizer=sgd(model, lr),
+        epochs=epochs,
+        loss=loss,
+        batch_size=batch_size,
+        checkpoint=path,
+    )

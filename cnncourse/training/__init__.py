@@ -14,23 +14,30 @@ failures, `checkpoint` stopping and going on, `distributed` several processes, `
 
 from cnncourse.training.batches import batches
 from cnncourse.training.checkpoint import Checkpoint
-from cnncourse.training.history import COLUMNS, History
+from cnncourse.training.frozen import frozen, thawed
+from cnncourse.training.history import COLUMNS, History, Interrupted, last_history
 from cnncourse.training.loop import evaluate, fit, lr_range_test, predict
 from cnncourse.training.loss import Score
+from cnncourse.training.progress import Divergence
 from cnncourse.training.repeats import Repeats, repeat
 from cnncourse.training.schedule import EachStep
 
 __all__ = [
     "COLUMNS",
     "Checkpoint",
+    "Divergence",
     "EachStep",
     "History",
+    "Interrupted",
     "Repeats",
     "Score",
     "batches",
     "evaluate",
     "fit",
+    "frozen",
+    "last_history",
     "lr_range_test",
     "predict",
     "repeat",
+    "thawed",
 ]

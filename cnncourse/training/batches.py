@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader
 
 from cnncourse import runtime
+from cnncourse.augment import applied
 from cnncourse.errors import ParameterError, ShapeError, TrainingError
 from cnncourse.runtime import Runtime, moved
 from cnncourse.training.loader import LoaderBatches
@@ -36,7 +37,8 @@ def batches(
         device of the runtime, in its dtype. inputs is a tensor, or a tuple where the set has several.
     epoch: the number that decides, with the runtime's seed, the order and what `augment` draws; None keeps the order
         of the set.
-    augment: called as ``augment(images, generator=...)`` on the batch. drop_last: leave a smaller last batch out.
+    augment: a function of `cnncourse.augment`, called as ``augment(images, generator=...)``, and with ``targets=``
+        where they are more than class labels (masks, boxes). drop_last: leave a smaller last batch out.
 
     >>> for epoch in range(1, 4):
     ...     for inputs, targets in training.batches(digits, 100, epoch=epoch):
@@ -263,9 +265,10 @@ class TensorBatches:
             return None, part
         if orders is None:
             rows = slice(first + part.rows.start, first + part.rows.stop)
-            inputs = tuple(self.convert(tensor[rows]) for tensor in self.inputs)
-            return (inputs, self._targets(lambda rows_of: rows_of[rows], rows)), part
-        return self._gathered(orders[..., first:last], part.rows, number, step), part
+            batch = tuple(tensor[rows] for tensor in self.inputs), self._targets_of(rows)
+        else:
+            batch = self._gathered(orders[..., first:last], part.rows, number, step)
+        return (tuple(self.convert(one) for one in batch[0]), self._converted(batch[1])), part
 
     def _orders(self, number: int) -> Tensor:
         """The permutation of this epoch, (N,), or (S, N) for several seeds; drawn on the CPU, equal on every device."""
@@ -277,36 +280,43 @@ class TensorBatches:
 
     def _gathered(self, rows: Tensor, keep: slice, number: int, step: int):
         """Inputs and targets of `rows` (B,), or (S, B) for several seeds; of these a process keeps some."""
-        own = rows[..., keep].reshape(-1)
-        flat = moved(rows.reshape(-1) if self.augment is not None else own, self.machine.device)
-        first = self.inputs[0].index_select(0, flat)  # on uint8 4 times as fast as images[rows]
-        if self.augment is not None:  # on the whole batch, so that processes agree
-            first = self._augmented(first.unflatten(0, rows.shape), keep, number, step)
-            flat = moved(own, self.machine.device)
-        inputs = [first, *(tensor.index_select(0, flat) for tensor in self.inputs[1:])]
-        inputs = tuple(self.convert(part) for part in inputs)
-        targets = self._targets(lambda rows_of: rows_of.index_select(0, flat), own)
+        if self.augment is not None:
+            seeds = self.seeds or [self.machine.seed]
+            each = rows.reshape(len(seeds), -1)
+            parts = [
+                self._augmented(own, keep, stream(seed, number, step))
+                for own, seed in zip(each, seeds, strict=True)
+            ]
+            return tree_map(lambda *one: torch.stack(one), *parts) if self.seeds else parts[0]
+        own = rows[..., keep]
+        flat = moved(own.reshape(-1), self.machine.device)
+        inputs = [
+            tensor.index_select(0, flat) for tensor in self.inputs
+        ]  # 4 times as fast as [rows]
+        targets = self._targets_of(flat)
         if not self.seeds:
             return inputs, targets
-        shape = len(self.seeds), -1
-        return tree_map(lambda leaf: leaf.unflatten(0, shape), (inputs, targets))
+        return tree_map(lambda leaf: leaf.unflatten(0, own.shape), (inputs, targets))
 
-    def _augmented(self, batch: Tensor, keep: slice, number: int, step: int) -> Tensor:
-        """(B, ...) or (S, B, ...) changed with a generator for each seed; the rows kept, one after another."""
-        if not self.seeds:
-            generator = stream(self.machine.seed, number, step)
-            return self.augment(batch, generator=generator)[keep]
-        changed = [
-            self.augment(part, generator=stream(seed, number, step))[keep]
-            for part, seed in zip(batch, self.seeds, strict=True)
-        ]
-        return torch.cat(changed)
+    def _augmented(self, rows: Tensor, keep: slice, generator: torch.Generator):
+        """Inputs and targets of a whole batch, so that processes agree, changed together; then the rows kept."""
+        rows = moved(rows, self.machine.device)
+        inputs, targets = [one.index_select(0, rows) for one in self.inputs], self._targets_of(rows)
+        inputs[0], targets = applied(self.augment, inputs[0], targets, generator)
+        if isinstance(targets, list):
+            return [one[keep] for one in inputs], targets[keep]
+        return tree_map(lambda leaf: leaf[keep], (inputs, targets))
 
-    def _targets(self, take: Callable[[Tensor], Tensor], rows: Tensor | slice) -> object:
+    def _targets_of(self, rows: Tensor | slice) -> object:
         if isinstance(self.targets, list):
             numbers = range(self.images)[rows] if isinstance(rows, slice) else rows.tolist()
-            return tree_map(self._target, [self.targets[row] for row in numbers])
-        return tree_map(lambda leaf: self._target(take(leaf)), self.targets)
+            return [self.targets[row] for row in numbers]
+        if isinstance(rows, slice):
+            return tree_map(lambda leaf: leaf[rows], self.targets)
+        return tree_map(lambda leaf: leaf.index_select(0, rows), self.targets)
+
+    def _converted(self, targets: object) -> object:
+        return tree_map(self._target, targets)
 
     def _target(self, leaf: object) -> object:
         return in_dtype(leaf, self.machine.dtype) if isinstance(leaf, Tensor) else leaf

@@ -9,6 +9,7 @@ import random
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import SequentialSampler
 
-from cnncourse import project
+from cnncourse import paths, runtime
 from cnncourse.errors import CheckpointError, ParameterError
 from cnncourse.runtime import Runtime
 from cnncourse.training import distributed
+from cnncourse.training.attributes import (
+    attributes,
+    contents,
+    described,
+    differences,
+    put_back,
+)
+from cnncourse.training.history import History, remember
 
-_KIND = "cnncourse checkpoint 1"
+_KIND = "cnncourse checkpoint 2"
 _HOW_NOT_WHAT = {
     "foreach",
     "fused",
@@ -54,10 +64,9 @@ class Saver:
         optimizer: Optimizer,
         scheduler,
         loss,
-        batches,
         clip_gradient: float | None,
     ):
-        machine, scheduler = batches.machine, getattr(scheduler, "scheduler", scheduler)
+        machine, scheduler = runtime.current(), getattr(scheduler, "scheduler", scheduler)
         request = (
             request if isinstance(request, Checkpoint) or request is None else Checkpoint(request)
         )
@@ -75,12 +84,16 @@ class Saver:
         )
         if isinstance(loss.function, nn.Module) and loss.function.state_dict():
             self.parts["loss"] = loss.function
-        self.machine, self.rows, self.proven = machine, [], False
+        self.machine, self.proven, self.earlier = machine, False, 0
+        self.model, self.loss = (
+            model,
+            loss.function if isinstance(loss.function, nn.Module) else None,
+        )
+        self.settings, self.started = {}, {}
+        if self.path is None:
+            return
+        self.started = self._attributes()
         settings = {
-            "data": batches.name,
-            "images": batches.images,
-            "steps": len(batches),
-            "batch_size": batches.batch_size,
             "loss": loss.description,
             "clip_gradient": clip_gradient,
             "seed": machine.seed,
@@ -89,29 +102,56 @@ class Saver:
             "scheduler": type(scheduler).__name__ if scheduler else None,
             "optimizer": type(optimizer).__name__,
         }
-        settings |= {
-            f"optimizer {name}": value
-            for name, value in optimizer.defaults.items()
-            if name not in _HOW_NOT_WHAT
-        }
-        settings |= {
-            f"optimizer lr of group {number}": group.get("initial_lr", group["lr"])
-            for number, group in enumerate(optimizer.param_groups)
-        }
+        for name, value in optimizer.defaults.items():
+            if name not in _HOW_NOT_WHAT:
+                settings[f"optimizer {name}"] = value
+        for number, group in enumerate(optimizer.param_groups):
+            settings[f"optimizer lr of group {number}"] = group.get("initial_lr", group["lr"])
+            if "weight_decay" in group:
+                settings[f"optimizer weight_decay of group {number}"] = group["weight_decay"]
         if scheduler:
-            settings |= {
-                f"scheduler {name}": value
-                for name, value in _numbers(scheduler.state_dict()).items()
-            }
-        self.settings = {
-            name: value.item() if isinstance(value, Tensor) else value
-            for name, value in _plain(settings).items()
-        }
+            for name, value in _numbers(scheduler.state_dict()).items():
+                settings[f"scheduler {name}"] = value
+        self.settings = {name: _setting(value) for name, value in settings.items()}
 
-    def resume(self) -> tuple[list[dict], int, Tensor | None, bool]:
-        """(rows of the epochs that are done, steps done of the next one, their sums, whether the run had ended)."""
+    def _attributes(self) -> dict[str, dict]:
+        """Those of the network, and of the loss where it is a module."""
+        modules = {"model": self.model} | ({"loss": self.loss} if self.loss is not None else {})
+        return {name: attributes(module) for name, module in modules.items()}
+
+    def resume(
+        self, batches, valid_batches, epochs: int, on_epoch: Callable | None
+    ) -> tuple[History, int, Tensor | None, int, int]:
+        """(history so far, steps done of the next epoch, their sums, epochs before this run, the last epoch to do).
+
+        A run that on_epoch ended has no epochs left, as long as there is an on_epoch.
+        """
+        self.earlier = self.parts["optimizer"].param_groups[0].get("epochs", 0)
+        state = self._found(batches, valid_batches)
+        if state is None:
+            return remember(History()), 0, None, self.earlier, epochs
+        self._check(state)
+        self._load(state)
+        self.earlier = state["earlier"]
+        history = remember(History(state["rows"], steps=state["steps"]))
+        last = len(history) if state["ended"] and on_epoch is not None else epochs
+        return history, state["step"], state["sums"], self.earlier, last
+
+    def _found(self, batches, valid_batches) -> dict | None:
+        """The state to go on from, if there is one."""
         if self.path is None:
-            return [], 0, None, False
+            return None
+        for name, part in (("", batches), ("valid ", valid_batches)):
+            self.settings |= {f"{name}{key}": value for key, value in _identity(part).items()}
+        self.settings["batch_size"] = batches.batch_size
+        self.settings["augment"] = described(getattr(batches, "augment", None))
+        if reason := _unrepeatable(batches, self.steps):
+            raise CheckpointError(
+                "batches that follow from the seed, the epoch and the step",
+                reason[0],
+                where="arguments train and checkpoint of fit",
+                remedy=reason[1],
+            )
         if self.path.is_dir():
             raise CheckpointError(
                 "the path of a file",
@@ -130,36 +170,34 @@ class Saver:
             ) from error
         previous = self.path.with_name(self.path.name + ".previous")
         if not self.path.exists() and not previous.exists():
-            return [], 0, None, False
+            return None
         try:
-            state = _read(self.path if self.path.exists() else previous)
+            return _read(self.path if self.path.exists() else previous)
         except CheckpointError as error:
             if not previous.exists():
                 raise
             state = _read(previous)
             warnings.warn(
                 f"{self.path} is damaged; going on from {previous.name}, {_place(state)} ({error.got})",
-                stacklevel=3,
+                stacklevel=4,
             )
-        self._check(state)
-        self._load(state)
-        self.rows = state["rows"]
-        return list(self.rows), state["step"], state["sums"], state["ended"]
+            return state
 
-    def step(self, step: int, last: int, rows: list[dict], tally) -> None:
-        """After a step: save when it is time. tally: has `steps()`, its sums so far, (steps, 3, ...)."""
-        due = self.steps is not None and step % self.steps == 0 and step != last
-        if due and finite(
-            self.parts["model"]
-        ):  # a state with nan would take the place of the last good one
-            self._write(rows, step, tally.steps(), False)
+    def step(self, history: History, meter) -> None:
+        """After a step: save when it is time. meter: has `steps()`, what it noted so far, (steps, 5, ...)."""
+        if self.steps is None:
+            return
+        step = meter.batches.latest[0]
+        due = step % self.steps == 0 and step != len(meter.batches)
+        if due and finite(self.model):  # a state with nan would take the place of the last good one
+            self._write(history, step, meter.steps(), False)
 
-    def epoch(self, rows: list[dict], ended: bool) -> None:
+    def epoch(self, history: History, ended: bool) -> None:
         """After an epoch: save."""
         if self.path is not None:
-            self._write(rows, 0, None, ended)
+            self._write(history, 0, None, ended)
 
-    def _write(self, rows: list[dict], step: int, sums: Tensor | None, ended: bool) -> None:
+    def _write(self, history: History, step: int, sums: Tensor | None, ended: bool) -> None:
         sums = None if sums is None else distributed.gathered(sums, self.machine)
         streams = distributed.gathered_objects(_streams(self.machine), self.machine)
         if self.machine.rank == 0:
@@ -170,7 +208,11 @@ class Saver:
             state = {
                 "kind": _KIND,
                 "settings": self.settings,
-                "rows": [dict(row) for row in rows],
+                "rows": [_plain(dict(row)) for row in history],
+                "steps": history.steps,
+                "earlier": self.earlier,
+                "started": self.started,
+                "attributes": self._attributes(),
                 "step": step,
                 "sums": sums,
                 "ended": ended,
@@ -183,7 +225,7 @@ class Saver:
             self._prove(content)
             if self.path.exists():
                 os.replace(self.path, self.path.with_name(self.path.name + ".previous"))
-            project.write(self.path, content.getvalue())
+            paths.write(self.path, content.getvalue())
         distributed.wait(self.machine)
 
     def _prove(self, content: io.BytesIO) -> None:
@@ -241,6 +283,17 @@ class Saver:
                 where=self.path,
                 remedy="choose another checkpoint path, or build the network as it was",
             )
+        for part in sorted({*state["started"], *self.started}):
+            there, here = state["started"].get(part), self.started.get(part)
+            if there is None or here is None:
+                continue  # the loss has another name then, and was refused
+            for name, one, other in differences(there, here):
+                raise CheckpointError(
+                    f"{part} with {name} {one!r}, with which this checkpoint was started",
+                    repr(other),
+                    where=self.path,
+                    remedy="build it as it was, or choose another checkpoint path",
+                )
         for name, part in self.parts.items():
             try:
                 part.load_state_dict(state[name])
@@ -251,6 +304,8 @@ class Saver:
                     where=self.path,
                     remedy="choose another checkpoint path, or build the network as it was",
                 ) from error
+        for name, stored in state["attributes"].items():
+            put_back(self.model if name == "model" else self.loss, stored)
         _set_streams(
             state["streams"][min(self.machine.rank, len(state["streams"]) - 1)], self.machine
         )
@@ -284,6 +339,43 @@ def _read(path: Path) -> dict:
             "a checkpoint of cnncourse.training.fit", got, where=path, remedy=remedy
         )
     return state
+
+
+def _identity(batches) -> dict[str, object]:
+    """What data are, in plain values: their name, how many, and a hash of what they hold."""
+    if batches is None:
+        return {"data": None}
+    held = (batches.inputs, batches.targets) if hasattr(batches, "inputs") else (batches.dataset,)
+    return {
+        "data": batches.name,
+        "images": batches.images,
+        "steps": len(batches),
+        "data contents": contents(*held),
+    }
+
+
+def _unrepeatable(batches, steps: int | None) -> tuple[str, str] | None:
+    """(what of a DataLoader a run that goes on would not see again, what to do), or None."""
+    if hasattr(batches, "inputs"):
+        return None
+    for name, value in vars(batches.dataset).items():
+        if isinstance(value, torch.Generator | np.random.Generator | random.Random):
+            return f"{type(batches.dataset).__name__}.{name}, a random stream of its own", (
+                "draw from torch, numpy.random or random: fit seeds them for every image"
+            )
+    if batches.rows is None and batches.loader.num_workers and batches.loader.persistent_workers:
+        return "an IterableDataset whose workers stay", "persistent_workers=False"
+    known = isinstance(batches.sampler, SequentialSampler) or hasattr(batches.sampler, "generator")
+    if steps is not None and (batches.rows is None or not known):
+        return f"{type(batches.sampler or batches.dataset).__name__}, whose order is its own", (
+            "leave Checkpoint.steps out: at epochs' ends it goes on exactly"
+        )
+    return None
+
+
+def _setting(value: object) -> object:
+    value = _plain(value)
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def _place(state: dict) -> str:
@@ -341,12 +433,14 @@ def _streams(machine: Runtime) -> dict:
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "runtime": machine.generator.get_state(),
         "cuda": torch.cuda.get_rng_state(machine.device) if machine.device.type == "cuda" else None,
     }
 
 
 def _set_streams(streams: dict, machine: Runtime) -> None:
     torch.set_rng_state(streams["torch"])
+    machine.generator.set_state(streams["runtime"])
     random.setstate(streams["python"])
     kind, keys, *rest = streams["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

@@ -36,6 +36,7 @@ class LoaderBatches:
         self.machine, self.world, self.shuffle = machine, world, shuffle
         self.part, self.name = Part(slice(0), 0), type(loader.dataset).__name__
         self.latest: tuple[int, tuple[Tensor, ...]] = (0, ())
+        self.dataset = loader.dataset
         self.loader, self.rows, self.generator = loader, None, torch.Generator()
         self.sampler = getattr(loader.batch_sampler, "sampler", None)
         self.batch_size, self.last_size = loader.batch_size, None
@@ -78,9 +79,11 @@ class LoaderBatches:
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[tuple[Tensor, ...], object]]:
         """The batches of epoch `number`, from step `start` on (counted from 0)."""
         self.generator.manual_seed(mixed(self.machine.seed, number))
-        drawn = getattr(self.sampler, "generator", None)
+        drawn, workers = getattr(self.sampler, "generator", None), self.loader.generator
         if hasattr(self.sampler, "generator"):
             self.sampler.generator = stream(self.machine.seed, number)
+        if self.rows is None:
+            self.loader.generator = self.generator  # seeds the workers
         try:
             if self.rows is None:
                 given = itertools.islice(self.loader, start, None)
@@ -96,6 +99,7 @@ class LoaderBatches:
         finally:
             if hasattr(self.sampler, "generator"):
                 self.sampler.generator = drawn
+            self.loader.generator = workers
 
     def inputs_of(self, step: int) -> tuple[Tensor, ...]:
         """The inputs of the latest step: what was read before is gone."""

@@ -7,12 +7,14 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.utils.data import RandomSampler
 
@@ -24,7 +26,7 @@ from cnncourse.training.distributed import average_gradients, joined, placed
 from cnncourse.training.history import COLUMNS, History
 from cnncourse.training.loss import Loss, Meter, Score, first
 from cnncourse.training.order import out_of_memory
-from cnncourse.training.progress import Watch, raise_shape
+from cnncourse.training.progress import Divergence, Watch, raise_shape
 from cnncourse.training.schedule import schedule
 from cnncourse.training.stacked import Stacked
 
@@ -43,66 +45,75 @@ def fit(
     clip_gradient: float | None = None,
     checkpoint: Checkpoint | str | Path | None = None,
     on_epoch: Callable[[History], object] | None = None,
+    metrics: Mapping[str, Callable[[nn.Module], object]] | None = None,
+    drop_last: bool = False,
     progress: bool = True,
 ) -> History:
     """Train `model` in place and return the `History`: one row an epoch, `valid` measured after each.
 
-    train, valid: an `ImageSet`, a pair (inputs, targets) of tensors, or a `DataLoader`, which needs no batch_size.
+    train, valid: an `ImageSet`, a pair (inputs, targets), or a `DataLoader`, which needs no batch_size.
     optimizer, scheduler: torch's own; a scheduler is stepped once an epoch, `OneCycleLR`, `CyclicLR` and what is
         wrapped in `EachStep` once a step, `ReduceLROnPlateau` with the validation loss.
     loss: (outputs, targets) to the batch's mean, of torch or your own. Targets of class indices, (N,) or (N, H, W) or
         (N, T) with outputs (N, C, ...), give an accuracy, without the positions of the loss's ``ignore_index``; so do
-        yes-or-no targets with `BCEWithLogitsLoss`. Other targets give none. A network with several outputs needs a
-        loss of your own, which gets them all; the accuracy is that of the first.
-    augment: a function of `cnncourse.augment`, called as ``augment(images, generator=...)`` on the uint8 batch.
+        yes-or-no targets with `BCEWithLogitsLoss`. Other targets give none: numbers, dicts of boxes. A network with
+        several outputs needs a loss of your own, which gets them all; the accuracy is that of the first.
+    augment: a function of `cnncourse.augment`, called as ``augment(images, generator=...)`` on the uint8 batch, with
+        ``targets=`` too where they are more than class labels: masks and boxes move with their pictures.
     clip_gradient: the largest norm of the gradient.
     checkpoint: a path (saved at each epoch) or `Checkpoint` (also every so many steps). If it exists, training goes on
         from there and ends with the bits of an uninterrupted run.
-    on_epoch: called with the history after each epoch; when it returns something true, training ends.
+    on_epoch: called with the history after each epoch, whose last row it may add to; when it returns something true,
+        training ends.
+    metrics: name to a function of the network that is asked after each epoch, in evaluation mode: a column of the
+        history, or for a `Score` two: ``metrics={"after": lambda network: evaluate(network, train)}``.
+    drop_last: leave out what remains when batch_size does not divide the images: BatchNorm takes statistics of it.
 
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     >>> fit(model, train, valid, optimizer=optimizer, epochs=2, batch_size=128)
     History(2 epochs: train_loss 0.2904, train_accuracy 0.9117, valid_loss 0.2413, valid_accuracy 0.9356)
 
-    All layers are in training mode while it trains: a BatchNorm that is to keep its statistics overrides `train`.
-    Ctrl-C ends training and returns the history so far. Raises `TrainingError` when the loss is not finite or memory
-    is used up, `ShapeError` when data and network do not fit, `CheckpointError` for a file it cannot go on from.
+    Called again with the same optimizer, it goes on: with the orders that 2 more epochs would have had. All layers are
+    in training mode while it trains but those that are `frozen`.
+    Ctrl-C raises `Interrupted`, whose `history` is the one so far. Raises `TrainingError` when a loss is not finite or
+    memory is used up, `ShapeError` when data and network do not fit, `CheckpointError` for a file it cannot go on from.
     """
     machine = runtime.current()
     _check_optimizer(model, optimizer, epochs, clip_gradient)
     # The data, as batches on the device; order and augmentation follow from the seed.
-    seeds = model.seeds if isinstance(model, Stacked) else None
-    batches = batched(train, batch_size, machine, shuffle=True, augment=augment, seeds=seeds)
-    train_loss, measured = Loss(loss, model, batches), _measures(model, loss, valid, batch_size)
+    batches, valid_batches = _sets(model, train, valid, batch_size, augment, drop_last)
+    train_loss = Loss(loss, model, batches)
+    measured = _measures(model, loss, valid_batches, metrics or {})
     each_step, each_epoch = schedule(scheduler, optimizer, epochs, len(batches))
     with joined(model, machine, batches) as network:
-        saver = Saver(checkpoint, model, optimizer, scheduler, train_loss, batches, clip_gradient)
-        rows, start, before, ended = saver.resume()
-        history = History(rows)
+        # A checkpoint says what was done: epochs, steps of the next one, and epochs before them.
+        saver = Saver(checkpoint, model, optimizer, scheduler, train_loss, clip_gradient)
+        history, start, before, earlier, last = saver.resume(
+            batches, valid_batches, epochs, on_epoch
+        )
         with Watch(model, batches, optimizer, history, epochs, progress) as watch:
-            for epoch in range(len(history) + 1, 0 if ended else epochs + 1):
-                meter, started = Meter(train_loss, machine, batches, before), time.perf_counter()
+            for epoch in range(len(history) + 1, last + 1):
+                meter = Meter(train_loss, machine, batches, before)
                 model.train()
-                for step, (inputs, targets) in enumerate(batches.epoch(epoch, start), start + 1):
+                for inputs, targets in batches.epoch(earlier + epoch, start):
                     optimizer.zero_grad()
                     with machine.autocast():
                         outputs = network(*inputs)  # images (B, C, H, W) to logits (B, classes)
                         value = train_loss(outputs, targets)  # the mean over the batch
-                    weight = meter.add(value, outputs, targets)  # None: the gradient as it is
-                    value.backward(weight)
+                    weight = meter.add(value, outputs, targets, optimizer.param_groups[0]["lr"])
+                    value.backward(weight)  # weight None: the gradient as it is
                     average_gradients(model)  # over processes
-                    if clip_gradient is not None:
-                        _clip(model, clip_gradient)
+                    _clip(model, clip_gradient)
                     optimizer.step()
                     each_step()
-                    watch.step(epoch, step, meter)
-                    saver.step(step, len(batches), history, meter)
+                    watch.step(epoch, meter)
+                    saver.step(history, meter)
                 # The epoch is over: measure, note, save.
-                score = watch.finite(meter.score(), meter)
-                seconds = time.perf_counter() - started
-                history.append(_row(epoch, score, optimizer, seconds, meter.images) | measured())
+                row = _row(epoch, earlier, watch.finite(meter), optimizer, meter)
+                history.add(row | measured(epoch), meter.steps())
                 each_epoch(history[-1])
-                saver.epoch(history, ended := bool(on_epoch is not None and on_epoch(history)))
+                ended = bool(on_epoch is not None and on_epoch(history))
+                saver.epoch(history, ended)
                 start, before = 0, None
                 if ended:
                     break
@@ -127,7 +138,7 @@ def evaluate(
     batches = batched(images, batch_size, machine)
     loss = loss if isinstance(loss, Loss) else Loss(loss, model, batches)
     meter = Meter(loss, machine, batches, train=False)
-    with _evaluating(model, machine, batches) as network:
+    with _passing(model, machine, batches) as network:
         for inputs, targets in batches.epoch():
             with machine.autocast():
                 outputs = network(*inputs)
@@ -160,7 +171,7 @@ def predict(model: nn.Module, images, batch_size: int = 1024) -> Tensor:
         )
     batches = batched(images, batch_size, machine, split=False)
     outputs = []
-    with _evaluating(model, machine, batches) as network:
+    with _passing(model, machine, batches) as network:
         for inputs, _ in batches.epoch():
             with machine.autocast():
                 output = first(network(*inputs))
@@ -231,31 +242,38 @@ def lr_range_test(
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module, machine: runtime.Runtime, batches):
-    """The network in evaluation mode, put back into the mode it had."""
-    network, modes = (
-        placed(model, machine),
-        [(module, module.training) for module in model.modules()],
-    )
+def evaluating(model: nn.Module):
+    """A block with the network in evaluation mode; every layer is put back into the mode it had."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield network
+        yield
+    finally:
+        _set_modes(modes)
+        if isinstance(model, Stacked):
+            model.train(model.training)
+
+
+@contextlib.contextmanager
+def _passing(model: nn.Module, machine: runtime.Runtime, batches):
+    """The network to call for outputs only, in evaluation mode, with failures that name their remedy."""
+    network = placed(model, machine)
+    try:
+        with evaluating(model):
+            yield network
     except (RuntimeError, ValueError) as error:
         if isinstance(error, CourseError):
             raise
         if out_of_memory(error):
+            inputs = batches.latest[1]
             raise TrainingError(
-                f"memory for a batch of {len(batches.latest[1][0])}",
+                f"memory for a batch of {len(inputs[0]) if inputs else batches.batch_size}",
                 str(error).splitlines()[0][:200],
                 where="evaluate or predict",
                 remedy="lower its batch_size",
             ) from error
         raise_shape(error, model, batches)
         raise
-    finally:
-        _set_modes(modes)
-        if isinstance(model, Stacked):
-            model.train(model.training)
 
 
 def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
@@ -263,29 +281,85 @@ def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
         module.training = mode
 
 
+def _sets(model: nn.Module, train, valid, batch_size: int | None, augment, drop_last: bool):
+    """(batches to train on, batches to validate with or None)."""
+    machine = runtime.current()
+    batches = batched(
+        train,
+        batch_size,
+        machine,
+        shuffle=True,
+        augment=augment,
+        seeds=model.seeds if isinstance(model, Stacked) else None,
+        drop_last=drop_last,
+    )
+    size, whole = batches.last_size, batches.batch_size
+    layers = (model.skeleton if isinstance(model, Stacked) else model).modules()
+    normalised = any(isinstance(layer, _BatchNorm) for layer in layers)
+    # From so few images BatchNorm's mean and variance are chance, and they enter its running statistics.
+    if normalised and size and whole and size < 8 and size * 10 < whole:
+        warnings.warn(
+            f"the last batch has {size} images where the others have {whole}, and BatchNorm takes mean and variance of "
+            "them: drop_last=True leaves it out",
+            stacklevel=3,
+        )
+    return batches, None if valid is None else batched(valid, batch_size, machine)
+
+
 def _row(
-    epoch: int, score: Score, optimizer: Optimizer, seconds: float, images: int
+    epoch: int, earlier: int, score: Score, optimizer: Optimizer, meter: Meter
 ) -> dict[str, object]:
+    """The row of an epoch; the optimizer notes how many epochs it has done, as a scheduler notes its initial_lr."""
+    seconds = time.perf_counter() - meter.started
+    optimizer.param_groups[0]["epochs"] = earlier + epoch
     rate = float(optimizer.param_groups[0]["lr"])
-    columns = epoch, *score, None, None, rate, seconds, images / seconds
+    columns = epoch, *score, None, None, rate, seconds, meter.images / seconds
     return dict(zip(COLUMNS, columns, strict=True))
 
 
 def _measures(
-    model: nn.Module, loss: Callable, valid, batch_size: int | None
-) -> Callable[[], dict[str, object]]:
+    model: nn.Module, loss: Callable, valid_batches, metrics: Mapping[str, Callable]
+) -> Callable[[int], dict[str, object]]:
     """A function that measures the network after an epoch: columns of the history."""
-    if valid is None:
-        return dict
-    batches = batched(valid, batch_size, runtime.current())
-    loss = Loss(loss, model, batches)
-    return lambda: dict(
-        zip(("valid_loss", "valid_accuracy"), evaluate(model, batches, loss=loss), strict=True)
-    )
+    taken = [name for name in metrics if name in COLUMNS]
+    if taken:
+        raise ParameterError(
+            "names of its own for metrics",
+            repr(taken[0]),
+            where="argument metrics of fit",
+            remedy="choose another name: this column is there already",
+        )
+    sets = {}
+    if valid_batches is not None:
+        loss = Loss(loss, model, valid_batches)
+        sets["valid"] = lambda network: evaluate(network, valid_batches, loss=loss)
+
+    def measured(epoch: int) -> dict[str, object]:
+        columns = {}
+        for name, metric in {**sets, **metrics}.items():
+            with torch.no_grad(), evaluating(model):
+                value = metric(model)
+            if isinstance(value, Score):
+                columns |= {f"{name}_loss": value.loss, f"{name}_accuracy": value.accuracy}
+            else:
+                columns[name] = value.tolist() if isinstance(value, Tensor) else value
+        losses = torch.as_tensor(columns.get("valid_loss", 0.0))
+        if not losses.isfinite().any():
+            raise Divergence(
+                "a finite validation loss",
+                columns["valid_loss"],
+                where=f"end of epoch {epoch}",
+                remedy="look for nan in the validation images; if they are clean, lower the learning rate",
+            )
+        return columns
+
+    return measured
 
 
-def _clip(model: nn.Module, largest: float) -> None:
-    """Scale the gradient down to this norm; of stacked networks each one's by itself."""
+def _clip(model: nn.Module, largest: float | None) -> None:
+    """Scale the gradient down to this norm, if there is one; of stacked networks each one's by itself."""
+    if largest is None:
+        return
     if not isinstance(model, Stacked):
         nn.utils.clip_grad_norm_(model.parameters(), largest)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from cnncourse.errors import CourseError, ParameterError, ShapeError, TrainingError
 from cnncourse.runtime import Runtime
 from cnncourse.training import distributed
+from cnncourse.training.attributes import described as options_of
 from cnncourse.training.batches import LoaderBatches, TensorBatches
 from cnncourse.training.order import out_of_memory
 from cnncourse.training.stacked import Stacked
@@ -48,7 +50,7 @@ class Meter:
         self.loss, self.machine, self.batches, self.train = loss, machine, batches, train
         # Steps that were done before, (processes, steps, 5, ...): of a run that goes on inside an epoch.
         self.before = None if before is None else before[machine.rank]
-        self.images = 0
+        self.images, self.started = 0, time.perf_counter()
         self.losses, self.weights, self.counts, self.right, self.rates = [], [], [], [], []
 
     def add(
@@ -117,7 +119,7 @@ class Loss:
         named = loss.func if isinstance(loss, partial) else loss
         self.name = getattr(named, "__name__", type(named).__name__)
         options = _options(loss)
-        chosen = ", ".join(f"{name}={_plain(value)}" for name, value in options.items())
+        chosen = ", ".join(f"{name}={options_of(value)}" for name, value in options.items())
         self.description = f"{self.name}({chosen})"
         if options.get("reduction", "mean") not in ("mean", "batchmean"):
             raise ParameterError(
@@ -360,14 +362,6 @@ def _cross_entropies(outputs: Tensor, targets: Tensor) -> Tensor:
         return each.view(len(outputs), -1).mean(1)
     counted = (targets != -100).flatten(1).sum(1)  # torch's index to leave out
     return each.view(len(outputs), -1).sum(1) / counted
-
-
-def _plain(value: object) -> str:
-    """An option of a loss in words that are equal in every process."""
-    if isinstance(value, Tensor):
-        return str(value.tolist())
-    plain = isinstance(value, bool | int | float | str | None)
-    return repr(value) if plain else type(value).__name__
 
 
 def described(value: object) -> str:

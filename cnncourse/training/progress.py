@@ -15,9 +15,14 @@ from torch.optim import Optimizer
 from cnncourse import runtime
 from cnncourse.errors import CourseError, MachineError, ParameterError, ShapeError, TrainingError
 from cnncourse.training.checkpoint import finite
+from cnncourse.training.history import History, Interrupted
 from cnncourse.training.loss import Meter, Score, described
 from cnncourse.training.order import out_of_memory
 from cnncourse.training.stacked import Stacked
+
+
+class Divergence(TrainingError):
+    """The loss, or a weight, stopped being a finite number."""
 
 
 class Watch:
@@ -30,7 +35,7 @@ class Watch:
         model: nn.Module,
         batches,
         optimizer: Optimizer,
-        history: list,
+        history: History,
         epochs: int,
         progress: bool,
     ):
@@ -54,25 +59,30 @@ class Watch:
             )
         return self
 
-    def step(self, epoch: int, step: int, meter: Meter) -> None:
+    def step(self, epoch: int, meter: Meter) -> None:
         """After each step; now and then, look at the loss and move the bar."""
         self.epoch = epoch
         now = time.perf_counter()
         if now < self.next:
             return
         self.next = now + (self.pause if self.bar is not None else 4 * self.pause)
-        loss = meter.losses[-1].mean().item()  # waits for the device, so not at every step
+        loss = meter.losses[-1].nanmean().item()  # waits for the device, so not at every step
         if not math.isfinite(loss) and _bad(meter.steps()).any():
-            self.finite(Score(loss, None), meter)  # of this process: the others are elsewhere
+            self.finite(meter, Score(loss, None))  # of this process: the others are elsewhere
         if self.bar is not None:
-            self.bar.n = (epoch - 1) * len(self.batches) + step
+            self.bar.n = (epoch - 1) * len(self.batches) + self.batches.latest[0]
             self.bar.set_postfix_str(f"epoch {epoch} of {self.epochs}, loss {loss:.3g}")
 
-    def finite(self, score: Score, meter: Meter) -> Score:
-        """The score, if its loss is a number; `TrainingError` with the step at which it stopped being one."""
-        if torch.as_tensor(score.loss).isfinite().all():
-            if not finite(self.model):  # the last gradient was no number, though its loss was one
-                raise TrainingError(
+    def finite(self, meter: Meter, score: Score | None = None) -> Score:
+        """The meter's score, if its loss is a number; `Divergence` with the step at which it stopped being one.
+
+        Of several seeds at once, one that diverges is no reason to end the others.
+        """
+        score = meter.score() if score is None else score
+        if torch.as_tensor(score.loss).isfinite().any():
+            # The last gradient may have been no number, though its loss was one.
+            if not isinstance(self.model, Stacked) and not finite(self.model):
+                raise Divergence(
                     "finite weights",
                     "nan or inf among them",
                     where=f"end of epoch {self.epoch}",
@@ -93,7 +103,7 @@ class Watch:
         inputs = self.batches.latest[1] if first is None else self.batches.inputs_of(first)
         unclean = any(part.is_floating_point() and not part.isfinite().all() for part in inputs)
         step = "" if first is None else f", step {first + 1}"
-        raise TrainingError(
+        raise Divergence(
             "a finite loss",
             f"{score.loss} at learning rate {rate:g}",
             where=f"epoch {self.epoch}{step} of {len(self.batches)}",
@@ -110,7 +120,10 @@ class Watch:
             self.bar.close()
         if isinstance(error, KeyboardInterrupt):
             self.history.interrupted = True
-            return True
+            raise Interrupted(self.history, self.epochs) from None
+        if isinstance(error, Divergence):
+            self.history.diverged = f"{error.where}: {error.got}"
+            error.history = self.history
         if isinstance(error, RuntimeError | ValueError) and not isinstance(error, CourseError):
             self._explain(error)
         return False
@@ -146,8 +159,8 @@ class Watch:
 
 
 def _bad(steps: Tensor) -> Tensor:
-    """(steps,): which losses, of those that have a target that counts, are no number."""
-    return (~steps[:, 0].isfinite() & (steps[:, 1] > 0)).reshape(len(steps), -1).any(1)
+    """(steps,): which losses, of those that have a target that counts, are no number (of all seeds)."""
+    return (~steps[:, 0].isfinite() & (steps[:, 1] > 0)).reshape(len(steps), -1).all(1)
 
 
 def _fitting(model: nn.Module, inputs: tuple[Tensor, ...], machine: runtime.Runtime) -> int | None:

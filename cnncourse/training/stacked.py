@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
-
-_ELEMENTWISE = (
-    "SGD",
-    "Adam",
-    "AdamW",
-    "RMSprop",
-    "Adagrad",
-    "Adadelta",
-    "Adamax",
-    "NAdam",
-    "RAdam",
-    "ASGD",
-    "Rprop",
-)
 
 
 class Stacked(nn.Module):
@@ -30,13 +16,19 @@ class Stacked(nn.Module):
 
     While training, inputs are (S, B, ...), a batch for each seed; in evaluation mode (B, ...), the same for all.
     Outputs are (S, B, ...).
+    streams: the state of torch's random stream for each seed, from which its dropout draws; None for those of seeds.
 
     >>> stacked = Stacked([make() for _ in range(8)], seeds=range(8))
     >>> stacked.eval()(images).shape
     torch.Size([8, 100, 10])
     """
 
-    def __init__(self, models: Sequence[nn.Module], seeds: Sequence[int]):
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        seeds: Sequence[int],
+        streams: Sequence[Tensor] | None = None,
+    ):
         super().__init__()
         self.seeds = list(seeds)
         parameters, buffers = torch.func.stack_module_state(list(models))
@@ -63,36 +55,22 @@ class Stacked(nn.Module):
             )
             for wanted in tensors
         ]
+        self.streams = Streams(self.stacked[0].device, self.seeds, streams)
+        for module in skeleton.modules():
+            if isinstance(module, _DropoutNd | nn.RReLU):
+                module.inplace = False
+                module.forward = types.MethodType(self.streams.forward, module)
         skeleton.to("meta")
-        self.layers = _layers(skeleton)
 
     def train(self, mode: bool = True) -> Stacked:
         self.skeleton.train(mode)
         return super().train(mode)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        if self.layers is not None:
-            shared = () if self.training else (len(self.seeds), *inputs[0].shape)
-            return self._layer_by_layer(inputs[0].expand(shared) if shared else inputs[0])
-        own = (
-            *self.stacked,
-            *(getattr(self, f"buffer{index}") for index in range(len(self.buffer_names))),
-        )
+        buffers = (getattr(self, f"buffer{index}") for index in range(len(self.buffer_names)))
+        own = *self.stacked, *buffers
         axes = (0,) * len(own) + (0 if self.training else None,) * len(inputs)
         return torch.vmap(self._one, in_dims=axes)(*own, *inputs)
-
-    def _layer_by_layer(self, values: Tensor) -> Tensor:
-        """What vmap gives for a plain stack of dense layers, with one batched product for each: half its time."""
-        weights = iter(self.stacked)
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear):
-                weight, bias = next(weights), next(weights)
-                values = torch.baddbmm(
-                    bias[:, None], values, weight.mT
-                )  # (S, B, in) times (S, in, out)
-            else:
-                values = values.flatten(2) if isinstance(layer, nn.Flatten) else layer(values)
-        return values
 
     def _one(self, *tensors: Tensor) -> Tensor:
         """The skeleton with one network's weights put in: `torch.func.functional_call` without its checks, which cost
@@ -121,54 +99,52 @@ class Stacked(nn.Module):
                     own[name].copy_(getattr(self, f"buffer{index}")[row])
 
 
-def _layers(model: nn.Module) -> list[nn.Module] | None:
-    """The layers of a plain stack of dense ones that starts with Flatten, or None for every other network."""
-    layers = list(model) if type(model) is nn.Sequential else []
-    if not layers or not isinstance(layers[0], nn.Flatten):
-        return None
-    flat = all(
-        (layer.start_dim, layer.end_dim) == (1, -1) for layer in layers if type(layer) is nn.Flatten
-    )
-    dense = all(layer.bias is not None for layer in layers if type(layer) is nn.Linear)
-    known = all(
-        type(layer) in (nn.Flatten, nn.Linear, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU)
-        for layer in layers
-    )
-    twice = len({id(layer) for layer in layers}) < len(layers)
-    return layers if flat and dense and known and not twice else None
+class Streams:
+    """Torch's random stream of each seed, so that dropout in a stack draws what it draws in each network alone."""
+
+    def __init__(self, device: torch.device, seeds: Sequence[int], states: Sequence[Tensor] | None):
+        gpu = device.type == "cuda"
+        if gpu:
+            index = torch.cuda.current_device() if device.index is None else device.index
+            torch.cuda.init()
+        self.default = torch.cuda.default_generators[index] if gpu else torch.default_generator
+        if states is None:
+            fresh = torch.Generator(device if gpu else "cpu")
+            states = [fresh.manual_seed(seed).get_state() for seed in seeds]
+        self.states = [state.clone() for state in states]
+
+    def forward(self, module: nn.Module, values: Tensor) -> Tensor:
+        """What takes the place of the forward pass of a layer that draws at random."""
+        if not module.training:
+            return type(module).forward(module, values)
+        return _EachDraws.apply(values, module, self)
+
+    def drawn(self, module: nn.Module, values: Tensor) -> Tensor:
+        """(S, B, ...): the layer applied to each seed's values, each with its own stream."""
+        before, outputs = self.default.get_state(), []
+        for seed, part in enumerate(values):
+            self.default.set_state(self.states[seed])
+            outputs.append(type(module).forward(module, part))
+            self.states[seed] = self.default.get_state()
+        self.default.set_state(before)
+        return torch.stack(outputs)
 
 
-def why_apart(models: Sequence[nn.Module], optimizer_name: str) -> str | None:
-    """Why these networks must be trained one after another, or None if they can be stacked.
+class _EachDraws(torch.autograd.Function):
+    """The rule by which vmap applies a layer that draws at random: seed by seed."""
 
-    Dropout would draw other masks than a single network does, an optimizer that looks at whole tensors would mix seeds,
-    torch's batched embedding knows no padding_idx, and only parameters and buffers are stacked, no other attribute.
-    """
-    if optimizer_name not in _ELEMENTWISE:
-        return f"{optimizer_name} does not treat every weight by itself"
-    for module in models[0].modules():
-        if isinstance(module, _DropoutNd | nn.RReLU) and getattr(module, "p", 1) > 0:
-            return f"{type(module).__name__} draws at random"
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            return "Embedding has a padding_idx"
-    for alike in zip(*(model.modules() for model in models), strict=True):
-        first, *others = map(_attributes, alike)
-        for name, value in first.items():
-            if any(not _equal(value, other.get(name)) for other in others):
-                return f"{type(alike[0]).__name__}.{name} differs from seed to seed"
-    return None
+    @staticmethod
+    def forward(values, module, streams):
+        raise RuntimeError("vmap: a layer that draws at random, outside of it")
 
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
 
-def _attributes(module: nn.Module) -> dict[str, object]:
-    """Numbers, words and plain tensors that a module holds beside its parameters and buffers."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, Tensor | np.ndarray | int | float | str)
-    }
-
-
-def _equal(one: object, other: object) -> bool:
-    if isinstance(one, Tensor):
-        return isinstance(other, Tensor) and torch.equal(one, other)
-    return bool(np.array_equal(one, other))
+    @staticmethod
+    def vmap(info, in_dims, values, module, streams):
+        if in_dims[0] is None:
+            values = values.expand(info.batch_size, *values.shape)
+        else:
+            values = values.movedim(in_dims[0], 0)
+        return streams.drawn(module, values), 0
