@@ -26,13 +26,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from cnncourse import parameters, project
+from cnncourse import parameters
 from cnncourse.errors import MachineError, ParameterError, nearest
+from cnncourse.machine import commit, cores
 
 # 8 buffers of 4 MiB. cuBLAS reads it once in a process, at its first product, and deterministic mode needs it then.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _current: Runtime | None = None
+_found: Runtime | None = None  # before any start
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ def start(
     dtype: "float32", or "float64" for small studies whose numbers must survive another processor. It becomes
         torch's default dtype, so that tensors and networks made afterwards have it.
     precision: None, or "bf16" for autocast on devices with native bfloat16.
-    threads: None means the environment variable CNNCOURSE_THREADS, or 1; "auto" shares the cores among the processes
-        of this run and the JOBS that the environment names. One thread and two threads differ in the
+    threads: None means the environment variable CNNCOURSE_THREADS, or 1. "auto" means it too, for whoever set it has
+        shared the cores out already; without it, this machine's cores shared among the processes of this run here and
+        the JOBS that the environment names. One thread and two threads differ in the
         last bits of a sum, so numbers are compared at equal counts; two threads shorten a mid-size step (to 0.6)
         and make it several times longer when another process is busy.
     deterministic: the same seed gives the same bits, on one environment. On CUDA this refuses a few backward
@@ -115,10 +118,7 @@ def start(
             where="argument dtype of runtime.start",
             remedy=nearest(str(dtype), DTYPES) + "; for bfloat16 use precision='bf16'",
         )
-    rank, local_rank, world = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1))
-    )
+    rank, local_rank, world = _processes()
     chosen = _device(device, DTYPES[dtype], local_rank, world)
     if compile and world > 1:
         raise MachineError(
@@ -156,7 +156,7 @@ def start(
             remedy="leave it at None",
         )
     _check_seed(seed)
-    _set_threads(_threads(threads, world))
+    _set_threads(_threads(threads))
     torch.set_default_dtype(DTYPES[dtype])
     _set_deterministic(deterministic, chosen)
     if compile:
@@ -198,8 +198,40 @@ def start(
 
 
 def current() -> Runtime:
-    """The runtime that `start` made last; with the defaults of `start` if it was never called."""
-    return _current or start()
+    """The runtime that `start` made last; before any `start`, torch as it stands, of which nothing is reset.
+
+    Then the dtype is torch's default dtype, the seed that of the last ``torch.manual_seed``, the threads torch's own.
+    """
+    return _current or _as_it_stands()
+
+
+def _as_it_stands() -> Runtime:
+    global _found
+    rank, local_rank, world = _processes()
+    dtype, seed = torch.get_default_dtype(), torch.initial_seed()
+    device = _device("auto", dtype, local_rank, world)
+    _join(device, rank, world, False)
+    strict = torch.are_deterministic_algorithms_enabled()
+    one_order = device.type == "cpu" and torch.get_num_threads() == 1
+    now = Runtime(
+        device,
+        dtype,
+        seed,
+        torch.get_num_threads(),
+        deterministic=strict or one_order,
+        rank=rank,
+        world=world,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    if _found != now:  # the same one as long as nothing changes, for it has a generator
+        _found = now
+    return _found
+
+
+def _processes() -> tuple[int, int, int]:
+    """(this process among all, among those of this machine, how many there are), as torchrun says."""
+    names = ("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)
+    return tuple(int(os.environ.get(name, default)) for name, default in names)
 
 
 @contextlib.contextmanager
@@ -219,7 +251,7 @@ def seeded(seed: int):
         try:
             yield _current
         finally:
-            _current = before or machine
+            _current = before
 
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -260,11 +292,11 @@ def environment() -> dict:
         "processor": device_name("cpu"),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cores": project.cores(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "device": str(machine.device) if machine else None,
         "seed": machine.seed if machine else None,
-        **project.commit(),
+        **commit(),
     }
 
 
@@ -347,8 +379,9 @@ def _without_bf16(device: torch.device) -> str | None:
     return f"{device_name(device)}, whose instructions include neither avx512_bf16 nor amx_bf16 (Arm: bf16)"
 
 
-def _threads(threads: int | str | None, world: int) -> int:
-    if threads == "auto":
+def _threads(threads: int | str | None) -> int:
+    given = os.environ.get("CNNCOURSE_THREADS")
+    if threads == "auto" and given is None:
         jobs = os.environ.get("JOBS", "1")
         if not jobs.isdigit() or int(jobs) < 1:
             raise ParameterError(
@@ -357,13 +390,11 @@ def _threads(threads: int | str | None, world: int) -> int:
                 where="environment variable JOBS",
                 remedy="use JOBS=1",
             )
-        return max(1, project.cores() // (int(jobs) * world))
-    asked = os.environ.get("CNNCOURSE_THREADS", "1") if threads is None else threads
-    where = (
-        "environment variable CNNCOURSE_THREADS"
-        if threads is None
-        else "argument threads of runtime.start"
-    )
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes of this run on this machine
+        return max(1, cores() // (int(jobs) * here))
+    asked, where = threads, "argument threads of runtime.start"
+    if threads in (None, "auto"):
+        asked, where = given or "1", "environment variable CNNCOURSE_THREADS"
     count = int(asked) if isinstance(asked, int) or str(asked).isdigit() else 0
     if count < 1:
         raise ParameterError(

@@ -79,8 +79,13 @@ def test_threads_come_from_the_argument_then_the_environment_then_one(monkeypatc
 
 
 def test_threads_auto_divides_the_cores_among_jobs(monkeypatch):
-    monkeypatch.setattr("cnncourse.project.cores", lambda: 8)
+    monkeypatch.setattr("cnncourse.runtime.cores", lambda: 8)
+    monkeypatch.delenv("CNNCOURSE_THREADS", raising=False)
     monkeypatch.setenv("JOBS", "4")
+    assert runtime.start(threads="auto").threads == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert runtime.start(threads="auto").threads == 1
+    monkeypatch.setenv("CNNCOURSE_THREADS", "2")  # a share that was worked out already
     assert runtime.start(threads="auto").threads == 2
 
 
@@ -151,19 +156,38 @@ def test_the_environment_names_versions_processor_threads_and_commit():
     )
 
 
-def test_current_starts_with_the_defaults_when_nobody_did():
-    code = "from cnncourse import runtime; print(runtime.current())"
+UNSTARTED = """
+import torch
+from torch import nn
+from cnncourse import runtime, training
+torch.set_default_dtype(torch.float64)
+torch.manual_seed(5)
+torch.set_num_threads(2)
+state = torch.get_rng_state()
+training.evaluate(nn.Linear(3, 2), (torch.zeros(4, 3), torch.zeros(4, dtype=torch.long)))
+with runtime.seeded(3):
+    pass
+torch.set_rng_state(state)
+print(runtime.current(), torch.get_default_dtype(), torch.initial_seed(), torch.get_num_threads())
+same = runtime.current() is runtime.current()
+torch.manual_seed(6)
+print(same, runtime.current().seed, runtime.start())
+"""
+
+
+def test_before_any_start_torch_is_taken_as_it_stands_and_nothing_is_reset():
     output = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", UNSTARTED],
         capture_output=True,
         text=True,
         check=True,
         env={"PATH": "", "CNNCOURSE_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
-    assert (
-        output.stdout == "runtime: cpu, float32, seed 0, 1 thread, deterministic\n"
-        and output.stderr == ""
-    )
+    assert output.stdout.splitlines() == [
+        "runtime: cpu, float64, seed 5, 2 threads torch.float64 5 2",
+        "True 6 runtime: cpu, float64, seed 0, 1 thread, deterministic".replace("64", "32"),
+    ]
+    assert output.stderr == ""
 
 
 def test_a_block_with_another_seed_leaves_everything_as_it_was():
@@ -194,6 +218,7 @@ def test_nobody_watches_a_redirected_process_or_a_kernel_that_cannot_be_asked(mo
 
 @pytest.mark.parametrize("jobs", ["0", "many"])
 def test_a_number_of_jobs_that_is_none_is_refused_by_name(monkeypatch, jobs):
+    monkeypatch.delenv("CNNCOURSE_THREADS", raising=False)
     monkeypatch.setenv("JOBS", jobs)
     with pytest.raises(ParameterError, match="variable JOBS"):
         runtime.start(threads="auto")
