@@ -1,0 +1,100 @@
+"""Multiply-adds of one torch operation, and the kernel of one that has a kernel."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from cnncourse.cost.copies import tensors
+from cnncourse.cost.fields import Shape
+from cnncourse.cost.receptive_field import plain_name, pool_geometry, spread
+
+aten = torch.ops.aten
+# The names of operations that multiply and add; one of them that is not counted below is unknown.
+_MULTIPLIES = re.compile(
+    r"(^|_)(mm|matmul|conv\w*|linalg\w*|fft\w*|lu|cholesky\w*|solve\w*|svd|qr|rnn\w*|gru|lstm|attention\w*|eig\w*)($|_)"
+)
+_ELEMENTWISE = {
+    "_thnn_fused_lstm_cell",
+    "_thnn_fused_gru_cell",
+    "linalg_vector_norm",
+    "_scaled_dot_product_attention",
+}
+_PACKED = ("linear", "conv")  # torch.ops.quantized.linear_dynamic, .conv2d_relu, ...
+_NO_PRODUCTS = {
+    "nms",
+    "roi_align",
+    "roi_pool",
+    "ps_roi_align",
+    "ps_roi_pool",
+}  # of torchvision: they interpolate
+
+
+def multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int | None:
+    """How many multiply-adds one call of a torch operation has; None where we do not know."""
+    packet = func._overloadpacket
+    if packet in flop_registry:
+        return (
+            flop_registry[packet](*args, **kwargs, out_val=output) // 2
+        )  # torch counts a multiply-add as two
+    if packet in (aten.mv, aten.dot, aten.vdot):
+        return args[0].numel()
+    if packet is aten.addmv:
+        return args[1].numel()
+    if packet is aten.addbmm:
+        return args[1].numel() * args[2].shape[-1]
+    if packet is aten._int_mm:
+        return args[0].numel() * args[1].shape[-1]
+    if packet in (
+        aten.mkldnn_rnn_layer,
+        aten._cudnn_rnn,
+    ):  # every step multiplies by every matrix once
+        steps = args[0].numel() // args[0].shape[-1]
+        return steps * sum(w.numel() for w in tensors(args[1:3]) if w.ndim == 2)
+    if packet is aten._trilinear:  # nn.Bilinear: (N, in1), (out, in1, in2), (N, in2)
+        return args[0].numel() // args[0].shape[-1] * args[1].numel()
+    if packet is aten._cdist_forward:  # squared differences are added up
+        return args[0].numel() * args[1].shape[-2]
+    if packet.__name__ == "deform_conv2d":
+        return output.numel() * args[1][0].numel()
+    name = plain_name(func)
+    weight = packed_weight(func, args)
+    if weight is not None:
+        outputs = output.numel() // (weight.shape[0] if name.startswith("linear") else 1)
+        return outputs * (weight.numel() if name.startswith("linear") else weight[0].numel())
+    if func.namespace == "torchvision" and name in _NO_PRODUCTS:
+        return 0
+    if func.namespace == "quantized":
+        return None if name.startswith((*_PACKED, "lstm", "gru", "rnn")) else 0
+    known = func.namespace in ("aten", "prim", "prims") and (
+        name in _ELEMENTWISE or not _MULTIPLIES.search(name)
+    )
+    return 0 if known or func.is_view else None
+
+
+def packed_weight(func, args: tuple) -> torch.Tensor | None:
+    """The weight inside the packed parameters of one of torch's quantised layers, which are no nn.Parameter."""
+    if func.namespace != "quantized" or not plain_name(func).startswith(_PACKED):
+        return None
+    return next((x[0] for x in map(unpacked, args) if x), None)
+
+
+def unpacked(packed: object) -> tuple[torch.Tensor, ...]:
+    """(weight, bias) of packed parameters; nothing for other objects."""
+    if not isinstance(packed, torch.ScriptObject):
+        return ()
+    try:
+        return tuple(x for x in packed.unpack() if isinstance(x, torch.Tensor))
+    except (AttributeError, RuntimeError):  # this kind cannot be unpacked: its cost is unknown
+        return ()
+
+
+def geometry(func, args: tuple) -> tuple[Shape, Shape, Shape, int] | None:
+    """(kernel, stride, padding, groups) of a convolution or pooling."""
+    if func._overloadpacket is aten.convolution:
+        axes = args[1].ndim - 2
+        return tuple(args[1].shape[2:]), spread(args[3], axes), spread(args[4], axes), args[8]
+    pool = pool_geometry(func, args)
+    return None if pool is None else (*pool[:3], 1)
