@@ -11,6 +11,9 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from torch import nn
 
 from cnncourse import cost, diagrams, figures, models
+from cnncourse.diagrams.boxes import graph
+from cnncourse.diagrams.side_by_side import Column
+from cnncourse.diagrams.wiring import Branches, count_boxes, series
 from cnncourse.errors import CourseError, ParameterError, ShapeError
 from cnncourse.models.inception_2014 import Inception, NaiveInception
 from cnncourse.models.resnet import BasicBlock, Bottleneck
@@ -196,18 +199,18 @@ def test_shapes_kernels_and_strides_come_from_the_trace():
 def test_a_plain_block_has_no_shortcut_and_a_residual_block_has_one():
     def lines(residual):
         with torch.device("meta"):
-            boxes = diagrams._graph(cost.table(BasicBlock(8, 8, residual=residual), (8, 6, 6)))
-        return diagrams._series(boxes)
+            boxes = graph(cost.table(BasicBlock(8, 8, residual=residual), (8, 6, 6)))
+        return series(boxes)
 
-    assert not any(isinstance(item, diagrams.Branches) for item in lines(False))
+    assert not any(isinstance(item, Branches) for item in lines(False))
     branch = lines(True)[0]
     assert branch.straight and len(branch.paths) == 1 and len(branch.paths[0]) == 2
 
 
 def test_the_four_ways_of_an_inception_module_stand_side_by_side():
     with torch.device("meta"):
-        boxes = diagrams._graph(cost.table(inception(), (192, 28, 28)))
-    branches = diagrams._series(boxes)[0]
+        boxes = graph(cost.table(inception(), (192, 28, 28)))
+    branches = series(boxes)[0]
     assert [len(path) for path in branches.paths] == [1, 2, 2, 2] and not branches.straight
     assert boxes[branches.join].shape == (256, 28, 28)
 
@@ -259,7 +262,7 @@ def test_depths_are_the_numbers_of_the_papers():
             models.resnet34(),
             models.resnet152(),
         ]
-        assert [diagrams._Column(net, IMAGE).depth for net in nets] == [8, 19, 22, 34, 152]
+        assert [Column(net, IMAGE).depth for net in nets] == [8, 19, 22, 34, 152]
 
 
 def test_columns_name_sizes_and_cost():
@@ -269,7 +272,7 @@ def test_columns_name_sizes_and_cost():
                 [("VGG-19", models.vgg19(), IMAGE), ("ResNet-34", models.resnet34(), IMAGE)]
             )
         )
-        arcs = diagrams._Column(models.resnet34(), IMAGE).arcs
+        arcs = Column(models.resnet34(), IMAGE).arcs
     assert (
         "19.6 G multiply-adds" in said
         and "34 weight layers" in said
@@ -333,8 +336,8 @@ class Random(nn.Module):
 def test_any_wiring_can_be_drawn_and_shows_every_layer(reads):
     with torch.device("meta"):
         net = Random(reads)
-    boxes = diagrams._graph(cost.table(net, (4, 8, 8)))
-    assert diagrams._boxes(diagrams._series(boxes)) == len(boxes) - 1  # all but the input
+    boxes = graph(cost.table(net, (4, 8, 8)))
+    assert count_boxes(series(boxes)) == len(boxes) - 1  # all but the input
     fig = diagrams.draw(net, (4, 8, 8), fold=False)
     try:
         assert words(fig).count("3×3 conv, 4") == len(reads)

@@ -59,7 +59,8 @@ def size(state: State) -> Shape | None:
         return None
     widths = []
     for seen in state:
-        width = float((torch.as_tensor(seen.last) - torch.as_tensor(seen.first)).max()) + 1
+        width = seen.last - seen.first + 1  # of a line the same everywhere
+        width = float(width.max()) if isinstance(width, torch.Tensor) else width
         if width < 1:
             return None
         widths.append(math.ceil(width))
@@ -293,15 +294,36 @@ def union(parts: list[tuple[Seen, Shape]]) -> Seen:
     return simplest(first, last, common_pace([seen for seen, _ in parts], axes))
 
 
+def joined(parts: list[tuple[Seen, Shape]], dim: int) -> Seen:
+    """What a concatenation along `dim` sees, counted from the end; arrays stay as small as they can."""
+    ends = [arrays(seen, shape) for seen, shape in parts]
+    axes = len(parts[0][1])
+    sizes = [max(first.shape[d] for first, _ in ends) for d in range(axes)]
+    both = []
+    for end in (0, 1):
+        grown = []
+        for pair, (_, shape) in zip(ends, parts, strict=True):
+            sizes[dim] = shape[dim]
+            grown.append(pair[end].expand(sizes))
+        both.append(torch.cat(grown, dim))
+    return simplest(
+        *both, common_pace([seen for seen, _ in parts if not is_nothing(seen)], axes, dim)
+    )
+
+
 def union_of_constants(lines: list[Line]) -> Line:
     return Line(None, min(x.first for x in lines), max(x.last for x in lines))
 
 
-def common_pace(several: list[Seen], axes: int) -> dict[int, tuple[int, float]]:
+def common_pace(several: list[Seen], axes: int, without: int = 0) -> dict[int, tuple[int, float]]:
     found = {}
     for dim in range(-axes, 0):
         paces = [pace_along(seen, dim) for seen in several]
-        if None not in paces and len({move / period for period, move in paces}) == 1:
+        if (
+            dim != without
+            and None not in paces
+            and len({move / period for period, move in paces}) == 1
+        ):
             period = math.lcm(*(p for p, _ in paces))
             found[dim] = period, paces[0][1] / paces[0][0] * period
     return found

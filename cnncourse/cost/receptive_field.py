@@ -24,6 +24,7 @@ from cnncourse.cost.fields import (
     adaptive,
     arrays,
     is_constant,
+    joined,
     looked_up,
     reduced,
     resized,
@@ -41,7 +42,10 @@ _POINTWISE = {
     "_batch_norm_with_update", "_batch_norm_no_update", "cudnn_batch_norm", "native_layer_norm", "native_group_norm",
     "_fused_rms_norm", "rrelu_with_noise", "prelu", "_prelu_kernel", "bernoulli", "tril", "triu", "contiguous",
     "quantize_per_tensor", "quantize_per_tensor_dynamic", "quantize_per_channel", "dequantize", "int_repr",
-    "_to_dense", "fake_quantize_per_tensor_affine_cachemask", "threshold", "glu_jvp", "isnan", "cumsum_backward",
+    "_to_dense",
+    "hardswish",
+    "hardsigmoid", "hardtanh", "log_sigmoid_forward", "rsub", "special_erf", "polar", "complex", "view_as_complex",
+    "fake_quantize_per_tensor_affine_cachemask", "threshold", "glu_jvp", "isnan", "cumsum_backward",
 }  # fmt: skip
 _REDUCTIONS = {
     "mean", "sum", "nansum", "prod", "amax", "amin", "max", "min", "aminmax", "var", "std", "var_mean", "std_mean",
@@ -49,6 +53,7 @@ _REDUCTIONS = {
 }  # fmt: skip
 _ALONG_ONE_AXIS = {
     "_softmax",
+    "_safe_softmax",
     "_log_softmax",
     "cumsum",
     "cumprod",
@@ -162,6 +167,19 @@ def _one_axis_at_a_time(
     if name in _ALONG_ONE_AXIS:
         dim = args[1] if len(args) > 1 else kwargs.get("dim", -1)
         return tuple(reduced(seen, shape, (dim - len(shape) * (dim >= 0),), True) for seen in first)
+    if name == "cat":
+        dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+        parts = [(states[id(x)], tuple(x.shape)) for x in args[0] if x.numel()]
+        dim -= len(out) * (dim >= 0)
+        nothing = Line(None, math.inf, -math.inf)
+        each = [
+            [(f[a] if isinstance(f, tuple) else nothing, s) for f, s in parts] for a in range(axes)
+        ]
+        return tuple(joined(given, dim) for given in each)
+    if name in ("index", "index_select"):
+        quick = _chosen(name, args, first, shape, out)
+        if quick is not None:
+            return quick
     if func.is_view or name in _REARRANGE:
         quick = _kept_lines(name, args, first, shape, out)
         return quick if quick is not None else _rearranged(func, args, kwargs, states, axes)
@@ -365,6 +383,26 @@ def _kept_lines(name: str, args: tuple, field: State, shape: Shape, out: Shape) 
         step = args[4] if len(args) > 4 else 1
         return tuple(window(seen, dim, out[dim], 1, step, -start, 1) for seen in field)
     return None
+
+
+def _chosen(name: str, args: tuple, field: State, shape: Shape, out: Shape) -> Field | None:
+    """Positions chosen by a list along one axis on which nothing depends: which they are does not matter."""
+    if name == "index_select":
+        axes = [args[1]]
+    else:
+        axes = [n for n, index in enumerate(args[1]) if index is not None]
+    if len(axes) != 1 or len(out) != len(shape) or not isinstance(field, tuple):
+        return None
+    dim = axes[0] % len(shape) - len(shape)
+    for seen in field:
+        varies = (
+            seen.dim == dim
+            if isinstance(seen, Line)
+            else dim >= -seen.first.ndim and seen.first.shape[dim] > 1
+        )
+        if varies:
+            return None
+    return field
 
 
 def _rearranged(

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from cnncourse.cost import counting, receptive_field
 from cnncourse.cost.copies import CannotRunOnMeta, tensors
 from cnncourse.cost.fields import NOTHING, UNKNOWN, Shape, State, of_image, size, viewed, written
+from cnncourse.cost.meta import same_shape
 from cnncourse.cost.rows import Row, Table, size_text
 from cnncourse.errors import CourseError, ParameterError, ShapeError
 
@@ -210,7 +211,8 @@ class Tracer:
         for x in given:
             self.count(row, x)
         self.count_packed(func, row, args)
-        output = func(*args, **kwargs)
+        output = same_shape(func, args, given)
+        output = func(*args, **kwargs) if output is None else output
         self.analysing = True  # what goes wrong from here on is our fault, not the network's
         row.computes |= not func.is_view
         adds = counting.multiply_adds(func, args, kwargs, output)
