@@ -315,6 +315,75 @@ def test_bad_input_says_what_to_do():
         diagrams.draw("resnet18", IMAGE)
 
 
+class Captioner(nn.Module):
+    """Two inputs, and a layer whose output is a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.look = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.words, self.tell = nn.Embedding(20, 8), nn.LSTM(8, 16, batch_first=True)
+        self.choose = nn.Linear(16, 20)
+
+    def forward(self, image, words):
+        seen = self.look(image).flatten(1)[:, None]
+        return self.choose(self.tell(torch.cat([seen, self.words(words)], 1))[0])
+
+
+class Sum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x, y):
+        return self.conv(x) + self.conv(y)
+
+
+@pytest.mark.parametrize("level", diagrams.LEVELS)
+def test_several_inputs_and_outputs_are_drawn_at_every_level(level):
+    text = torch.zeros(1, 5, dtype=torch.long)
+    for net, given in (
+        (Captioner(), [(3, 32, 32), text]),
+        (nn.LSTM(6, 8, batch_first=True), torch.zeros(1, 5, 6)),
+        (Sum(), [(3, 8, 8), (3, 8, 8)]),
+    ):
+        assert diagrams.draw(net, given, level=level).axes[0].patches
+
+
+class Halves(nn.Module):
+    """Two layers that write into one tensor, and a layer that reads it."""
+
+    def __init__(self, fresh):
+        super().__init__()
+        self.a, self.b, self.last = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Conv2d(6, 2, 1)
+        self.fresh = fresh
+
+    def forward(self, x):
+        shape = len(x), 6, x.shape[2] - 2, x.shape[3] - 2
+        out = torch.zeros(shape, device=x.device) if self.fresh else x.new_zeros(shape)
+        out[:, :3] = self.a(x)
+        out[:, 3:] = self.b(x)
+        return self.last(out)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_layers_that_write_into_slices_of_a_tensor_are_drawn(fresh):
+    said = words(diagrams.draw(Halves(fresh), (3, 8, 8)))
+    assert said.count("3×3 conv, 3") == 2 and "1×1 conv, 2" in said
+
+
+def test_a_layer_that_reads_no_input_is_left_out_with_a_warning():
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.conv = nn.Linear(3, 6), nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(x) + self.start(torch.ones(1, 1, 4, 3, device=x.device))
+
+    with pytest.warns(UserWarning, match="not drawn.*start"):
+        diagrams.draw(Constant(), (3, 4, 6))
+
+
 class Random(nn.Module):
     """Layers that each read some of the outputs before them."""
 

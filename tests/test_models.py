@@ -16,23 +16,12 @@ from cnncourse.models.inception_2014 import loss_with_heads
 
 NAMES = models.names()
 HUGE = {"resnet1202", "plain1202"}  # counted without a forward pass
-ONE_SIZE = {
-    "highway_cifar",
-    "preact_resnet_cifar",
-    "stochastic_depth_cifar",
-    "wide_resnet_cifar",
-    "nin_cifar",
-    "alexnet_lecture_repaired",
-}  # they have no image_size: any image of 8 to 64 pixels fits, or only 224
 NARROW = {"alexnet_2012": 8, "lenet5": 6, "inception_v4": 4, "nin_imagenet": 8, "squeezenet1_0": 24}
 
 
 def form(name, *, image_size=32, width=None):
     """A narrow form of `name` for small grey images of four classes."""
     options = {"num_classes": 4, "in_channels": 1, "width": width or NARROW.get(name, 4)}
-    cifar = re.fullmatch(r"(resnet|plain)(20|32|44|56|110|1202)", name)
-    if name in ONE_SIZE or cifar:
-        return models.build(name, **options)
     return models.build(name, image_size=image_size, **options)
 
 
@@ -117,7 +106,7 @@ def test_every_parameter_takes_part_in_the_answer(name):
     [
         (image_size, name)
         for name in NAMES
-        if name not in HUGE | ONE_SIZE
+        if name not in HUGE
         for image_size in (8, 16, 64)
         if not (name == "alexnet_lecture" and image_size < 24)
     ],

@@ -161,31 +161,41 @@ def with_batch_axis(model: nn.Module, inputs: Inputs) -> Inputs:
     Such a layer has its batch on axis 1; the axis of the input that moves it is the one on which images lie.
     Raises `ShapeError` if none does.
     """
-    first = [m for m in model.modules() if isinstance(m, SEQUENCE_LAYERS) and not m.batch_first]
-    if not first:
+    layers = [m for m in model.modules() if isinstance(m, SEQUENCE_LAYERS)]
+    short = all(_axes(x) <= 2 for x in inputs.leaves())  # no images, whose batch is always in front
+    if not layers or all(m.batch_first for m in layers) and not short:
         return inputs
     ran = False
     for axis in (0, 1):
         candidate = Inputs(inputs.args, inputs.kwargs, axis)
         if any(_axes(x) < axis for x in candidate.leaves()):
             continue
-        received = [_received(model, first, candidate, count) for count in (2, 3)]
+        received = [_received(model, layers, candidate, count) for count in (2, 3)]
         if None in received or len(received[0]) != len(received[1]):
             continue
         ran = True
-        if all(len(a) == 3 and 3 * a[1] == 2 * b[1] for a, b in zip(*received, strict=True)):
+        if all(_grew(a, b, on) for (a, on), (b, _) in zip(*received, strict=True)):
             return candidate
     if not ran:
         return inputs  # it does not run: the trace says why
-    kind = type(first[0]).__name__
+    layer = next((m for m in layers if not m.batch_first), layers[0])
+    kind, order = (
+        type(layer).__name__,
+        "(batch, sequence, features)" if layer.batch_first else "(sequence, batch, features)",
+    )
     raise ShapeError(
-        f"an input of which axis 0 or 1 counts the images, for {kind} reads (sequence, batch, features)",
+        f"an input of which axis 0 or 1 counts the images, for {kind} reads {order}",
         ", ".join(
             str(tuple(getattr(x, "shape", getattr(x, "sizes", ())))) for x in inputs.leaves()
         ),
         where=f"{WHERE}, {type(model).__name__}",
         remedy=f"give a tensor with a batch axis, or build the {kind} with batch_first=True",
     )
+
+
+def _grew(two: tuple[int, ...], three: tuple[int, ...], axis: int) -> bool:
+    """Whether what a layer received for two and for three images differs so on its batch axis."""
+    return len(two) == 3 and 3 * two[axis] == 2 * three[axis]
 
 
 def _axes(x: object) -> int:
@@ -195,13 +205,14 @@ def _axes(x: object) -> int:
 def _received(
     model: nn.Module, layers: list[nn.Module], inputs: Inputs, count: int
 ) -> list[tuple] | None:
-    """The shapes that sequence layers receive for `count` images; None if the network cannot run."""
+    """(shape, batch axis) of what sequence layers receive for `count` images; None if the network cannot run."""
     paths = {name for name, m in model.named_modules() if any(m is layer for layer in layers)}
     shapes: list[tuple] = []
 
     def note(module, args, kwargs):
         given = [*args, *kwargs.values()]
-        shapes.append(tuple(given[0].shape) if given and isinstance(given[0], torch.Tensor) else ())
+        shape = tuple(given[0].shape) if given and isinstance(given[0], torch.Tensor) else ()
+        shapes.append((shape, 0 if module.batch_first else 1))
 
     try:
         with meta_form(model, False) as shadow:

@@ -25,6 +25,12 @@ def whole(value: object, name: str, *, least: int = 1) -> int:
     return value
 
 
+def any_size(image_size: object) -> None:
+    """Check the option `image_size` of a network that takes images of every size: it changes no layer."""
+    if image_size is not None:
+        whole(image_size, "image_size")
+
+
 def one_of(value: object, name: str, choices: tuple) -> object:
     """`value` if it is one of `choices`; otherwise a `ParameterError` that lists them."""
     if value not in choices:

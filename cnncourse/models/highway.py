@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cnncourse.models.base import check_images, create, whole
+from cnncourse.models.base import any_size, check_images, create, whole
 
 
 class Highway(nn.Module):
@@ -89,8 +89,10 @@ class HighwayCNN(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         width: int | None = None,
+        image_size: int | None = None,
     ):
         super().__init__()
+        any_size(image_size)
         whole(num_classes, "num_classes")
         self.in_channels = whole(in_channels, "in_channels")
         self.smallest = 1

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnncourse.errors import ParameterError
-from cnncourse.models.base import check_images, one_of, whole
+from cnncourse.models.base import any_size, check_images, one_of, whole
 from cnncourse.models.resnet import PaddedShortcut, convolution, initialise
 
 
@@ -139,12 +139,14 @@ def preact_resnet_cifar(
     in_channels: int = 3,
     width: int = 16,
     shortcut: str = "A",
+    image_size: int | None = None,
 ) -> PreActivationNet:
     """The pre-activation network of `depth` = 6n + 2 layers, or 9n + 2 with `bottleneck`, for CIFAR-10.
 
     He et al. 2016, section 4. Input (3, 32, 32). Depth 110: 1,727,962 parameters, those of ResNet-110;
     252,887,680 multiply-adds. Special: the shortcut is free from stem to end, and 1001 layers train. Lesson 15.
     """
+    any_size(image_size)
     step = 9 if bottleneck else 6
     blocks = blocks_for(depth, step, 2, "preact_resnet_cifar")
     return PreActivationNet(
@@ -165,6 +167,7 @@ def wide_resnet_cifar(
     num_classes: int = 10,
     in_channels: int = 3,
     width: int = 16,
+    image_size: int | None = None,
 ) -> PreActivationNet:
     """WRN-depth-widen: a pre-activation network of 6n + 4 layers whose stages are `widen` times as wide.
 
@@ -172,6 +175,7 @@ def wide_resnet_cifar(
     5,243,328,768 multiply-adds; WRN-16-4: 2,748,890; WRN-40-4: 8,949,210 parameters.
     `dropout`: between the convolutions of a block. Special: 28 layers beat 1001 thin ones, and train faster. Lesson 15.
     """
+    any_size(image_size)
     blocks = blocks_for(depth, 6, 4, "wide_resnet_cifar")
     return PreActivationNet(
         blocks,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnncourse.errors import ParameterError
-from cnncourse.models.base import check_images, create, one_of, whole
+from cnncourse.models.base import any_size, check_images, create, one_of, whole
 
 
 def convolution(
@@ -407,6 +407,7 @@ def resnet_cifar(
     batch_norm: bool = True,
     zero_init_residual: bool = False,
     block: type[BasicBlock] = BasicBlock,
+    image_size: int | None = None,
 ) -> ResNet:
     """The CIFAR-10 network of `depth` = 6n + 2 layers: three stages of n blocks with 16, 32 and 64 channels.
 
@@ -414,12 +415,13 @@ def resnet_cifar(
     Parameters: 20: 269,722; 32: 464,154; 44: 658,586; 56: 853,018; 110: 1,727,962; 1202: 19,421,274;
     exactly as many in the plain twin (`residual=False`), because shortcuts of option A have none.
     Multiply-adds: 20: 40,551,040; 56: 125,485,696; 110: 252,887,680.
-    `batch_norm=False` gives convolutions with biases and no normalisation.
+    `batch_norm=False` gives convolutions with biases and no normalisation; `image_size` changes no layer.
     Special: a plain twin with the same parameters, in which only the additions are missing. Lesson 14.
 
     >>> resnet_cifar(20)(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 10])
     """
+    any_size(image_size)
     if (whole(depth, "depth", least=8) - 2) % 6:
         below = depth - (depth - 2) % 6
         raise ParameterError(

@@ -48,6 +48,7 @@ def stochastic_depth_cifar(
     in_channels: int = 3,
     width: int = 16,
     shortcut: str = "A",
+    image_size: int | None = None,
 ) -> ResNet:
     """ResNet of `depth` = 6n + 2 layers whose blocks survive with probabilities from 1 down to `survival`.
 
@@ -69,6 +70,7 @@ def stochastic_depth_cifar(
         width=width,
         shortcut=shortcut,
         block=StochasticBlock,
+        image_size=image_size,
     )
     blocks = [module for module in network.modules() if isinstance(module, StochasticBlock)]
     for block, probability in zip(blocks, survivals(len(blocks), survival), strict=True):
