@@ -341,12 +341,12 @@ class Sum(nn.Module):
 @pytest.mark.parametrize("level", diagrams.LEVELS)
 def test_several_inputs_and_outputs_are_drawn_at_every_level(level):
     text = torch.zeros(1, 5, dtype=torch.long)
-    for net, given in (
+    for net, inputs in (
         (Captioner(), [(3, 32, 32), text]),
         (nn.LSTM(6, 8, batch_first=True), torch.zeros(1, 5, 6)),
         (Sum(), [(3, 8, 8), (3, 8, 8)]),
     ):
-        assert diagrams.draw(net, given, level=level).axes[0].patches
+        assert diagrams.draw(net, inputs, level=level).axes[0].patches
 
 
 class Halves(nn.Module):
