@@ -21,6 +21,7 @@ TEXT = '''\
 
 # %% [markdown]
 # # 04 Sizes
+# It costs about 5 seconds.
 # **You will be able to** halve.
 
 # %% tags=["parameters"]

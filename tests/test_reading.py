@@ -8,7 +8,7 @@ from cnncourse.lab import reading
 from cnncourse.lab.lesson import Cell
 
 TEXTS = [
-    "# 04 Sizes",
+    "# 04 Sizes\nIt costs about 25 seconds of one core.",
     "## In practice\n`torch.div`\n## History\nold",
     "## Exercises\n## Summary\nshort",
     "## Corrections\n| the notes say | correct | how we know |\n|---|---|---|\n| 1 | 2 | the notes say 1 |",
@@ -125,6 +125,20 @@ def test_a_claim_that_can_fail_is_no_problem(tmp_path, call):
 def test_a_section_that_is_missing_or_misplaced_is_named(tmp_path, old, new, says):
     found = problems(tmp_path, texts=[text.replace(old, new) for text in TEXTS])
     assert any(says in problem for problem in found), found
+
+
+@pytest.mark.parametrize(("said", "measured", "says"), [
+    ("25", 25, None), ("25", None, None), ("25", 30, "measured 30 seconds"), ("45", 45, "at most 40"),
+    ("few", 25, "do not say what the lesson costs"),
+])  # fmt: skip
+def test_the_cost_that_is_said_is_the_one_that_was_measured(
+    tmp_path, monkeypatch, said, measured, says
+):
+    monkeypatch.setattr(
+        reading.front, "costs", lambda: {} if measured is None else {"04": measured}
+    )
+    found = problems(tmp_path, texts=[TEXTS[0].replace("25", said), *TEXTS[1:]])
+    assert found == [] if says is None else any(says in line for line in found), found
 
 
 def test_a_lesson_without_errata_needs_no_corrections(tmp_path):

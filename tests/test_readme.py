@@ -1,12 +1,13 @@
 """What README.md and CONTRIBUTING.md promise is there: links, commands, and a row for each lesson that is written."""
 
+import json
 import re
 
-import nbformat
 import pytest
 
 from cnncourse import paths
 from cnncourse.__main__ import arguments
+from cnncourse.lab import front
 
 README = (paths.root() / "README.md").read_text()
 TEXTS = {name: (paths.root() / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
@@ -28,23 +29,22 @@ def test_every_command_named_exists(name):
     assert set(re.findall(r"python -m cnncourse ([a-z-]+)", TEXTS[name])) <= set(commands)
 
 
+def test_the_table_of_lessons_is_the_one_that_make_figures_writes():
+    index = json.loads((paths.root() / "figures" / "index.json").read_text())
+    assert f"{front.BEGIN}\n{front.table(index)}{front.END}" in README
+
+
 @pytest.mark.parametrize("number", LESSONS)
-def test_every_lesson_has_a_row_with_its_question_and_a_figure(number):
-    path = LESSONS[number]
-    title = nbformat.read(path, as_version=4).cells[0].source
-    question = re.search(r"^#+ (.+\?)$", title, re.MULTILINE)[1]
+def test_every_lesson_has_a_question_and_a_first_picture(number):
+    index = json.loads((paths.root() / "figures" / "index.json").read_text())
     row = next(
-        line
-        for line in README.splitlines()
-        if line.startswith("|") and f"](notebooks/{path.name})" in line
+        line for line in front.table(index).splitlines() if f"/{LESSONS[number].name})" in line
     )
-    assert question in row
-    assert f"figures/{path.stem}/" in row
+    assert "? |" in row and f"(figures/{LESSONS[number].stem}/" in row
 
 
-def test_the_number_of_lessons_still_to_write_is_right():
-    missing = len(
-        {item["notebook"] for item in paths.ledger().values()}
-        - {path.stem for path in LESSONS.values()}
-    )
-    assert f"the {missing} lessons that are not in the table are not written yet" in README
+def test_a_cost_is_rounded_up_and_does_not_follow_small_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "notebooks", lambda: tmp_path)
+    for seconds, kept in ((21.2, 25), (27.0, 25), (30.9, 25), (33.0, 35), (2.0, 5)):
+        front.note_cost("04", seconds)
+        assert front.costs() == {"04": kept}

@@ -108,6 +108,9 @@ def arguments() -> list[str]:
     settings = paths.build() / "lab-settings"
     paths.write(settings / "overrides.json", json.dumps(SETTINGS, indent=1) + "\n")
     words = ["lab", "--ServerApp.ip=127.0.0.1", f"--LabApp.app_settings_dir={settings}"]
+    words.append(
+        "--HTMLExporter.preprocessors=cnncourse.lab.export.AlternativeText"
+    )  # of the menu's "save as"
     words.append("--HTMLExporter.preprocessors=cnncourse.lab.export.AlternativeText")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
         words.append("--allow-root")

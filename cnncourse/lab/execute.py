@@ -18,6 +18,7 @@ import nbformat
 
 from cnncourse import machine, paths
 from cnncourse.errors import LessonError, MachineError, ParameterError
+from cnncourse.lab import front
 from cnncourse.lab.lesson import Lesson
 from cnncourse.parameters import Parameter  # noqa: F401 - who runs a lesson meets it here
 
@@ -90,6 +91,7 @@ def run(
     watch = _Watch(lesson.slug, progress)
     limit = timeout if timeout is not None else CELL_TIMEOUT.get(preset)
     begin, status = time.perf_counter(), {"status": "failed"}
+    spent = _children_seconds()
     try:
         _papermill(lesson, executed, chosen, watch, environment, limit)
         status = {"status": "complete"}
@@ -102,7 +104,10 @@ def run(
     finally:
         seconds = round(time.perf_counter() - begin, 2)
         watch.end(seconds, whole=status["status"] == "complete")
-        facts |= status | {"seconds": seconds, "cells": watch.cells}
+        core = round(
+            _children_seconds() - spent, 2
+        )  # of the kernel: what other work on the machine does not move
+        facts |= status | {"seconds": seconds, "core_seconds": core, "cells": watch.cells}
         facts |= _recorded(record)
         facts |= {"figures": sorted(file.stem for file in pictures.glob("*.svg"))}
         content = json.dumps(facts, indent=1, default=str, ensure_ascii=False)
@@ -124,7 +129,18 @@ def store(lesson: str | int, *, progress: bool = True, timeout: float | None = N
     result = run(found, progress=progress, timeout=timeout, out=folder)
     executed = nbformat.read(result.notebook, as_version=4)
     paths.write(found.notebook, nbformat.writes(normalised(executed)) + "\n")
+    front.note_cost(found.number, result.provenance["core_seconds"])
     return result
+
+
+def _children_seconds() -> float:
+    """Processor seconds of the child processes that have ended so far; 0 where the system does not count them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def data_is_there(lesson: Lesson, effective: dict[str, object]) -> None:

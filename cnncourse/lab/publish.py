@@ -24,7 +24,7 @@ from pathlib import Path
 
 from cnncourse import machine, paths
 from cnncourse.errors import LessonError, MachineError, ParameterError
-from cnncourse.lab import execute
+from cnncourse.lab import execute, front
 from cnncourse.lab.gallery import Index
 from cnncourse.lab.inputs import State, folder_name
 from cnncourse.lab.lesson import Lesson
@@ -103,6 +103,8 @@ def figures(
                 for lesson, ids in index.forget(set(slugs)).items()
             ]
         index.gallery()
+        if target == paths.root() / "figures":
+            front.update(index.entries)
     return _report(outcomes, target)
 
 

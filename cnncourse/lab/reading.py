@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cnncourse.figures import READABLE
+from cnncourse.lab import front
 from cnncourse.lab.lesson import Cell
 from cnncourse.parameters import Parameter
 
@@ -17,6 +18,7 @@ CELL_LINES = 16  # of a visible cell; a function or class that is the subject ma
 COLUMNS = 100  # of a line of code: longer ones are cut off or wrapped on a projector
 NOTEBOOK_KB = 700  # kilobytes of 1000 bytes
 FIGURES_KB = 700  # of the published figures of a lesson, SVG and PNG together
+SECONDS = 40  # of one core at the default parameters
 CLAIMS = ("claims.check", "claims.table", "claims.quoted")
 DRAWS = re.compile(r"\b(plt\.(subplots|figure|show)|figures\.save|subplot_mosaic)\(")
 CANVAS = {"ax", "axes", "fig", "figure"}  # a function that takes one of them draws
@@ -40,6 +42,7 @@ def check(
     """Every problem of this kind, each with its cell. `errata`: whether the ledger has any for this lesson."""
     code = [cell for cell in cells if cell.is_code]
     yield from _length(notebook, cells, code)
+    yield from _cost(notebook.name[:2], cells)
     yield from _folds(cells, code)
     yield from _ranges(parameters)
     yield from _sections(cells, errata)
@@ -89,6 +92,18 @@ def _length(notebook: Path, cells: list[Cell], code: list[Cell]) -> Iterator[str
             f"{sum(published.values()):.0f} kB of published figures, at most {FIGURES_KB}; "
             f"the largest: {largest.name}, {published[largest]:.0f} kB (rasterise clouds of points)"
         )
+
+
+def _cost(number: str, cells: list[Cell]) -> Iterator[str]:
+    measured = front.costs().get(number)
+    first = "\n".join(cell.source for cell in cells[:5] if not cell.is_code)
+    said = re.search(r"(?i)about (\d+) seconds", first)
+    if not said:
+        yield "the first cells do not say what the lesson costs: `**It costs** about 25 seconds of one core`"
+    elif measured is not None and int(said[1]) != measured:
+        yield f"it says `{said.group()}`, `store` measured {measured} seconds of one core (costs.json)"
+    if measured is not None and measured > SECONDS:
+        yield f"it costs {measured} seconds of one core, at most {SECONDS}"
 
 
 def _folds(cells: list[Cell], code: list[Cell]) -> Iterator[str]:

@@ -1,0 +1,80 @@
+"""The README's table of lessons, made from the lessons: title, question, measured cost, first picture."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from cnncourse import claims, paths
+from cnncourse.lab.lesson import Lesson
+
+BEGIN, END = "<!-- lessons: written by `make figures` -->", "<!-- end of lessons -->"
+STEP = 5  # seconds to which a cost is rounded
+
+
+def costs() -> dict[str, int]:
+    """Number of a lesson to the seconds of one core that it takes at its defaults, as `store` measured them."""
+    file = paths.notebooks() / "costs.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def note_cost(number: str, seconds: float) -> None:
+    """Keep a measured cost, rounded up; one that differs little from the one that stands there changes nothing."""
+    known = costs()
+    old = known.get(number)
+    if old is not None and abs(seconds - old) <= max(STEP, 0.25 * old):
+        return
+    known[number] = max(STEP, STEP * -(-round(seconds) // STEP))
+    content = json.dumps(dict(sorted(known.items())), indent=1)
+    paths.write(paths.notebooks() / "costs.json", content + "\n")
+
+
+def table(index: dict[str, dict]) -> str:
+    """The lines between the two marks of README.md; `index` is what figures/index.json holds."""
+    lines = ["", "| lesson | question | seconds | first picture |", "|---|---|---|---|"]
+    stored = [lesson for lesson in Lesson.some() if lesson.notebook.is_file()]
+    for lesson in stored:
+        title = lesson.title.replace(" · ", " ")
+        link = f"[{title}](notebooks/{lesson.notebook.name})"
+        seconds = costs().get(lesson.number, "")
+        lines.append(f"| {link} | {question(lesson)} | {seconds} | {_picture(lesson, index)} |")
+    planned = {item["notebook"] for item in paths.ledger().values()}
+    missing = len(planned - {lesson.slug for lesson in stored})
+    lines += [
+        "",
+        "Seconds are of one processor core, without a GPU.",
+        f"{missing} of the {len(planned)} planned lessons are not written yet.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def question(lesson: Lesson) -> str:
+    """The question that stands below the title of a lesson; empty where there is none."""
+    cells = json.loads(lesson.notebook.read_text(encoding="utf-8"))["cells"]
+    found = re.search(r"^#+ (.+\?)$", "".join(cells[0]["source"]), re.MULTILINE) if cells else None
+    return found[1] if found else ""
+
+
+def update(index: dict[str, dict], readme: Path | None = None) -> None:
+    """Write the table into README.md, where it has the two marks."""
+    readme = readme or paths.root() / "README.md"
+    if not readme.is_file():
+        return
+    text = readme.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if begin and end:
+        new = f"{before}{begin}\n{table(index)}{end}{after}"
+        if new != text:
+            paths.write(readme, new)
+
+
+def _picture(lesson: Lesson, index: dict[str, dict]) -> str:
+    """A link to the first published figure of a lesson, in the order of its cells."""
+    for cell in json.loads(lesson.notebook.read_text(encoding="utf-8"))["cells"]:
+        for id in claims.saved_figures("".join(cell["source"])):
+            if id in index:
+                return f"[{id.removeprefix('fig-')}](figures/{index[id]['files']['png']})"
+    return ""
