@@ -24,7 +24,7 @@ from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from cnncourse import runtime
+from cnncourse import figures, runtime
 from cnncourse.errors import CourseError, ParameterError, nearest
 
 DOTS_PER_INCH = (
@@ -81,7 +81,8 @@ def explore(draw: Draw, **controls: Slider | Choice) -> None:
     if is_live():
         _explore_live(draw, controls, picture, sentence)
         return
-    display(picture[0], metadata=picture[1], raw=True)
+    small = figures.quantised(picture[0]["image/png"])  # it is stored with the notebook
+    display({"image/png": small}, metadata=picture[1], raw=True)
     display({"text/plain": sentence}, raw=True)
 
 

@@ -423,6 +423,15 @@ def test_at_the_committed_parameters_a_false_sentence_stops_the_lesson(tmp_path,
         run(committed, BODY.replace("'==', 0)", "'==', 1)"))
 
 
+def test_many_changed_parameters_are_counted(tmp_path, monkeypatch):
+    committed = "\n".join(line for line, _ in PLANTED.values())
+    lesson_root(tmp_path, committed, monkeypatch)
+    changes = "\n".join(f"{name} = {value}" for name, (_, value) in PLANTED.items())
+    (_, cell) = run(f"{committed}\n{changes}", BODY)
+    text = cell.outputs[0].data["text/plain"]
+    assert text.endswith("not required with seed=1 and margin=0 and rate=0.3 and three others")
+
+
 def test_a_single_seed_of_changed_parameters_reports_too(tmp_path, monkeypatch):
     lesson_root(tmp_path, "margin: int = 4  # pixels; 0 to 9", monkeypatch)
     body = f"from cnncourse import claims\nclaims.check('{ID}', '{{x}}', x=([3], '<', 2), seeds=1)"

@@ -238,10 +238,23 @@ def test_a_kernel_that_nobody_watches_stores_the_question_as_text_without_a_widg
     assert "widgets" not in ran.metadata
     asked, told = ran.cells[0].outputs
     assert set(asked.data) == {"text/plain", "text/html"}
+    assert asked.data["text/plain"] == "Predict: Is 3 < 4 & so? (yes / no)"
     assert 'class="gate gate-14-p1"' in asked.data["text/html"]
     assert "Is 3 &lt; 4 &amp; so?" in asked.data["text/html"]
     assert told.data["text/plain"] == "Measured: yes. 3 is less."
     assert 'class="answer answer-14-p1"' in told.data["text/html"]
+
+
+def test_beside_buttons_the_question_does_not_repeat_the_choices():
+    said = [
+        exercises.predictions.Gate("14.p1", question, ("a", "b")).asked(with_buttons=True)
+        for question in ("The gradient:", "Which?", "The gradient")
+    ]
+    assert [data["text/plain"].strip() for data in said] == [
+        "Predict: The gradient:",
+        "Predict: Which?",
+        "Predict: The gradient …",
+    ]
 
 
 @pytest.mark.parametrize(

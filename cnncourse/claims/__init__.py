@@ -296,7 +296,9 @@ def _changed(id: str) -> str:
     if shell is None:
         return ""
     different = parameters.changed(paths.ledger()[known_id(id)]["notebook"], shell.user_ns)
-    return " and ".join(f"{name}={reprlib.repr(value)}" for name, value in different.items())
+    told = [f"{name}={reprlib.repr(value)}" for name, value in different.items()]
+    rest = [words.count(len(told) - 3, "other")] if len(told) > 4 else []
+    return " and ".join([*told[: 3 if rest else None], *rest])
 
 
 def _parts(

@@ -25,7 +25,8 @@ HIDE = """
 {shut} ~ .jp-Cell:has(~ .jp-Cell {answer}) .jp-OutputArea:has(.jp-OutputArea-child)::before,
 {shut} ~ .jp-Cell:has({answer}) .jp-OutputArea:has(.jp-OutputArea-child)::before,
 .jp-Notebook:not(:has({answer})) {shut} ~ .jp-Cell .jp-OutputArea:has(.jp-OutputArea-child)::before
-  {{ content: "hidden until you have chosen above"; font-style: italic; opacity: 0.6; margin-left: 8px }}
+  {{ content: "hidden until you have chosen above"; font-style: italic; opacity: 0.6;
+    margin-left: var(--jp-cell-prompt-width) }}
 {shut} ~ .jp-MarkdownCell:has(~ .jp-Cell {answer}) .jp-MarkdownOutput,
 {shut} ~ .jp-Cell:has({answer}) + .jp-MarkdownCell .jp-MarkdownOutput,
 {shut} ~ .jp-Cell:has({answer}) + .jp-MarkdownCell + .jp-MarkdownCell .jp-MarkdownOutput
@@ -47,13 +48,19 @@ class Gate:
     )
     shown: DisplayHandle | None = None  # of the sentence, where it can still change
 
-    def asked(self) -> dict:
-        """Question and choices, in words."""
-        text = f"Predict: {self.question} {' / '.join(self.choices)}?"
-        words = " / ".join(f"<i>{html.escape(choice)}</i>" for choice in self.choices)
-        page = f"<b>Predict:</b> {html.escape(self.question, quote=False)} {words}?"
+    def asked(self, with_buttons: bool = False) -> dict:
+        """The question in words, with its choices where no buttons follow."""
+        before, after = ("(", ")") if self.question.rstrip().endswith("?") else ("", "?")
+        text, words = (
+            " / ".join(self.choices),
+            " / ".join(f"<i>{html.escape(word)}</i>" for word in self.choices),
+        )
+        text, words = f"{before}{text}{after}", f"{before}{words}{after}"
+        if with_buttons:
+            text = words = "" if self.question.rstrip().endswith((":", "?")) else "…"
+        page = f"<b>Predict:</b> {html.escape(self.question, quote=False)} {words}"
         return {
-            "text/plain": text,
+            "text/plain": f"Predict: {self.question} {text}",
             "text/html": f'<div class="gate {_name("gate", self.id)}">{page}</div>',
         }
 
@@ -105,8 +112,9 @@ def predict(id: str, question: str, choices: Sequence[str]) -> None:
             remedy="write a tuple such as ('falls', 'stays', 'rises')",
         )
     gate = _gates[id] = Gate(id, question, tuple(choices))
-    _show(gate.asked())
-    if widgets.is_live():
+    live = widgets.is_live()
+    _show(gate.asked(with_buttons=live))
+    if live:
         _show_buttons(gate)
 
 
