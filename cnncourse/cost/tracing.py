@@ -19,10 +19,12 @@ from cnncourse.cost import counting, receptive_field
 from cnncourse.cost.copies import CannotRunOnMeta, tensors
 from cnncourse.cost.fields import NOTHING, UNKNOWN, Shape, State, of_image, size, viewed, written
 from cnncourse.cost.meta import same_shape
+from cnncourse.cost.refusals import refusal
 from cnncourse.cost.rows import Row, Table, size_text
-from cnncourse.errors import CourseError, ParameterError, ShapeError
+from cnncourse.errors import CourseError, ParameterError
 
 _COMPILERS = {"torch._dynamo", "torch.nn.attention.flex_attention"}
+_PACKED_WEIGHTS = ("LinearPackedParams", "PackedParameter")  # parts of a quantised layer, no layers
 INPUT = -1  # the producer of what the network is given
 
 
@@ -173,13 +175,8 @@ class Tracer:
         if isinstance(module, nn.MultiheadAttention):  # uses its projection without calling it
             return True
         of_torch = type(module).__module__.startswith("torch.nn")
-        parts = any(not self.holds_weights(child) for child in module.children())
+        parts = any(type(child).__name__ not in _PACKED_WEIGHTS for child in module.children())
         return (module is not self.model or of_torch) and not parts
-
-    @staticmethod
-    def holds_weights(module: nn.Module) -> bool:
-        """Whether a module is only where a quantised layer keeps its weights."""
-        return type(module).__name__ in ("LinearPackedParams", "PackedParameter")
 
     def leave(self, module: nn.Module, args: tuple, output: object) -> None:
         self.running.pop()
@@ -222,9 +219,7 @@ class Tracer:
         for n, state in enumerate(self.states(func, row, args, kwargs, known, outputs)):
             self.write(func, args, kwargs, given, row, outputs, n, state)
         self.analysing = False
-        if (
-            row is not self.leaf and row is not self.call
-        ):  # an operation that no torch function asked for
+        if row not in (self.leaf, self.call):  # no torch function asked for this operation
             self.close(row, output)
         return output
 
@@ -403,7 +398,13 @@ def trace(
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if tracer.analysing:
             raise
-        raise _refused(tracer, given, error, device) from error
+        needs_values = isinstance(error, NotImplementedError) or "meta" in str(error)
+        if device == "meta" and needs_values:
+            raise CannotRunOnMeta(tracer.place()) from error
+        got = " and ".join(size_text(tracer.without_batch(tuple(x.shape))) for x in given)
+        module = tracer.running[-1] if tracer.running else tracer.model
+        received = tracer.received[0] if tracer.running and tracer.received else ()
+        raise refusal(error, tracer.place(), module, got, received) from error
     return _finished(tracer, given)
 
 
@@ -497,38 +498,3 @@ def _row(draft: _Draft, sources: tuple[int, ...], call: int) -> Row:
         call=call,
         unknown=tuple(unknown),
     )
-
-
-def _refused(
-    tracer: Tracer, given: list[torch.Tensor], error: Exception, device: object
-) -> Exception:
-    """The error to show when the network raised, with the layer in which it happened."""
-    module = tracer.running[-1] if tracer.running else tracer.model
-    where = tracer.place()
-    if device == "meta" and (isinstance(error, NotImplementedError) or "meta" in str(error)):
-        needs = CannotRunOnMeta(where)
-        needs.__cause__ = error
-        return needs
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    got = " and ".join(size_text(tracer.without_batch(tuple(x.shape))) for x in given)
-    received = tracer.received[0] if tracer.running and tracer.received else ()
-    expected = "an input that the network can take"
-    remedy = (
-        f"correct the layer or the input: it received {size_text(received[1:])}, without the batch"
-    )
-    channels = getattr(module, "in_channels", None)
-    if isinstance(channels, int) and len(received) > 2 and received[1] != channels:
-        expected, got = f"{channels} channels", f"{received[1]}, in an input of {got}"
-        remedy = f"give an input with {channels} channels, or build the network for {received[1]}"
-    elif isinstance(module, nn.Linear) and received and received[-1] != module.in_features:
-        expected, got = f"{module.in_features} features", f"{received[-1]}, from an input of {got}"
-        remedy = "give the image size that the network was built for"
-    elif "indices" in reason or "Long" in reason:
-        remedy = "pass a tensor of whole numbers, with the batch as its first axis, in place of the shape"
-    elif (
-        "too small" in reason
-        or "Kernel size can't be greater" in reason
-        or "non-positive" in reason
-    ):
-        remedy = "give a larger image: the windows before this layer leave too few pixels"
-    return ShapeError(expected, got, where=f"{where}: {reason}", remedy=remedy)
