@@ -539,6 +539,16 @@ def test_the_report_shows_every_stored_claim_and_what_the_ledger_still_wants(tmp
     assert coverage.report([path]) == text
 
 
+def test_the_report_names_requirements_in_the_order_of_the_sentence(tmp_path):
+    output = shown("{b} and {a}, {b} again.", a=(1, "<", 2), b=(3, ">", 2))
+    output["data"][claims.MIME]["required"] = {
+        "a": "under 2",
+        "b": "above 2",
+    }  # as a file sorts them
+    text = coverage.report([notebook(tmp_path / "04_x.ipynb", code("", output))])
+    assert "3 and 1, 3 again. [above 2 · under 2]" in text
+
+
 def test_the_report_says_of_a_lesson_that_was_never_run_that_its_claims_do_not_count(tmp_path):
     cell = code(f'claims.check("{ID}", "{{x}}", x=(760, "==", 760))') | {"execution_count": None}
     text = coverage.report([notebook(tmp_path / "04_convolution-arithmetic.ipynb", cell)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,10 +36,21 @@ def _row(claim: dict, lesson: str) -> tuple[str, ...]:
         from cnncourse.claims.first_edition import report_row
 
         return report_row(claim, lesson)
-    required = claim.get("required", {}).values()
-    source = f"quoted from {claim['source']}" if "source" in claim else " · ".join(required)
     sentence = textwrap.shorten(claim["sentence"], SENTENCE, placeholder=" ...")
-    return lesson, claim["verdict"], claim["id"], f"{sentence} [{source}]"
+    return lesson, claim["verdict"], claim["id"], f"{sentence} [{_required(claim)}]"
+
+
+def _required(claim: dict) -> str:
+    """What had to hold, in the order of the sentence (a notebook file sorts its names)."""
+    if "source" in claim:
+        return f"quoted from {claim['source']}"
+    bounds = claim["required"]
+    if "template" not in claim:
+        return f"a table of {words.count(len(bounds), 'row')}"
+    names = [
+        name for _, name, _, _ in string.Formatter().parse(claim["template"]) if name in bounds
+    ]
+    return " · ".join(dict.fromkeys(bounds[name] for name in names))
 
 
 def _coverage(notebooks: Sequence[Path]) -> list[str]:
