@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -48,3 +49,24 @@ def test_a_cost_is_rounded_up_and_does_not_follow_small_changes(tmp_path, monkey
     for seconds, kept in ((21.2, 25), (27.0, 25), (30.9, 25), (33.0, 35), (2.0, 5)):
         front.note_cost("04", seconds)
         assert front.costs() == {"04": kept}
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["test", "LESSONS=04 14", "JOBS=2"], "-m cnncourse test --jobs 2 04 14"),
+    (["test"], "-m cnncourse test"),
+    (["figures"], '-m cnncourse figures --preset "default"'),
+    (["figures", "STYLE=my own.mplstyle", "PRESET=full"], '--preset "full" --style "my own.mplstyle"'),
+    (["figures-check", "JOBS=1", "LESSONS=04"], "-m cnncourse figures-check --jobs 1 04"),
+    (["claims", "LESSONS=14"], "-m cnncourse claims 14"),
+    (["sync", "LESSONS=14"], "-m cnncourse sync 14"),
+    (["run", "LESSON=14", "ARGS=-p epochs 2"], "-m cnncourse run 14 -p epochs 2"),
+    (["new", "LESSON=05"], "-m cnncourse new 05"),
+    (["run"], "which lesson? make run LESSON=14"),
+    (["store"], "which lessons?"),
+])  # fmt: skip
+def test_make_passes_every_option_on(words, said):
+    asked = subprocess.run(
+        ["make", "-n", *words], cwd=paths.root(), capture_output=True, text=True, check=True
+    )
+    lines = [" ".join(line.split()) for line in asked.stdout.splitlines()]
+    assert any(line.endswith(said) or said in line for line in lines), lines

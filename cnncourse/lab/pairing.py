@@ -142,7 +142,7 @@ def read_notebook(path: Path) -> NotebookNode:
 
 def read_text(path: Path) -> NotebookNode:
     """The notebook that a text describes, without outputs; ids of cells follow from their sources."""
-    return _parsed(Path(path).read_text(encoding="utf-8"))
+    return parsed(Path(path).read_text(encoding="utf-8"))
 
 
 def as_text(notebook: NotebookNode) -> str:
@@ -161,7 +161,7 @@ def as_text(notebook: NotebookNode) -> str:
     for cell in body.cells[:-1]:
         cell.metadata.lines_to_next_cell = 1  # for jupytext: not two blank lines around functions
     text = header(said) + "\n" + _unhidden(jupytext.writes(body, fmt="py:percent"))
-    found = [(cell.cell_type, cell.source) for cell in _parsed(text).cells]
+    found = [(cell.cell_type, cell.source) for cell in parsed(text).cells]
     for at, cell in enumerate(wanted):
         if at >= len(found) or not _same_cell(cell, found[at]):
             _refuse(at, cell, found)
@@ -174,7 +174,8 @@ def header(said: dict) -> str:
     return "\n".join(["# ---", *(f"# {line}" for line in lines), "# ---", ""])
 
 
-def _parsed(text: str) -> NotebookNode:
+def parsed(text: str) -> NotebookNode:
+    """The notebook that the words of a text describe."""
     notebook = jupytext.reads(_hidden(text), fmt="py:percent")
     for cell in notebook.cells:
         cell.source = _unguarded(_unhidden(cell.source), cell.cell_type)
@@ -324,7 +325,7 @@ def _write_notebook(path: Path, sources: NotebookNode, outputs: NotebookNode | N
 
 def _reread(notebook: NotebookNode) -> NotebookNode:
     """The notebook as its own text gives it back (jupytext drops a trailing newline, for example)."""
-    return _parsed(as_text(notebook))
+    return parsed(as_text(notebook))
 
 
 def digest(notebook: NotebookNode) -> str:

@@ -89,7 +89,7 @@ def new(name: str) -> Path:
     """Write ``notebooks/text/NN_slug.py`` of a lesson that is in the ledger and not written yet; returns its place.
 
     >>> new("05").name
-    '05_layers-and-regularization.py'
+    '05_activation-functions.py'
 
     Raises `ParameterError` for a lesson that the ledger does not have, or that is there already.
     """
@@ -111,13 +111,10 @@ def new(name: str) -> Path:
             where="notebooks/",
             remedy=f"edit notebooks/text/{slug}.py",
         )
-    header = pairing.header(
-        {"jupytext": {"formats": pairing.FORMATS}, "kernelspec": pairing.KERNEL}
-    )
     title = slug[3:].replace("-", " ").capitalize()
     cells = CELLS.format(number=slug[:2], title=title)
-    path = paths.notebooks() / "text" / f"{slug}.py"
-    return paths.write(path, f"{header}\n{cells}\n{todo(slug)}")
+    text = pairing.as_text(pairing.parsed(f"{cells}\n{todo(slug)}"))  # as `sync` would write it
+    return paths.write(paths.notebooks() / "text" / f"{slug}.py", text)
 
 
 def todo(slug: str) -> str:
