@@ -63,7 +63,7 @@ class History(list):
         for name, column in zip(STEP_COLUMNS, columns, strict=True):
             self.steps[name] += column
 
-    def of(self, epochs: Iterable[int]) -> dict[str, list]:
+    def _steps_in(self, epochs: Iterable[int]) -> dict[str, list]:
         """The columns of the steps in these epochs."""
         epochs = set(epochs)
         chosen = [number for number, epoch in enumerate(self.steps["epoch"]) if epoch in epochs]
@@ -87,7 +87,7 @@ class History(list):
         chosen = super().__getitem__(key)
         if not isinstance(key, slice):
             return chosen
-        steps = self.of(row.get("epoch") for row in chosen)
+        steps = self._steps_in(row.get("epoch") for row in chosen)
         return History(chosen, steps=steps, interrupted=self.interrupted, diverged=self.diverged)
 
     def __getattr__(self, name: str):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
 from torch.utils.data import RandomSampler
 
 from cnncourse import runtime
@@ -138,12 +139,16 @@ def evaluate(
     batches = batched(images, batch_size, machine)
     loss = loss if isinstance(loss, Loss) else Loss(loss, model, batches)
     meter = Meter(loss, machine, batches, train=False)
+
+    def for_all(leaf: Tensor) -> Tensor:  # the same targets for each seed
+        return leaf.expand(len(model.seeds), *leaf.shape)
+
     with _passing(model, machine, batches) as network:
         for inputs, targets in batches.epoch():
             with machine.autocast():
                 outputs = network(*inputs)
-                if loss.stacked:
-                    targets = targets.expand(len(outputs), *targets.shape)
+                if loss.stacked:  # outputs (S, B, ...)
+                    targets = tree_map(for_all, targets)
                 value = loss(outputs, targets)
             meter.add(value, outputs, targets)
     return meter.score()

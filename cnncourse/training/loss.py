@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from cnncourse.errors import CourseError, ParameterError, ShapeError, TrainingError
 from cnncourse.runtime import Runtime
@@ -103,9 +104,12 @@ class Meter:
 
 def _images(batches: TensorBatches | LoaderBatches, targets: object, stacked: bool) -> int:
     """How many images a batch holds, of each seed."""
-    if isinstance(targets, Tensor):
-        return targets.shape[int(stacked)]
-    return len(targets) if isinstance(targets, list) else len(batches.latest[1][0])
+    if isinstance(targets, list):
+        return len(targets)
+    whole = (
+        tree_leaves(targets)[0] if isinstance(targets, Tensor) or stacked else batches.latest[1][0]
+    )
+    return whole.shape[int(stacked)]
 
 
 class Loss:
@@ -236,7 +240,10 @@ class Loss:
         if self.own and _indices(outputs, targets, axis, dense=False):
             labels = targets if self.known is None else self.known
             classes = outputs.shape[1 + axis]
-            self.scored = classes > 1 and bool(((labels >= 0) & (labels < classes)).all())
+            known = (labels >= 0) & (labels < classes)
+            if self.ignore is not None:
+                known |= labels == self.ignore
+            self.scored = classes > 1 and bool(known.all())
         if self.yes_or_no and not targets.is_floating_point():
             raise ShapeError(
                 "targets of zeros and ones as floating point",
