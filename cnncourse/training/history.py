@@ -146,7 +146,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, history: History, epochs: int):
         super().__init__(
             f"training was stopped by hand after {len(history)} of {epochs} epochs; "
-            "training.last_history() has them, and the network is trained by so much"
+            "training.last_history() has them"
         )
         self.history = history
 
