@@ -53,7 +53,7 @@ for kind in ("stochastic depth", "fractal", "skips", "thawed"):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
     history = training.fit(model, pair, optimizer=optimizer, epochs=3, batch_size=8,
                            on_epoch=thaw if kind == "thawed" else None)
-    results.append([numbers(history), [tensor.tolist() for tensor in weights(model)]])
+    results.append([numbers(history), [history.steps["loss"]] + [tensor.tolist() for tensor in weights(model)]])
 class Drawing(torch.utils.data.Dataset):
     def __len__(self):
         return 24
@@ -61,7 +61,7 @@ class Drawing(torch.utils.data.Dataset):
         return torch.full((1, 6, 6), row / 24) + torch.randn(1, 6, 6), row % 3
 model = a_network()
 history = training.fit(model, torch.utils.data.DataLoader(Drawing(), 8, shuffle=True), optimizer=sgd(model), epochs=2)
-results.append([numbers(history), [tensor.tolist() for tensor in weights(model)]])
+results.append([numbers(history), [history.steps["loss"]] + [tensor.tolist() for tensor in weights(model)]])
 for kind in ("set", "loader"):
     model = a_network(nn.Dropout2d(0.3), nn.Dropout(0.2))
     images = a_set(49)  # batches of 8: the last holds one image, fewer than processes
@@ -73,7 +73,7 @@ for kind in ("set", "loader"):
                            loss=loss,
                            augment=partial(augment.crop, padding=1) if kind == "set" else None,
                            checkpoint=f"{{sys.argv[1]}}/{{kind}}-{{machine.world}}.pt")
-    results.append([numbers(history), [tensor.tolist() for tensor in weights(model)]])
+    results.append([numbers(history), [history.steps["loss"]] + [tensor.tolist() for tensor in weights(model)]])
 if machine.rank == 0:
     with open(f"{{sys.argv[1]}}/{{machine.world}}.json", "w") as file:
         json.dump(results, file)

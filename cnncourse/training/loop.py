@@ -111,7 +111,7 @@ def fit(
                     saver.step(history, meter)
                 # The epoch is over: measure, note, save.
                 row = _row(epoch, earlier, watch.finite(meter), optimizer, meter)
-                history.add(row | measured(epoch), meter.steps())
+                history.add(row | measured(epoch), meter.all_steps())
                 each_epoch(history[-1])
                 ended = bool(on_epoch is not None and on_epoch(history))
                 saver.epoch(history, ended)

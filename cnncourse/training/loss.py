@@ -82,7 +82,7 @@ class Meter:
 
     def steps(self) -> Tensor:
         """(steps, 5), or (steps, 5, S) for S seeds, float64: mean loss, what it is the mean of, positions that count,
-        right answers among them, learning rate."""
+        right answers among them, learning rate. In several processes, of this one's parts."""
         if not self.losses:
             done = torch.zeros(0, 5, dtype=torch.float64)
         else:
@@ -91,12 +91,23 @@ class Meter:
             done = torch.stack([losses, *(_column(numbers, losses) for numbers in others)], 1)
         return done if self.before is None else torch.cat([self.before, done])
 
-    def score(self) -> Score:
-        """Mean loss and accuracy over all steps and processes."""
+    def _sums(self) -> Tensor:
+        """(4, steps): loss times what it is the mean of, that, positions that count, right answers."""
         losses, weights, counts, right, _ = self.steps().unbind(1)
         losses = torch.where(weights > 0, losses * weights, 0)  # without counted positions: no mean
-        sums = torch.stack([losses.sum(0), weights.sum(0), counts.sum(0), right.sum(0)])
-        sums = distributed.summed(sums, self.machine).cpu()
+        return torch.stack([losses, weights, counts, right])
+
+    def all_steps(self) -> Tensor:
+        """`steps` of all processes together, which train the same number of steps."""
+        steps = self.steps()
+        if not dist.is_initialized():
+            return steps
+        losses, *rest = distributed.summed(self._sums(), self.machine).cpu()
+        return torch.stack([losses / rest[0], *rest, steps[:, 4]], 1)
+
+    def score(self) -> Score:
+        """Mean loss and accuracy over all steps and processes."""
+        sums = distributed.summed(self._sums().sum(1), self.machine).cpu()
         loss, accuracy = sums[0] / sums[1], sums[3] / sums[2]
         scored = not accuracy.isnan().all() or self.right[-1:] != [None]
         return Score(loss.tolist(), accuracy.tolist() if scored else None)
