@@ -468,3 +468,15 @@ def test_an_edit_of_a_module_reruns_only_the_lessons_that_import_it(course, monk
         inputs, "sha256", lambda path: "new" if path.name == "widgets.py" else real(path)
     )
     assert digest(RESNET) != before[0] and digest(CONV) == before[1]
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_lessons_run(
+    course, monkeypatch, capsys
+):
+    def refused(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(publish.tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(publish, "_run_all", lambda *_: pytest.fail("a lesson ran"))
+    assert command.main(["figures"]) == 1
+    assert "make it writable" in capsys.readouterr().err

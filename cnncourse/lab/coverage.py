@@ -68,7 +68,8 @@ def _coverage(notebooks: Sequence[Path]) -> list[str]:
         lines.append(f"  {lesson}  {len(ids) - len(missing)} of {len(ids)}{never}")
         lines += [f"      not covered: {id}" for id in missing]
     anywhere = set().union(*covered.values())
-    waiting = [lesson for lesson in sorted(items) if lesson not in covered]
+    stored = {*covered, *paths.lessons()}
+    waiting = [lesson for lesson in sorted(items) if lesson not in stored]
     if waiting:
         left = sum(id not in anywhere for lesson in waiting for id in items[lesson])
         lines.append(

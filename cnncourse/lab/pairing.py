@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import jupytext
@@ -176,6 +177,11 @@ def header(said: dict) -> str:
 
 def parsed(text: str) -> NotebookNode:
     """The notebook that the words of a text describe."""
+    return clean(_parsed(text))
+
+
+@lru_cache(maxsize=16)  # a sync reads the same words several times, and jupytext takes a quarter of a second for each
+def _parsed(text: str) -> NotebookNode:
     notebook = jupytext.reads(_hidden(text), fmt="py:percent")
     for cell in notebook.cells:
         cell.source = _unguarded(_unhidden(cell.source), cell.cell_type)
