@@ -175,6 +175,7 @@ def arguments() -> argparse.ArgumentParser:
         metavar="LESSON",
         help="write what you changed in a copy into the lesson and its text (for authors)",
     )
+    command("page", _page, "make pages of stored lessons for a browser, code folded", lessons=True)
     written = command("new", _new, "write the text of a lesson to begin with, from the ledger")
     written.add_argument("lesson", help="number or name of a lesson that is not written yet")
     return parser
@@ -293,6 +294,13 @@ def _lab(chosen: argparse.Namespace) -> None:
         print("\n".join(desk.start_afresh(chosen.fresh)) or "the copies are those of the course")
     else:
         desk.open_lab()
+
+
+def _page(chosen: argparse.Namespace) -> None:
+    from cnncourse import paths
+    from cnncourse.lab import pages
+
+    print("\n".join(paths.shown(path) for path in pages.make(chosen.lessons)))
 
 
 def _new(chosen: argparse.Namespace) -> None:

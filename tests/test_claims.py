@@ -558,7 +558,7 @@ def test_the_report_says_of_a_lesson_that_was_never_run_that_its_claims_do_not_c
 
 def test_the_report_of_no_lessons_counts_those_that_are_not_stored():
     text = coverage.report([])
-    assert f"0 claims: none" in text
+    assert "0 claims: none" in text
     assert f"not written yet: {24 - len(project.lessons())} lessons" in text
 
 
