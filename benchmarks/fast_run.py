@@ -125,7 +125,8 @@ def run(
     """(seconds of training, test accuracy with mirrored copies averaged) of one run."""
     gpu = machine.device.type == "cuda"
     torch.manual_seed(seed)
-    sample = next(train.batches(min(5000, len(train))))[0].float()
+    shuffled = torch.Generator().manual_seed(seed)
+    sample = next(train.batches(min(5000, len(train)), shuffled))[0].float()
     model = FastNet(sample, widths, len(train.classes)).to(machine.device)
     generator = torch.Generator().manual_seed(seed)
     part = torch.rand(len(train), generator=generator) < 0.5
