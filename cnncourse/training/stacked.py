@@ -61,16 +61,31 @@ class Stacked(nn.Module):
                 module.inplace = False
                 module.forward = types.MethodType(self.streams.forward, module)
         skeleton.to("meta")
+        self.layers = _dense_layers(skeleton)
 
     def train(self, mode: bool = True) -> Stacked:
         self.skeleton.train(mode)
         return super().train(mode)
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        if self.layers is not None:
+            shape = inputs[0].shape if self.training else (len(self.seeds), *inputs[0].shape)
+            return self._layer_by_layer(inputs[0].expand(shape))
         buffers = (getattr(self, f"buffer{index}") for index in range(len(self.buffer_names)))
         own = *self.stacked, *buffers
         axes = (0,) * len(own) + (0 if self.training else None,) * len(inputs)
         return torch.vmap(self._one, in_dims=axes)(*own, *inputs)
+
+    def _layer_by_layer(self, values: Tensor) -> Tensor:
+        """What vmap gives for a plain stack of dense layers, with one batched product for each: in half its time."""
+        weights = iter(self.stacked)
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                weight, bias = next(weights), next(weights)  # (S, out, in), (S, out)
+                values = torch.baddbmm(bias[:, None], values, weight.mT)  # (S, B, out)
+            else:
+                values = values.flatten(2) if isinstance(layer, nn.Flatten) else layer(values)
+        return values
 
     def _one(self, *tensors: Tensor) -> Tensor:
         """The skeleton with one network's weights put in: `torch.func.functional_call` without its checks, which cost
@@ -97,6 +112,20 @@ class Stacked(nn.Module):
                     own[name].copy_(stack[row])
                 for index, name in enumerate(self.buffer_names):
                     own[name].copy_(getattr(self, f"buffer{index}")[row])
+
+
+def _dense_layers(model: nn.Module) -> list[nn.Module] | None:
+    """The layers of a plain stack of dense ones that starts with Flatten, or None for every other network."""
+    layers = list(model) if type(model) is nn.Sequential else []
+    if not layers or not isinstance(layers[0], nn.Flatten):
+        return None
+    elementwise = nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU
+    for layer in layers:
+        flat = type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)
+        dense = type(layer) is nn.Linear and layer.bias is not None
+        if not flat and not dense and type(layer) not in elementwise:
+            return None
+    return layers if len(set(map(id, layers))) == len(layers) else None
 
 
 class Streams:
