@@ -175,6 +175,12 @@ def arguments() -> argparse.ArgumentParser:
         metavar="LESSON",
         help="write what you changed in a copy into the lesson and its text (for authors)",
     )
+    command(
+        "vary",
+        _vary,
+        "run lessons once for each parameter, changed to another value in its range",
+        lessons=True,
+    )
     command("page", _page, "make pages of stored lessons for a browser, code folded", lessons=True)
     written = command("new", _new, "write the text of a lesson to begin with, from the ledger")
     written.add_argument("lesson", help="number or name of a lesson that is not written yet")
@@ -294,6 +300,12 @@ def _lab(chosen: argparse.Namespace) -> None:
         print("\n".join(desk.start_afresh(chosen.fresh)) or "the copies are those of the course")
     else:
         desk.open_lab()
+
+
+def _vary(chosen: argparse.Namespace) -> int:
+    from cnncourse.lab import vary
+
+    return vary.main(chosen.lessons)
 
 
 def _page(chosen: argparse.Namespace) -> None:

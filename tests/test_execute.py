@@ -222,14 +222,14 @@ def test_a_failing_cell_is_named_with_its_line_and_the_notebook_stays(course):
 def test_a_killed_kernel_is_told_within_seconds(course):
     begin = time.monotonic()
     with pytest.raises(
-        LessonError, match=r"dead kernel \(signal SIGKILL[\s\S]*cell 5[\s\S]*memory"
+        LessonError, match=r"dead kernel \(signal SIGKILL[\s\S]*cell 4[\s\S]*memory"
     ):
         execute.run("01", parameters={"way": "die"}, progress=False)
     assert time.monotonic() - begin < 20
 
 
 def test_a_cell_that_takes_too_long_is_stopped(course):
-    with pytest.raises(LessonError, match=r"within 1 s[\s\S]*cell 5[\s\S]*--timeout"):
+    with pytest.raises(LessonError, match=r"within 1 s[\s\S]*cell 4[\s\S]*--timeout"):
         execute.run("01", parameters={"way": "hang"}, timeout=1, progress=False)
     pid = int(next(course.rglob("pid")).read_text())
     assert gone(pid)

@@ -309,6 +309,12 @@ def _papermill(
         if watch.terminal
         else False
     )
+
+    def place() -> str:
+        if watch.current is None:
+            return lesson.slug
+        return f"{lesson.slug}, cell {_number(watch.current, lesson, chosen)}"
+
     try:
         papermill.execute_notebook(
             raw,
@@ -319,7 +325,7 @@ def _papermill(
             progress_bar=bar,
         )
     except papermill.PapermillExecutionError as error:
-        cell = notebook_cell(error.source, error.cell_index)
+        cell = f"cell {_number(error.cell_index, lesson, chosen)} (`{_first_line(error.source)}`)"
         raise LessonError(
             f"every cell of {watch.lesson} to run",
             f"{error.ename}: {error.evalue}"[:2000],
@@ -330,14 +336,14 @@ def _papermill(
         raise LessonError(
             f"every cell to end within {timeout:g} s",
             "a cell that was still running",
-            where=_place(watch),
+            where=place(),
             remedy="give more time with --timeout, or a smaller size with -p",
         ) from None
     except DeadKernelError:
         raise LessonError(
             "the kernel to live to the last cell",
             f"a dead kernel{_why(Client.exit_status)}",
-            where=_place(watch),
+            where=place(),
             remedy="free memory or choose a smaller size with -p, then run the lesson again",
         ) from None
     except RuntimeError as error:
@@ -353,15 +359,15 @@ def _papermill(
         raw.unlink(missing_ok=True)
 
 
-def notebook_cell(source: str, index: int) -> str:
-    """How a cell is called in messages: its place and its first line."""
-    return f"cell {index + 1} (`{source.strip().partition(chr(10))[0][:70]}`)"
+def _number(index: int, lesson: Lesson, chosen: dict) -> int:
+    """Which cell of the lesson, from 1, ran at `index`: papermill puts other parameters into a cell of their own."""
+    tagged = [cell.number for cell in lesson.cells if "parameters" in cell.tags]
+    added = bool(chosen and tagged and index >= tagged[0])
+    return index + 1 - added
 
 
-def _place(watch: _Watch) -> str:
-    if watch.current is None:
-        return watch.lesson
-    return f"{watch.lesson}, cell {watch.current + 1}"
+def _first_line(source: str) -> str:
+    return source.strip().partition("\n")[0][:70]
 
 
 def _line(error) -> str:

@@ -1,0 +1,62 @@
+"""Does a lesson still run when a student changes a value? Each parameter is changed once, to a small value in range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from cnncourse import paths
+from cnncourse.errors import DataError, LessonError
+from cnncourse.lab import execute
+from cnncourse.lab.lesson import Lesson
+from cnncourse.parameters import Parameter
+
+
+def main(names: Iterable[str] = ()) -> int:
+    """Run the lessons (none: all) once for each of their parameters; prints how each went, 1 if any stopped."""
+    stopped = 0
+    for lesson in Lesson.some(names):
+        for name, parameter in lesson.parameters.items():
+            value, told = _run(lesson, parameter)
+            stopped += told.startswith("stopped")
+            print(f"{lesson.number}  {name}={value!r}: {told}", flush=True)
+    return int(bool(stopped))
+
+
+def _run(lesson: Lesson, parameter: Parameter) -> tuple[object, str]:
+    for value in others(parameter):
+        folder = paths.build() / "vary" / lesson.slug / parameter.name
+        given = {parameter.name: value}
+        try:
+            execute.data_is_there(lesson, given)
+        except DataError:
+            continue  # a set that is not on this machine
+        try:
+            result = execute.run(lesson, parameters=given, out=folder, progress=False)
+        except LessonError as error:
+            return value, f"stopped in {error.where}: {' '.join(str(error.got).split())[:200]}"
+        return value, f"runs through, {result.seconds:.0f} s"
+    return parameter.default, "not changed: no other value that can be tried here"
+
+
+def others(parameter: Parameter) -> list[object]:
+    """Other values in the range of a parameter, the one to try first in front: small ones cost little and break most.
+
+    >>> others(Parameter("epochs", "int", 10, "passes; 1 to 200"))[0]
+    1
+    """
+    candidates = [value for value in _candidates(parameter) if value != parameter.default]
+    return [value for value in candidates if parameter.fits(value)]
+
+
+def _candidates(parameter: Parameter) -> Iterator[object]:
+    default = parameter.default
+    if isinstance(default, bool):
+        yield not default
+    elif isinstance(default, int):
+        yield from (1, 2, default // 2, default - 1, default + 1, 2 * default, 0)
+    elif isinstance(default, float):
+        yield from (default / 2, 2 * default)
+    elif isinstance(default, str):
+        yield from parameter.range.choices if parameter.range else ()
+    elif isinstance(default, list):
+        yield from (default[:1], default[:-1], default[1:], [*default, *default[-1:]])
