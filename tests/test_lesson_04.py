@@ -40,13 +40,12 @@ def layers(draw):
 
 @st.composite
 def poolings(draw):
-    """(images, kernel_size, stride or None, padding), with ties in half of the images."""
-    kernel_size = draw(st.integers(1, 4))
-    padding, stride = draw(st.integers(0, kernel_size // 2)), draw(st.sampled_from([None, 1, 2, 3]))
+    """(images, kernel_size, stride or None), with ties in half of the images."""
+    kernel_size, stride = draw(st.integers(1, 4)), draw(st.sampled_from([None, 1, 2, 3]))
     height, width = (draw(st.integers(kernel_size, 9)) for _ in range(2))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     images = generator.normal(size=(2, draw(st.integers(1, 3)), height, width))
-    return (images.round() if draw(st.booleans()) else images), kernel_size, stride, padding
+    return (images.round() if draw(st.booleans()) else images), kernel_size, stride
 
 
 def as_tensors(*arrays):
@@ -144,30 +143,42 @@ def test_a_filter_larger_than_the_picture_is_refused_by_both_convolutions():
 @several
 @given(poolings())
 def test_pooling_gives_the_numbers_of_torch_forwards_and_backwards_with_ties(pooling):
-    images, kernel_size, stride, padding = pooling
+    images, kernel_size, stride = pooling
     for forward, backward, real in [
         (lesson.max_pool2d, lesson.max_pool2d_backward, F.max_pool2d),
         (lesson.avg_pool2d, lesson.avg_pool2d_backward, F.avg_pool2d),
     ]:
         (tensor,) = as_tensors(images)
-        output = real(tensor, kernel_size, stride, padding)
+        output = real(tensor, kernel_size, stride)
         grad_output = np.random.default_rng(0).normal(size=tuple(output.shape))
         output.backward(torch.tensor(grad_output))
-        np.testing.assert_allclose(
-            forward(images, kernel_size, stride, padding), output.detach().numpy(), atol=1e-12
-        )
-        ours = backward(grad_output, images, kernel_size, stride, padding)
+        ours = forward(images, kernel_size, stride)
+        np.testing.assert_allclose(ours, output.detach().numpy(), atol=1e-12)
+        ours = backward(grad_output, images, kernel_size, stride)
         np.testing.assert_allclose(ours, tensor.grad.numpy(), atol=1e-12)
 
 
-def test_pooling_takes_whole_numbers_and_refuses_a_window_in_the_padding_alone():
-    whole = np.arange(16).reshape(1, 1, 4, 4)
-    assert lesson.max_pool2d(whole, 2, 2, 1).tolist() == [[[[0, 2, 3], [8, 10, 11], [12, 14, 15]]]]
-    for pool in (lesson.max_pool2d, lesson.avg_pool2d):
-        with pytest.raises(ParameterError, match="at most half the window"):
-            pool(np.ones((1, 1, 4, 4)), 2, padding=2)
-        with pytest.raises(ParameterError, match="span of 5"):
-            pool(np.ones((1, 1, 4, 4)), 5)
+def test_a_locally_connected_layer_with_equal_filters_everywhere_is_the_convolution():
+    conv = nn.Conv2d(2, 3, 3, padding=1)
+    local = lesson.LocallyConnected(2, 3, side=5)
+    shared = conv.weight.detach().reshape(3, -1).T  # (9 C, K)
+    with torch.no_grad():
+        local.weight.copy_(shared.expand(25, -1, -1))
+        local.bias.copy_(conv.bias.expand(25, 1, 3))
+    maps = torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(local(maps), conv(maps), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        local.weight[12] += 1  # the filter of the middle place alone
+    changed = (local(maps) - conv(maps)).abs().amax((0, 1)) > 1e-4
+    assert changed.nonzero().tolist() == [[2, 2]]
+
+
+def test_the_learned_filter_balances_its_weights_only_where_light_varies():
+    def balance(light):
+        weights = lesson.learned_filter(light, run=7)
+        return float(weights.sum() / abs(weights).sum())
+
+    assert abs(balance(1)) < 0.1 < 0.5 < balance(0)
 
 
 # Receptive fields
@@ -190,81 +201,86 @@ def test_the_receptive_field_is_what_the_gradient_of_one_unit_reaches(stack):
 
 # Exercises
 
-CONV2D, LAYER, FIELD = (
-    inspect.getsource(function)
-    for function in (lesson_04.solve_conv2d, lesson_04.solve_layer, lesson_04.solve_receptive_field)
+FIRES, UNREAD, LAYER, CONV2D, FIELD = (
+    inspect.getsource(exercise.solution) for exercise in lesson_04.EXERCISES
 )
-FIRES = inspect.getsource(lesson_04.solve_which_fires)
 PLANTED = [  # exercise, source, what is right, the mistake, a word of the message
+    ("04.2", UNREAD, "size**2 - rows_read**2", "rows_read**2", "count the others"),
+    ("04.2", UNREAD, "size**2 - rows_read**2", "(size - rows_read) ** 2", "its row or its column"),
+    ("04.2", UNREAD, "start + dilation * tap", "start + tap", "dilation 2"),
+    ("04.2", UNREAD, "touched & set(range(size))", "touched", "padding 1"),
+    ("04.2", UNREAD, "range(\n        -padding, ", "range(\n        0, ", "stride 4"),
+    ("04.2", UNREAD, "- span + 1, stride", "- span + 1, 1", "expected 13"),
+    ("04.2", UNREAD, "padding - span + 1", "padding", "expected 13"),
     (
-        "04.1",
+        "04.4",
         CONV2D,
         "weight.reshape(k, -1)",
         "weight[:, :, ::-1, ::-1].reshape(k, -1)",
         "not flipped",
     ),
     (
-        "04.1",
+        "04.4",
         CONV2D,
         "weight.reshape(k, -1)",
         "weight.transpose(0, 2, 3, 1).reshape(k, -1)",
         "three channels",
     ),
-    ("04.1", CONV2D, "bias is not None", "False", "with a bias"),
-    ("04.1", CONV2D, "(padding, padding), (padding, padding)", "(0, 0), (0, 0)", "padding"),
+    ("04.4", CONV2D, "bias is not None", "False", "with a bias"),
+    ("04.4", CONV2D, "(padding, padding), (padding, padding)", "(0, 0), (0, 0)", "padding"),
     (
-        "04.1",
+        "04.4",
         CONV2D,
         "(padding, padding), (padding, padding)",
         "(padding, 0), (padding, 0)",
         "padding",
     ),
-    ("04.1", CONV2D, "i * dilation, j * dilation", "i, j", "dilation"),
+    ("04.4", CONV2D, "i * dilation, j * dilation", "i, j", "dilation"),
     (
-        "04.1",
+        "04.4",
         CONV2D,
         "(s - 1) - 1) // stride",
         "(s - 1) - 1 + stride - 1) // stride",
         "with stride",
     ),
-    ("04.1", CONV2D, "bias[:, None]", "bias.sum()", "with a bias"),
+    ("04.4", CONV2D, "bias[:, None]", "bias.sum()", "with a bias"),
     (
-        "04.2",
+        "04.3",
         LAYER,
         "- kernel_size) // stride",
         "- kernel_size + stride - 1) // stride",
         "output side",
     ),
-    ("04.2", LAYER, "- kernel_size) // stride", "- kernel_size) / stride", "output side"),
-    ("04.2", LAYER, "weights + filters", "weights", "number of parameters"),
-    ("04.2", LAYER, "weights + filters", "weights + 1", "760"),
-    ("04.2", LAYER, "weights + filters", "76", "760"),
-    ("04.2", LAYER, "2 * padding", "padding", "output side"),
+    ("04.3", LAYER, "- kernel_size) // stride", "- kernel_size) / stride", "output side"),
+    ("04.3", LAYER, "weights + filters", "weights", "number of parameters"),
+    ("04.3", LAYER, "weights + filters", "weights + 1", "760"),
+    ("04.3", LAYER, "weights + filters", "76", "760"),
+    ("04.3", LAYER, "2 * padding", "padding", "output side"),
     (
-        "04.2",
+        "04.3",
         LAYER,
         "side**2 * weights",
         "side**2 * (weights + filters)",
         "number of multiplications",
     ),
-    ("04.2", LAYER, "kernel_size**2 * channels", "kernel_size**2", "number of parameters"),
-    ("04.3", FIELD, "jump *= stride", "jump += stride", "two 3×3"),
-    ("04.3", FIELD, "jump *= stride", "jump = stride", "VGG-16"),
-    ("04.3", FIELD, "(kernel - 1) * jump", "kernel * jump", "two 3×3"),
-    ("04.3", FIELD, "(kernel - 1) * jump", "(kernel - 1)", "stride"),
-    ("04.3", FIELD, "dilation * (kernel", "(kernel", "dilation 2"),
-    ("04.3", FIELD, 'hasattr(module, "kernel_size")', 'hasattr(module, "weight")', "pooling 2×2"),
+    ("04.3", LAYER, "kernel_size**2 * channels", "kernel_size**2", "number of parameters"),
+    ("04.5", FIELD, "jump *= stride", "jump += stride", "two 3×3"),
+    ("04.5", FIELD, "jump *= stride", "jump = stride", "VGG-16"),
+    ("04.5", FIELD, "(kernel - 1) * jump", "kernel * jump", "two 3×3"),
+    ("04.5", FIELD, "(kernel - 1) * jump", "(kernel - 1)", "stride"),
+    ("04.5", FIELD, "dilation * (kernel", "(kernel", "dilation 2"),
+    ("04.5", FIELD, 'hasattr(module, "kernel_size")', 'hasattr(module, "weight")', "pooling 2×2"),
     (
-        "04.4",
+        "04.1",
         FIRES,
         "filters - filters.mean((1, 2, 3), keepdims=True)",
         "filters[:, :, ::-1, ::-1]",
         "do not fire",
     ),
-    ("04.4", FIRES, "/ np.maximum(length, 1e-9)", "", "Bright paper"),
-    ("04.4", FIRES, "axis=1)", "axis=1)[:, ::-1]", "row first"),
-    ("04.4", FIRES, "axis=1)", "axis=1) + 3", "top left"),
-    ("04.4", FIRES, "axis=1)", "axis=1).T", "shape"),
+    ("04.1", FIRES, "/ np.maximum(length, 1e-9)", "", "Bright paper"),
+    ("04.1", FIRES, "axis=1)", "axis=1)[:, ::-1]", "row first"),
+    ("04.1", FIRES, "axis=1)", "axis=1) + 3", "top left"),
+    ("04.1", FIRES, "axis=1)", "axis=1).T", "shape"),
 ]
 
 
@@ -292,6 +308,23 @@ def test_a_planted_mistake_is_refused_and_the_message_names_its_place(
         exercises.find(id).check(answer)
     if error.type is Wrong:
         assert word in str(error.value)
+
+
+def test_a_convolution_of_torch_is_no_answer_to_the_exercise_that_writes_one(capsys):
+    def one_line(images, weight, bias=None, stride=1, padding=0, dilation=1):
+        arrays = [None if part is None else torch.tensor(part) for part in (images, weight, bias)]
+        return F.conv2d(*arrays, stride, padding, dilation).numpy()
+
+    def unfolded(images, weight, bias=None, stride=1, padding=0, dilation=1):
+        return F.unfold(torch.tensor(images), weight.shape[2:], dilation, padding, stride).numpy()
+
+    def as_layer(images, weight, bias=None, stride=1, padding=0, dilation=1):
+        layer = nn.Conv2d(*weight.shape[1::-1], weight.shape[2:], stride, padding, dilation)
+        return layer.double()(torch.tensor(images)).detach().numpy()
+
+    for cheat in (one_line, unfolded, as_layer):
+        exercises.check("04.4", cheat)
+        assert "which is what you are to write" in capsys.readouterr().out
 
 
 def test_raw_filters_are_fooled_by_the_paper_of_the_puzzle_and_zero_mean_ones_alone_are_not_enough():

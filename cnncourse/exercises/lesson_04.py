@@ -1,4 +1,4 @@
-"""Exercises of lesson 04: convolution with dilation, sizes, receptive fields, and which filter fires where."""
+"""Exercises of lesson 04: which filter fires where, unread pixels, sizes, im2col with dilation, receptive fields."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnncourse.exercises import Exercise, Wrong
 
@@ -31,6 +32,18 @@ def _expect_same(answer: object, expected: np.ndarray, what: str) -> None:
             f"{what}: the shape is right, but entry {tuple(map(int, worst))} is {answer[worst]:.4g}, "
             f"expected {expected[worst]:.4g}"
         )
+
+
+class _WithoutTorch(TorchDispatchMode):
+    """While it is on, a convolution or im2col of torch is refused: the exercise is to write it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(word in func.name() for word in ("conv", "im2col", "unfold")):
+            raise Wrong(
+                f"this calls torch's {func.name().removeprefix('aten::')}, which is what you are to write: "
+                "gather the columns in NumPy, then one matrix product"
+            )
+        return func(*args, **(kwargs or {}))
 
 
 def check_conv2d(conv2d) -> str:
@@ -71,7 +84,9 @@ def check_conv2d(conv2d) -> str:
             None if array is None else torch.tensor(array) for array in (images, weight, bias)
         ]
         expected = F.conv2d(*tensors, **options)
-        _expect_same(conv2d(images, weight, bias, **options), expected.numpy(), what)
+        with _WithoutTorch():
+            answer = conv2d(images, weight, bias, **options)
+        _expect_same(answer, expected.numpy(), what)
     return f"all {len(cases)} cases agree with torch, dilation included."
 
 
@@ -94,6 +109,49 @@ def solve_conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1):
     if bias is not None:
         output = output + bias[:, None]
     return output.reshape(n, k, rows, places)
+
+
+def check_unread(unread_pixels) -> str:
+    """Compare with the gradients of a real layer: a pixel that no window reads has none."""
+    asked = [  # size, kernel_size, stride, padding, dilation
+        (7, 3, 3, 0, 1),
+        (7, 3, 2, 0, 1),
+        (7, 3, 1, 1, 1),
+        (5, 1, 3, 0, 1),
+        (8, 3, 4, 1, 1),
+        (7, 3, 1, 0, 3),
+        (7, 3, 2, 1, 2),
+        (9, 2, 3, 2, 3),
+    ]
+    for size, kernel_size, stride, padding, dilation in asked:
+        picture = torch.ones(1, 1, size, size, requires_grad=True)
+        ones = torch.ones(1, 1, kernel_size, kernel_size)
+        F.conv2d(picture, ones, None, stride, padding, dilation).sum().backward()
+        expected = int((picture.grad == 0).sum())
+        answer = unread_pixels(size, kernel_size, stride, padding, dilation)
+        if answer != expected:
+            raise Wrong(
+                f"size {size}, kernel {kernel_size}, stride {stride}, padding {padding}, dilation {dilation}: "
+                f"expected {expected} unread pixels, got {answer}{_usual_reason(answer, expected, size)}"
+            )
+    return "13 and 40, and six other settings, agree with the gradients of torch."
+
+
+def _usual_reason(answer: object, expected: int, size: int) -> str:
+    if answer == size**2 - expected:
+        return ". These are the pixels that are read; count the others"
+    rows = size - round((size**2 - expected) ** 0.5)
+    if rows and answer == rows**2:
+        return f". {rows} rows are unread and {rows} columns: a pixel is lost if its row or its column is"
+    return ". Which rows does a window touch that starts at row 0, at row stride, ...?"
+
+
+def solve_unread(size, kernel_size, stride=1, padding=0, dilation=1):
+    span = dilation * (kernel_size - 1) + 1
+    starts = range(-padding, size + padding - span + 1, stride)  # rows; 0 is the picture's first
+    touched = {start + dilation * tap for start in starts for tap in range(kernel_size)}
+    rows_read = len(touched & set(range(size)))  # the padding does not count
+    return size**2 - rows_read**2
 
 
 def check_layer(layer) -> str:
@@ -263,6 +321,42 @@ def solve_which_fires(image, filters):
 EXERCISES = [
     Exercise(
         "04.1",
+        "Which of eight filters fires where",
+        (
+            "Slide the filters as they are and look at where the largest answers lie: on the paper. "
+            "Section 1 says why.",
+            "With zero-mean filters the paper is silent inside, but a bright edge may still beat a faint pattern, "
+            "because the answer grows with the contrast.",
+            "Divide each answer by the length of its window (after subtracting the window's mean): "
+            "then only the shape counts.",
+        ),
+        check_which_fires,
+        solve_which_fires,
+    ),
+    Exercise(
+        "04.2",
+        "Pixels that no window reads",
+        (
+            "Rows and columns behave alike: find out how many rows are read, and square.",
+            "A window that starts at row s touches the rows s, s + dilation, s + 2 * dilation, ...; with padding the "
+            "first one starts at row -padding of the picture.",
+        ),
+        check_unread,
+        solve_unread,
+    ),
+    Exercise(
+        "04.3",
+        "Size, parameters and multiplications of a layer",
+        (
+            "The side is floor((H + 2P - F) / S) + 1; in Python // rounds down.",
+            "One filter has F * F * C weights and one bias. "
+            "Each weight (not the bias) multiplies once at every place of the map.",
+        ),
+        check_layer,
+        solve_layer,
+    ),
+    Exercise(
+        "04.4",
         "Convolution with dilation by im2col",
         (
             "Start from im2col of the lesson: which slice of the padded image lies under tap (i, j) of all windows? "
@@ -276,18 +370,7 @@ EXERCISES = [
         solve_conv2d,
     ),
     Exercise(
-        "04.2",
-        "Size, parameters and multiplications of a layer",
-        (
-            "The side is floor((N + 2P - F) / S) + 1; in Python // rounds down.",
-            "One filter has F * F * C weights and one bias. "
-            "Each weight (not the bias) multiplies once at every output place.",
-        ),
-        check_layer,
-        solve_layer,
-    ),
-    Exercise(
-        "04.3",
+        "04.5",
         "Receptive field of a real network",
         (
             "Go from the first layer to the last with two numbers, field = 1 and jump = 1.",
@@ -296,19 +379,5 @@ EXERCISES = [
         ),
         check_receptive_field,
         solve_receptive_field,
-    ),
-    Exercise(
-        "04.4",
-        "Which of eight filters fires where",
-        (
-            "Slide the filters as they are and look at where the largest answers lie: on the paper. "
-            "Section 1 says why.",
-            "With zero-mean filters the paper is silent inside, but a bright edge may still beat a faint pattern, "
-            "because the answer grows with the contrast.",
-            "Divide each answer by the length of its window (after subtracting the window's mean): "
-            "then only the shape counts.",
-        ),
-        check_which_fires,
-        solve_which_fires,
     ),
 ]

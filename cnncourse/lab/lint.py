@@ -21,7 +21,6 @@ from cnncourse.lab.lesson import Cell, Lesson
 
 LEGACY = {
     "01",
-    "04",
     "14",
 }  # lessons of the first edition: `reading` is asked when they are rewritten
 LONGEST_CELL = 30  # lines of code, except in cells tagged define or imports

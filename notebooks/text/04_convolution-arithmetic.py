@@ -10,31 +10,16 @@
 
 # %% [markdown]
 # # 04 · Convolution arithmetic
-# ### What does a small filter compute as it slides over a picture, and where do the pixels go?
+# ### What does a small filter see as it slides over a picture?
 #
-# **You will be able to**
-# - say what one number of a feature map means, and when a large one means nothing;
-# - tell the size, the parameters and the multiplications of a layer before running it;
-# - write a convolution in three ways (loops, columns, one big matrix) and the two usual poolings, each with its backward pass;
-# - say how much of the picture one unit sees, and why that structure is worth having.
+# A *filter* is a small picture of what it looks for.
+# Laid over a window of a photograph, it multiplies pixel by pixel and adds everything up: one number, large where window and filter agree.
+# The filter below is 7×7 numbers, drawn by hand: the stroke of a curve that bends to the right.
+# We slide it over a photograph, twice. The second time we have subtracted one number from all of its 49.
 #
-# **You need** arrays and their shapes, the dot product, and a linear classifier trained by gradient descent (lessons 01 to 03).
-#
-# **It costs** about 40 seconds on two cores, nearly all of it in the last section, where networks are trained.
+# (The whole lesson costs about 38 seconds of one core, most of them in section 5.)
 
-# %% tags=["parameters"]
-seed: int = 0  # of everything drawn at random
-dataset: str = "digits"  # or mnist, fashion_mnist, cifar10: pictures of the last section
-limit: int = 1347  # training pictures of the last section, at most
-margin: int = 3  # black pixels around each picture, within which it moves
-width: int = 10  # filters in the first layer of the network that is trained
-epochs: int = 24  # passes over the training pictures
-batch_size: int = 32  # pictures in a step
-learning_rate: float = 0.003  # of Adam
-runs: int = 3  # networks trained for each comparison, seeds 0, 1, 2, ...
-dtype: str = "float64"  # exact enough that the numbers below survive another processor
-
-# %% tags=["imports"]
+# %% tags=["imports", "fold"]
 import time
 import warnings
 
@@ -51,23 +36,10 @@ from torch import nn
 
 from cnncourse import augment, claims, data, exercises, figures, runtime, training, widgets
 from cnncourse.errors import ParameterError
+from cnncourse.exercises import lesson_04
 
-# %%
-figures.use_style()
-random = np.random.default_rng(seed)
-runtime.start(seed=seed, dtype=dtype)
-
-# %% [markdown]
-# ## 1 · One filter, one window
-#
-# A filter is a small picture of what it looks for.
-# Laid over a window of the image, it multiplies pixel by pixel and adds everything up: a dot product of two pictures.
-# Each of its numbers is a *weight*, or a *tap*.
-# The lecture notes show a 7×7 filter for a curve, a window from the back of a drawn mouse that contains that curve, and another from its ear that does not.
-# Here they are, with the notes' own numbers.
-
-# %% tags=["define"]
-CURVE_FILTER = np.array([
+# %% tags=["define", "fold"]
+CURVE_FILTER = np.array([  # the drawn filter of the lecture notes
     [0, 0, 0, 0, 0, 30, 0],
     [0, 0, 0, 0, 30, 0, 0],
     [0, 0, 0, 30, 0, 0, 0],
@@ -75,10 +47,8 @@ CURVE_FILTER = np.array([
     [0, 0, 0, 30, 0, 0, 0],
     [0, 0, 0, 30, 0, 0, 0],
     [0, 0, 0, 0, 0, 0, 0],
-])
-
-# %% tags=["define"]
-MOUSE_BACK = np.array([
+])  # fmt: skip
+MOUSE_BACK = np.array([  # a window of a drawn mouse that contains the curve
     [0, 0, 0, 0, 0, 0, 30],
     [0, 0, 0, 0, 50, 50, 50],
     [0, 0, 0, 20, 50, 0, 0],
@@ -86,10 +56,8 @@ MOUSE_BACK = np.array([
     [0, 0, 0, 50, 50, 0, 0],
     [0, 0, 0, 50, 50, 0, 0],
     [0, 0, 0, 50, 50, 0, 0],
-])
-
-# %% tags=["define"]
-MOUSE_EAR = np.array([
+])  # fmt: skip
+MOUSE_EAR = np.array([  # a window that does not
     [0, 0, 0, 0, 0, 0, 0],
     [0, 40, 0, 0, 0, 0, 0],
     [40, 0, 40, 0, 0, 0, 0],
@@ -97,98 +65,151 @@ MOUSE_EAR = np.array([
     [0, 50, 0, 0, 0, 0, 0],
     [0, 0, 50, 0, 0, 0, 0],
     [25, 25, 0, 50, 0, 0, 0],
-])
-
-# %% [markdown]
-# Multiply and add.
-# Each line of the output is a claim: the number measured, the number expected, and whether they agree; the lesson stops at one that fails.
+])  # fmt: skip
 
 # %%
-claims.check("num-curve-filter-6600", int((MOUSE_BACK * CURVE_FILTER).sum()), "==", 4 * 50 * 30 + 20 * 30)
-claims.check("num-curve-filter-0", int((MOUSE_EAR * CURVE_FILTER).sum()), "==", 0)
+def slide(picture, filter_):
+    """The answer of a filter at every place of a grey picture, both of them 2-D arrays."""
+    picture, filter_ = (torch.as_tensor(part).double()[None, None] for part in (picture, filter_))
+    return F.conv2d(picture, filter_)[0, 0].numpy()
+
+
+photo = F.avg_pool2d(data.photos()["camera"][:1].double(), 3)[0].numpy()  # grey, 0..255
+photo = photo[16:168, 10:132]  # the man and his tripod
+zero_mean = CURVE_FILTER - CURVE_FILTER.mean()  # the same drawing, minus one number
+on_photo = {"as drawn": slide(photo, CURVE_FILTER), "minus its mean": slide(photo, zero_mean)}
+
+# %% tags=["fold"]
+figures.use_style()
+
+
+def draw_answer(panel, answer, title, **text):
+    """Answers at all places: red for large positive ones, blue for negative ones, white for 0."""
+    limit = abs(answer).max()
+    panel.imshow(answer, cmap=figures.DIVERGING, vmin=-limit, vmax=limit)
+    panel.set_title(title, **text)
+
+
+fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 3.7))
+axes[0].imshow(photo, cmap="gray")
+axes[0].set_title("a photograph, and the filter", fontsize=12)
+inset = axes[0].inset_axes([0.03, 0.03, 0.3, 0.3])
+inset.imshow(CURVE_FILTER, cmap="gray")
+inset.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+inset.spines[:].set(visible=True, color="C1", lw=2)
+draw_answer(axes[1], on_photo["as drawn"], "as drawn: a blurred photo", fontsize=12)
+draw_answer(axes[2], on_photo["minus its mean"], "minus its mean: thin strokes", fontsize=12)
+for panel in axes:
+    panel.axis("off")
+figures.save(fig, "emp-conv-detects-features.photo",
+    caption="A 7×7 filter of a curve, and its answers at every place of a photograph (camera, "
+    "), before and after subtracting its mean. Red: large, blue: negative, white: 0. No "
+    "randomness.", alt="The filter as drawn returns a blurred photograph; minus its mean it "
+    "answers to thin bright strokes, above all to a leg of the tripod.")
 
 # %% [markdown]
-# 6600 against 0: the filter has found its curve.
-# Six of its taps are not zero; five of them meet ink and one meets nothing: the match is good and not perfect.
-# Keep that in mind until section 3.
+# What is odd: a filter drawn to find a curve answers with a blurred copy of the photograph, sky and grass included.
+# One subtraction later it picks out the bent leg of the tripod.
+# Why that is so, why a *learned* filter need not be told, and what follows when a network slides hundreds of such filters, is this lesson.
 #
-# **Predict.** What does the same filter answer to a window without any curve, one that is plain bright paper with the value 50 everywhere?
-
-# %%
-PAPER = np.full((7, 7), 50)
-claims.check("num-curve-filter-6600.uniform", int((PAPER * CURVE_FILTER).sum()), "==", 9000,
-             note="more than the curve itself")
-
-# %% [markdown]
-# 9000: plain brightness beats the very pattern the filter was made for.
-# No tap of the printed filter is negative, so more light never makes the answer smaller.
-# A filter that *detects* has to lose as much on light in the wrong places as it wins in the right ones: its taps must add up to zero.
-
-# %%
-zero_mean = CURVE_FILTER - CURVE_FILTER.mean()
-claims.check("num-curve-filter-6600.zero-mean", float((MOUSE_BACK * zero_mean).sum()), "~", 4212.24, tolerance=0.01)
-paper_answer = float(abs((PAPER * zero_mean).sum()))
-claims.check("num-curve-filter-6600.zero-mean-paper", paper_answer, "<", 1e-9, varies=True, note="zero, but for rounding")
-claims.check("num-curve-filter-0.zero-mean", float((MOUSE_EAR * zero_mean).sum()), "~", -1395.92, tolerance=0.01)
-
-# %% [markdown]
-# Now the filter says nothing about paper, and the ear speaks *against* the curve.
-# The picture shows the three windows, and what each of the 49 products contributes.
-
-# %%
-def draw_numbers(axes, numbers, title, *, limit):
-    """A small matrix as coloured cells with its numbers inside."""
-    axes.imshow(numbers, cmap=figures.DIVERGING, vmin=-limit, vmax=limit)
-    for (row, column), number in np.ndenumerate(numbers):
-        ink = "white" if abs(number) > 0.5 * limit else "0.2"
-        if number:
-            axes.text(column, row, f"{number:.0f}", ha="center", va="center", color=ink,
-                      fontsize=11 if limit < 100 else 9.5)
-    axes.set(title=title, xticks=[], yticks=[])
-
-# %% tags=["ledger:fig-curve-filter"]
-fig, axes = plt.subplots(3, 3, figsize=(figures.WIDTH, 8.6))
-names = {"mouse back": MOUSE_BACK, "mouse ear": MOUSE_EAR, "plain paper": PAPER}
-for row, (name, window) in zip(axes, names.items(), strict=True):
-    product, against = window * CURVE_FILTER, window * zero_mean
-    draw_numbers(row[0], window, name, limit=75)
-    for tap in np.argwhere(CURVE_FILTER):
-        row[0].add_patch(Rectangle(tap[::-1] - 0.5, 1, 1, fill=False, ec="C0", lw=2.5))
-    draw_numbers(row[1], product, f"× curve filter: {product.sum()}", limit=2200)
-    draw_numbers(row[2], against, f"× zero-mean: {round(against.sum())}", limit=2200)
-figures.save(fig, "fig-curve-filter",
-             caption="Three windows with the taps of the filter outlined (left), their products with the notes' curve "
-                     "filter (middle) and with that filter minus its mean (right). Zeros are left blank. No randomness.",
-             alt="The raw filter gives 6600 on the curve, 0 on the ear and 9000 on plain paper; the zero-mean filter "
-                 "gives 4212, -1396 and 0.")
-
-# %% [markdown]
-# One word before we slide.
-# Mathematicians flip the filter, upside down and left to right, before they multiply; that is *convolution*.
-# Networks do not flip; what they compute is *cross-correlation*, and everybody calls it convolution all the same.
-# For a learned filter nothing changes, as the flipped filter is learned as easily.
-# For a drawn one it matters: the curve scores less than 6600, and the ear no longer 0.
-
-# %%
-flipped = CURVE_FILTER[::-1, ::-1]
-claims.check("num-curve-filter-0.flipped-back", int((MOUSE_BACK * flipped).sum()), "==", 3600)
-claims.check("num-curve-filter-0.flipped-ear", int((MOUSE_EAR * flipped).sum()), "==", 2250)
-
-# %% [markdown]
-# ## 2 · How many windows are there?
+# **You will be able to**
+# - say what one number of a feature map means, and when a large one means nothing;
+# - tell the size, the parameters and the multiplications of a layer before you run it;
+# - write a convolution and its gradient as matrix products;
+# - say what pooling does to a picture that moves, and how much of the picture one unit sees;
+# - test whether all that structure is worth having.
 #
-# Slide a window of $F$ pixels along a row of $N$.
-# The *stride* $S$ is how far it moves each time.
-# The *padding* $P$ is a border added on both sides.
-# The *dilation* $D$ is the distance from one tap to the next, usually 1; the window then spans $D(F-1)+1$ pixels.
-# The first window starts at 0, the others follow at $S, 2S, 3S, \dots$ as long as they fit:
+# **You need** arrays and their shapes, the dot product, and a linear classifier trained by gradient descent (lessons 01 to 03).
 #
-# $$O = \left\lfloor \frac{N + 2P - D(F-1) - 1}{S} \right\rfloor + 1$$
-#
-# The notes print the case $P = 0$, $D = 1$, which is $(N-F)/S + 1$.
-# A filter is also called a *kernel*, so in the code $F$ is `kernel_size`.
+# Sentences with a ✓ were checked by the code above them. They are required at the parameters below; where you change one, they are shown but not required.
 
-# %% tags=["define"]
+# %% tags=["parameters"]
+seed: int = 0  # of everything drawn once; at least 0
+seeds: list = [0, 1, 2]  # a network each, in every comparison; 2 or more values, each at least 0
+dataset: str = "digits"  # of section 5; one of digits, mnist, fashion_mnist, cifar10, or a folder
+picture_size: int = 32  # pixels a side to which a folder's pictures are scaled; 8 to 64
+limit: int = 1347  # training pictures of section 5, at most; at least 100
+margin: int = 3  # black pixels around each picture, within which it moves; 0 to 16
+width: int = 10  # filters in the first layer of the network; 1 to 128
+epochs: int = 14  # passes over the training pictures; 1 to 200
+batch_size: int = 32  # pictures in a step; at least 1
+learning_rate: float = 0.003  # of Adam; above 0
+
+# %% [markdown]
+# ## 1 · One number: how alike are filter and window?
+#
+# Leave the photograph for a moment and look at three windows of 7×7 pixels.
+# The first is cut from the back of a drawn mouse and contains the curve; the second is from its ear and does not.
+# Each number of the filter is called a *weight* or a *tap*; six of its 49 are not zero.
+# A third window holds no curve at all, only plain bright paper.
+
+# %%
+def answer(window, filter_):
+    """Multiply pixel by pixel, add everything up: a dot product of two pictures."""
+    return float((window * filter_).sum())
+
+
+print("mouse back:", answer(MOUSE_BACK, CURVE_FILTER))
+print("mouse ear: ", answer(MOUSE_EAR, CURVE_FILTER))
+exercises.predict("04.p1", "To a third window, plain paper of 50 everywhere, the filter answers",
+                  ("about 0", "between 0 and 6600", "more than 6600"))
+
+# %%
+plain_paper = np.full((7, 7), 50)
+windows_seen = {"mouse back": MOUSE_BACK, "mouse ear": MOUSE_EAR, "plain paper": plain_paper}
+raw = {name: answer(window, CURVE_FILTER) for name, window in windows_seen.items()}
+fair = {name: answer(window, zero_mean) for name, window in windows_seen.items()}
+paper, back = raw["plain paper"], raw["mouse back"]
+exercises.reveal(
+    "04.p1",
+    "more than 6600" if paper > back else "between 0 and 6600" if paper > 1 else "about 0",
+    f"Plain paper gives {paper:.0f}.",
+)
+
+# %% tags=["fold", "ledger:fig-curve-filter"]
+fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 3.6))
+for panel, (name, window) in zip(axes, windows_seen.items(), strict=True):
+    panel.imshow(window, cmap="gray_r", vmin=0, vmax=75)
+    for row, column in np.argwhere(window):
+        panel.text(column, row, window[row, column], ha="center", va="center", fontsize=10,
+                   color="white" if window[row, column] > 45 else "0.2")
+    for row, column in np.argwhere(CURVE_FILTER):
+        panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="C1", lw=2.5))
+    panel.set(title=name, xticks=[], yticks=[])
+    panel.set_xlabel(f"as drawn: {raw[name]:.0f}\nminus its mean: {round(fair[name])}", fontsize=13)
+fig.suptitle("As drawn, the filter likes blank paper better than its curve", x=0.01, ha="left")
+figures.save(fig, "fig-curve-filter", caption="Three windows with the six taps of the filter "
+    "outlined, and below each the answers of the filter as drawn and minus its mean. Zeros are "
+    "left blank. No randomness.", alt="As drawn: 6600 on the mouse's back, 0 on its ear, 9000 on "
+    "plain paper; minus its mean 4212, -1396, 0.")
+claims.check("num-curve-filter-6600", "As drawn, the filter answers {curve:.0f} to the curve, "
+    "{ear:.0f} to the ear and {paper:.0f} to paper.", curve=(back, "==", 6600),
+    ear=(raw["mouse ear"], "==", 0), paper=(paper, "==", 9000))
+means = [round(number, 2) + 0.0 for number in fair.values()]
+claims.check("num-curve-filter-0", "Minus its mean it answers {means}.",
+    means=(means, "==", [4212.24, -1395.92, 0.0]))
+light = slide(photo, np.ones((7, 7))).ravel()
+near = {name: np.corrcoef(values.ravel(), light)[0, 1] for name, values in on_photo.items()}
+claims.check("emp-conv-detects-features.photo", "On the photograph its answers have a correlation "
+    "of {drawn:.2f} with the brightness of the windows; minus its mean {fair:.2f}.",
+    drawn=(near["as drawn"], ">", 0.95), fair=(near["minus its mean"], "<", 0.2))
+
+# %% [markdown]
+# No tap of the drawn filter is negative, so more light never lowers its answer.
+# A filter that *detects* must lose as much by light in the wrong places as it wins in the right ones: its taps must add up to zero.
+# Subtracting the mean does exactly that.
+# That is why the first answer on the photograph was the photograph: as drawn, the filter measures little but brightness.
+#
+# ### Sliding
+#
+# A convolutional layer asks this question at every place of every picture, with every filter.
+# Here is the whole layer with nothing left out.
+# A window is as deep as the picture has *channels* (three for colour), and so is each filter; a filter adds one more number, its *bias*.
+# The answers of one filter are its *feature map*; one number of a map is a *unit*.
+# Below the code, the mouse's back stands in a dark picture whose right half is bright paper, and the filter slides over it.
+# One letter has one meaning in this lesson: $N$ pictures with $C$ channels of $H \times H$ pixels (the code takes oblong ones too), $K$ filters of $F \times F$, stride $S$, padding $P$, dilation $D$, and maps of $O \times O$.
+
+# %% tags=["define", "fold"]
 def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
     """How many windows fit along one side: ``output_size(7, kernel_size=3, stride=2)`` is 3.
 
@@ -196,377 +217,347 @@ def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
     """
     span = dilation * (kernel_size - 1) + 1  # pixels from the first tap to the last
     if min(size, kernel_size, stride, dilation) < 1 or padding < 0:
+        got = f"size {size}, kernel {kernel_size}, stride {stride}, padding {padding}"
         raise ParameterError("sizes, stride and dilation from 1 and padding from 0",
-                             f"size {size}, kernel {kernel_size}, stride {stride}, padding {padding}, "
-                             f"dilation {dilation}", where="output_size", remedy="count in whole pixels")
+                             f"{got}, dilation {dilation}", where="output_size",
+                             remedy="count in whole pixels")
     if span > size + 2 * padding:
-        raise ParameterError(f"a window of at most {size + 2 * padding} pixels (size {size}, padding {padding} twice)",
-                             f"a span of {span} (kernel {kernel_size}, dilation {dilation})", where="output_size",
+        room = f"at most {size + 2 * padding} pixels (size {size}, padding {padding} twice)"
+        got = f"a span of {span} (kernel {kernel_size}, dilation {dilation})"
+        raise ParameterError(f"a window of {room}", got, where="output_size",
                              remedy="use a smaller kernel or dilation, or more padding")
     return (size + 2 * padding - span) // stride + 1
 
-# %% [markdown]
-# The notes' example: a 7×7 input and a 3×3 filter.
-#
-# **Predict** the output size at strides 1, 2 and 3.
 
-# %%
-def torch_output_size(size, kernel_size, **options):
-    """What a real layer returns."""
-    return nn.Conv2d(1, 1, kernel_size, **options)(torch.zeros(1, 1, size, size)).shape[-1]
-
-
-for stride, expected in [(1, 5), (2, 3), (3, 2)]:
-    measured = (output_size(7, 3, stride), torch_output_size(7, 3, stride=stride))
-    claims.check(f"num-conv-7x7-stride{stride}", measured, "==", (expected, expected), note="(ours, torch)")
-
-# %% [markdown]
-# At stride 3 the notes get $(7-3)/3+1 = 2.33$ and conclude that it "doesn't work".
-# They are right that the windows do not end at the border.
-# But no framework refuses: it rounds down, returns 2×2, and says nothing about the pixels that no window reaches.
-# They are easy to find: a pixel that is never read has no influence on the output, so its gradient is exactly zero.
-
-# %%
-image = torch.ones(1, 1, 7, 7, requires_grad=True)
-F.conv2d(image, torch.ones(1, 1, 3, 3), stride=3).sum().backward()
-gradient = image.grad[0, 0].int().numpy()
-print(gradient)
-
-# %%
-claims.check("num-conv-7x7-stride3.unrounded", (7 - 3) / 3 + 1, "~", 2.333, tolerance=1e-3)
-claims.check("err-stride3-dont-work", int((gradient == 0).sum()), "==", 13,
-             unit="of 49 pixels never read", note="the last row and the last column")
-
-# %% [markdown]
-# The figure shows every step of a window along the top rows.
-# Stride 1 and 2 end exactly at the border; stride 3 stops short of it, because a third window would stick out.
-
-# %%
-def draw_step(axes, size, start, kernel_size, *, unused=()):
-    """One position of the window on a grid; it is hatched when it does not fit."""
-    fits = start + kernel_size <= size
-    for row, column in np.ndindex(size, size):
-        lost = row in unused or column in unused
-        axes.add_patch(Rectangle((column, row), 1, 1, ec="0.75", lw=0.8, fc="C3" if lost else "white"))
-    look = {"fc": "C1", "alpha": 0.75} if fits else {"fc": "none", "hatch": "//"}
-    axes.add_patch(Rectangle((start, 0), kernel_size, kernel_size, ec="C1" if fits else "C3", lw=2, **look))
-    axes.set(xlim=(-0.1, size + 2.2), ylim=(size + 0.1, -0.1), aspect="equal")
-    axes.axis("off")
-
-# %% tags=["ledger:fig-conv-stride-padding"]
-fig, axes = plt.subplots(3, 5, figsize=(figures.WIDTH, 5.4))
-for row, stride in zip(axes, (1, 2, 3), strict=True):
-    count = output_size(7, 3, stride)
-    starts = [step * stride for step in range(count + (stride == 3))]
-    for panel, start in zip(row, starts, strict=False):
-        draw_step(panel, 7, start, 3, unused=(6,) if stride == 3 else ())
-    row[0].set_title(f"stride {stride}: {count} × {count}")
-    for panel in row[len(starts):]:
-        panel.axis("off")
-figures.save(fig, "fig-conv-stride-padding",
-             caption="The windows of a 3×3 filter along the top row of a 7×7 image, step by step. Magenta: pixels that no "
-                     "window reads at stride 3, and the window that would not fit.",
-             alt="Five steps at stride 1, three at stride 2; at stride 3 two fit, the third sticks out and the last "
-                 "row and column are never read.")
-
-# %% [markdown]
-# The formula against torch, on some two hundred combinations of size, kernel, stride, padding and dilation:
-
-# %% tags=["ledger:eq-conv-output-size"]
-cases = [(size, kernel, stride, padding, dilation)
-         for size in (5, 8, 13) for kernel in (1, 2, 3, 5) for stride in (1, 2, 3) for padding in (0, 1, 2)
-         for dilation in (1, 2) if dilation * (kernel - 1) < size + 2 * padding]
-ours = [output_size(*case) for case in cases]
-real = [torch_output_size(case[0], case[1], stride=case[2], padding=case[3], dilation=case[4]) for case in cases]
-claims.check("eq-conv-output-size", sum(a == b for a, b in zip(ours, real, strict=True)), "==", len(cases),
-             unit=f"of {len(cases)} cases agree with torch")
-
-# %% [markdown]
-# ### Explore it
-#
-# In JupyterLab there are sliders above the picture; on a printed or published page it stands still, at the stride that does not fit.
-# On the left each pixel says how many windows read it, and the padding is grey; on the right stands the output.
-# The first window and its taps are orange, and so is the last window, dashed.
-#
-# Things to look for:
-#
-# - a stride larger than the kernel;
-# - a kernel larger than the picture;
-# - at stride 1, a corner pixel, which one window reads, while nine read a pixel inside;
-# - dilation 2 together with stride 2, of which more below.
-
-# %%
-def times_read(size, kernel_size, stride, padding, dilation):
-    """For each place along a padded row, the number of windows that read it: shape (size + 2 padding,)."""
-    starts = stride * np.arange(output_size(size, kernel_size, stride, padding, dilation))
-    taps = dilation * np.arange(kernel_size)
-    return np.bincount((starts[:, None] + taps).ravel(), minlength=size + 2 * padding)
-
-# %%
-def draw_reading(axes, reads, padding):
-    """The padded image with the number of windows that read each pixel; pixels that none reads stand out."""
-    counts = np.outer(reads, reads)
-    side = len(reads)
-    for (row, column), count in np.ndenumerate(counts):
-        inside = padding <= row < side - padding and padding <= column < side - padding
-        colour = "C3" if inside and not count else plt.get_cmap("Blues")(0.08 + 0.4 * count / counts.max())
-        axes.add_patch(Rectangle((column, row), 1, 1, ec="0.6", lw=0.7, fc=colour if inside else "0.88"))
-        if inside and side <= 16:
-            axes.text(column + 0.5, row + 0.5, count, ha="center", va="center", fontsize=11,
-                      color="0.2" if count else "white")
-    axes.set(xlim=(-0.1, side + 0.1), ylim=(side + 0.1, -0.1), aspect="equal")
-    axes.axis("off")
-
-# %%
-def draw_ends(axes, kernel, dilation, last):
-    """The first window with its taps, and the last one, which starts at `last` (dashed)."""
-    rows, columns = np.divmod(np.arange(kernel**2), kernel)
-    axes.plot(dilation * columns + 0.82, dilation * rows + 0.2, "o", color="C1", markersize=5)
-    span = dilation * (kernel - 1) + 1
-    for start, line in ((0, "-"), (last, "--")):
-        axes.add_patch(Rectangle((start, start), span, span, fill=False, ec="C1", lw=2.5, ls=line))
-
-# %%
-def draw_convolution(size, kernel, stride, padding, dilation):
-    """The picture of the explorer and the sentence below it."""
-    side = output_size(size, kernel, stride, padding, dilation)
-    reads = times_read(size, kernel, stride, padding, dilation)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.6), width_ratios=(3, 2))
-    draw_reading(left, reads, padding)
-    draw_ends(left, kernel, dilation, stride * (side - 1))
-    for row, column in np.ndindex(side, side):
-        right.add_patch(Rectangle((column, row), 1, 1, ec="white", lw=1, fc="C2"))
-    right.set(xlim=(-0.1, max(side, 5) + 0.1), ylim=(max(side, 5) + 0.1, -0.1), aspect="equal")
-    right.axis("off")
-    unread = size**2 - np.count_nonzero(reads[padding:padding + size]) ** 2
-    left.set_title(f"input {size} × {size}" + f", padded to {len(reads)} × {len(reads)}" * bool(padding))
-    right.set_title(f"output {side} × {side}")
-    return fig, f"output size {side} x {side}; {unread} of {size**2} pixels are never read"
-
-# %% tags=["explorer"]
-widgets.explore(draw_convolution, size=widgets.Slider(7, 1, 14), kernel=widgets.Slider(3, 1, 7),
-                stride=widgets.Slider(3, 1, 5), padding=widgets.Slider(0, 0, 3), dilation=widgets.Slider(1, 1, 3))
-
-# %% [markdown]
-# Dilation 2 puts the taps on every second pixel, and stride 2 moves them by two: no window ever touches the pixels in between.
-# With padding 1 a 7×7 picture loses 40 of its 49.
-# The output size gives no hint of it.
-
-# %%
-read = np.count_nonzero(times_read(7, 3, stride=2, padding=1, dilation=2)[1:-1]) ** 2
-claims.check("eq-conv-output-size.stride-and-dilation", int(read), "==", 9, unit="of 49 pixels are read")
-
-# %% [markdown]
-# ## 3 · Slide it over the whole picture
-#
-# The whole layer in one sentence: for every image, every filter and every place, cut out the window, multiply it by the filter, add it up.
-# The window is as deep as the image has channels, and so is each filter; the result has one channel for each filter, called its *feature map*.
-# One number of a map is a *unit*.
-#
-# Shapes are written with letters: $N$ images of $C$ channels and $H \times W$ pixels, $K$ filters of $R \times S$, maps of $H' \times W'$.
-# (In a shape, $N$ counts images and $S$ is the width of a filter; in the formula above they were the input's size and the stride.)
-
-# %% tags=["define"]
 def pad(images, padding, value=0):
     """(N, C, H, W) with `padding` pixels of `value` added on all four sides."""
-    return np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)), constant_values=value)
+    border = (padding, padding)
+    return np.pad(images, ((0, 0), (0, 0), border, border), constant_values=value)
 
 # %% tags=["define"]
 def conv2d_naive(images, weight, bias=None, stride=1, padding=0):
-    """Images (N, C, H, W) and filters (K, C, R, S) give (N, K, H', W'): a dot product for each place."""
-    n, _, height, width = images.shape
-    k, _, r, s = weight.shape
-    padded = pad(images, padding)
-    output = np.zeros((n, k, output_size(height, r, stride, padding), output_size(width, s, stride, padding)))
+    """Pictures (N, C, H, H) and filters (K, C, F, F) give maps (N, K, O, O)."""
+    padded = pad(images, padding)  # section 2
+    sides = zip(images.shape[2:], weight.shape[2:], strict=True)
+    map_shape = [output_size(size, kernel, stride, padding) for size, kernel in sides]  # section 2
+    output = np.zeros((len(images), len(weight), *map_shape))
+    height, width = weight.shape[2:]
     for image, filter_, row, column in np.ndindex(output.shape):
         top, left = row * stride, column * stride
-        window = padded[image, :, top:top + r, left:left + s]  # (C, R, S)
+        window = padded[image, :, top : top + height, left : left + width]  # (C, F, F)
         output[image, filter_, row, column] = (window * weight[filter_]).sum()
     return output if bias is None else output + bias[:, None, None]
 
-# %%
-images, weight, bias = random.normal(size=(2, 3, 8, 7)), random.normal(size=(4, 3, 3, 2)), random.normal(size=4)
+# %% tags=["fold"]
+random = np.random.default_rng(seed)
+runtime.start(seed=seed)
+images, weight, bias = (random.normal(size=size) for size in [(2, 3, 8, 8), (4, 3, 3, 3), 4])
 ours = conv2d_naive(images, weight, bias, stride=2, padding=1)
-real = F.conv2d(*map(torch.tensor, (images, weight, bias)), stride=2, padding=1)
-print(ours.shape)
-claims.check("eq-conv2d-naive-im2col", float(abs(ours - real.numpy()).max()), "<", 1e-12, varies=True,
-             note="largest difference from torch")
+torchs = F.conv2d(*map(torch.tensor, (images, weight, bias)), stride=2, padding=1).numpy()
+claims.check("eq-conv2d-naive-im2col", "The four nested loops and torch differ by less than "
+    "{difference:.0e} anywhere.", difference=(float(abs(ours - torchs).max()), "<", 1e-12),
+    varies=True)
+scene = np.zeros((21, 31))
+scene[7:14, 4:11] = MOUSE_BACK  # the curve on the left
+scene[:, 16:] = 50  # paper on the right
+searched = {"as drawn": slide(scene, CURVE_FILTER), "minus its mean": slide(scene, zero_mean)}
+loudest = {name: np.argwhere(values > values.max() - 1e-6) for name, values in searched.items()}
+
+# %% tags=["fold"]
+fig, axes = plt.subplot_mosaic("abcd;rrff", figsize=(figures.WIDTH, 4.4), height_ratios=(1, 1.7))
+for name, column in zip("abcd", (0, 4, 11, 18), strict=True):
+    axes[name].imshow(scene, cmap="gray", vmax=65)
+    axes[name].add_patch(Rectangle((column - 0.5, 7.5), 7, 7, fill=False, ec="C1", lw=2.5))
+    axes[name].set_title(f"{searched['as drawn'][8, column]:.0f}", color="C1", loc="center")
+for name, (title, values) in zip("rf", searched.items(), strict=True):
+    axes[name].imshow(values, cmap=figures.DIVERGING, vmin=-9000, vmax=9000)
+    row, column = loudest[title][0]
+    if len(loudest[title]) == 1:
+        axes[name].plot(column, row, "o", ms=15, mfc="none", mec="C1", mew=2.5)
+    count = len(loudest[title])
+    axes[name].set_title(f"{title}: loudest {count} time{'s' if count > 1 else ''}", loc="center")
+for panel in axes.values():
+    panel.set(xticks=[], yticks=[])
+figures.save(fig, "fig-curve-filter.search", caption="Above: four steps of the filter as drawn, "
+    "with its answer at each. Below: the maps of all 375 answers, as drawn and minus the mean; the "
+    "circle marks the largest. No randomness.", alt="As drawn, the filter answers 9000 on the "
+    "curve and equally all over the paper; minus its mean it is loudest at one place, on the "
+    "curve.")
+on_paper = int((loudest["as drawn"][:, 1] >= 11).sum())  # their windows touch it
+claims.check("num-curve-filter-6600.search", "The largest answer of the filter as drawn, 9000, "
+    "stands at {count} places, {paper} of them on the paper.",
+    count=(len(loudest["as drawn"]), "==", 181), paper=(on_paper, "==", 180))
+claims.check("emp-conv-detects-features", "Minus its mean it is loudest at one place, row and "
+    "column {place}.", place=(tuple(map(int, loudest["minus its mean"][0])), "==", (8, 4)))
 
 # %% [markdown]
-# Now the curve detector can search.
-# We hide the mouse's back on the left of a dark picture, cover the right half with bright paper, and slide the raw and the zero-mean filter over it.
+# "A filter answers loudly where its pattern is" holds once the filter adds up to zero.
+# And it has found something else: we put the window of the mouse's back at (7, 4), and the answer is largest at (8, 4).
+# The window was cut one pixel too high; one pixel lower all six taps meet ink.
 #
-# **Predict.** Where does each of them answer loudest?
+# ### Would a network find this out by itself?
+#
+# Nobody draws the filters of a network.
+# It sees examples, right and wrong, and gradient descent sets the weights, here those of a single filter.
+# The examples are windows of noise; every second one contains a faint curve.
+# In one world all sheets are equally lit; in the other each sheet has its own light.
+
+# %% tags=["define"]
+STROKE = torch.tensor(CURVE_FILTER).double() / 30
+
+
+def sheets(count, light, generator):
+    """Noisy windows (count, 1, 7, 7), half of them with a faint curve, and their labels 1 and 0."""
+    labels = torch.arange(count) % 2
+    noise = 0.2 * torch.randn(count, 1, 7, 7, generator=generator, dtype=torch.float64)
+    lit = light * torch.rand(count, 1, 1, 1, generator=generator, dtype=torch.float64)
+    return noise + lit + 0.5 * labels.view(-1, 1, 1, 1) * STROKE, labels.double()
+
+def learned_filter(light, run, steps=400):
+    """Train one filter to tell sheets with a curve from sheets without: its weights (7, 7)."""
+    torch.manual_seed(run)
+    generator = torch.Generator().manual_seed(run)
+    layer = nn.Conv2d(1, 1, 7, dtype=torch.float64)  # 49 random weights and a bias
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.02)
+    for _ in range(steps):
+        windows, labels = sheets(128, light, generator)
+        loss = F.binary_cross_entropy_with_logits(layer(windows).flatten(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return layer.weight.detach()[0, 0].numpy()
 
 # %%
-scene = np.zeros((1, 1, 21, 31))
-scene[0, 0, 7:14, 4:11] = MOUSE_BACK
-scene[0, 0, :, 16:] = 50
-answers = {"raw filter": conv2d_naive(scene, CURVE_FILTER[None, None])[0, 0],
-           "zero-mean filter": conv2d_naive(scene, zero_mean[None, None])[0, 0]}
-places = {name: np.unravel_index(answer.argmax(), answer.shape) for name, answer in answers.items()}
+exercises.predict("04.p2", "In the world where the light varies, the learned weights add up to",
+                  ("a positive number", "about zero", "whatever the seed says"))
 
-# %% tags=["ledger:fig-curve-filter"]
-fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.3))
-axes[0].imshow(scene[0, 0], cmap="gray", vmax=65)
-axes[0].set_title("curve left, paper right")
-for panel, (name, answer) in zip(axes[1:], answers.items(), strict=True):
-    panel.imshow(answer, cmap=figures.DIVERGING, vmin=-9000, vmax=9000)
-    row, column = places[name]
-    panel.plot(column, row, "o", ms=13, mfc="none", mec="C1", mew=2.5, clip_on=False)
-    panel.set_title(f"{name}: {answer.max():.0f}", pad=10)
+# %%
+def balance(weights):
+    """The sum of the weights over that of their sizes: 1 if all are positive, 0 if they cancel."""
+    return float(weights.sum() / abs(weights).sum())
+
+
+learned = {light: [learned_filter(light, run) for run in seeds] for light in (0, 1)}
+equal_light, varied_light = ([balance(weights) for weights in learned[light]] for light in (0, 1))
+cancel, positive = max(np.abs(varied_light)) < 0.1, min(varied_light) > 0
+exercises.reveal(
+    "04.p2",
+    "about zero" if cancel else "a positive number" if positive else "whatever the seed says",
+    f"Of the sum of their sizes {np.mean(varied_light):+.0%} is left.",
+)
+
+# %% tags=["fold"]
+fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 2.9), width_ratios=(1, 1.2, 1, 1.2))
+for pair, light, world in ((axes[:2], 0, "light equal"), (axes[2:], 1, "light varies")):
+    weights = learned[light][0]
+    draw_answer(pair[0], weights, f"{world}:\nsum {weights.sum():+.1f}", fontsize=12)
+    found = "finds strokes" if light else "finds light"
+    draw_answer(pair[1], slide(photo, weights), found, fontsize=12)
 for panel in axes:
     panel.set(xticks=[], yticks=[])
-figures.save(fig, "fig-curve-filter.search",
-             caption="A picture with the curve and bright paper, and the answers of the two filters; the circle marks "
-                     "the largest (the first, where many are equal). Synthetic picture, no randomness.",
-             alt="The raw filter answers loudest, 9000, all over the paper; the zero-mean filter on the curve.")
-
-# %%
-loudest = {name: tuple(int(number) for number in place) for name, place in places.items()}
-claims.check("emp-conv-detects-features.raw", loudest["raw filter"][1], ">=", 11,
-             note="column: the window lies on the paper")
-claims.check("emp-conv-detects-features", loudest["zero-mean filter"], "==", (8, 4),
-             note="we put the notes' window at (7, 4)")
+figures.save(fig, "emp-conv-detects-features.learned",
+    caption="A filter of 49 weights learned in 400 steps from sheets with and without a curve, and "
+    "its answers on the photograph; equal light (left), light that varies (right). Seed 0, CPU.",
+    alt="Both learned filters show the curve; with varying light the rest of the filter is "
+    "negative, the weights cancel, and on the photograph it picks out the tripod's leg.")
+alike = [np.corrcoef(weights.ravel(), CURVE_FILTER.ravel())[0, 1] for weights in learned[1]]
+claims.check("emp-conv-detects-features.learned", "Where the light varies, {varied:.0%} of the "
+    "weights' size is left when they are added up; where all sheets are equally lit, {equal:.0%}. "
+    "(400 steps)", varied=(np.abs(varied_light), "<", 0.1), equal=(equal_light, ">", 0.5),
+    seeds=seeds, on="every", varies=True)
+claims.check("emp-conv-detects-features.alike", "The correlation of the filter learned in varying "
+    "light with the drawn one is {alike:.3f}.", alike=(alike, ">", 0.97), seeds=seeds, on="every",
+    varies=True)
 
 # %% [markdown]
-# "A filter responds strongly where its pattern is" is true of filters that add up to zero.
-# With the filter as printed, every window on the paper is louder than the notes' window of the curve.
+# So the zero sum is no trick of ours: it is what learning arrives at *where light carries no news*, and only there.
 #
-# But look at the row: the zero-mean filter is loudest at 8, and we put the notes' window at 7.
-# The filter is right, and the notes' window is cut one pixel too high: one pixel lower all *six* taps meet ink.
-# Nobody notices as long as the window is cut out by hand; sliding finds it.
+# **We now know** that one answer is a dot product, that a detector has negative weights around its pattern, and that examples teach it so.
+# **This does not show** that zero sum is enough.
+# Its answer still grows with contrast, so a corner of the paper can beat a faint curve.
+# The remedy: subtract the mean from the *window* too, and divide by the length of both, the root of the sum of squares.
+# What remains is the cosine of the angle between window and filter.
+#
+# **Exercise 04.1** Eight filters, and a picture in which each of their patterns is hidden once, some faint, beside bright paper that means nothing.
+# `image, filters = lesson_04.puzzle()` gives arrays (1, 1, 64, 64) and (8, 1, 7, 7).
+# Return the top left corner of the window in which each pattern stands: an array (8, 2) of row and column.
+# `exercises.hint("04.1")` gives a first step, `exercises.solution("04.1")` the reference solution.
 
-# %%
-torch_answer = F.conv2d(torch.tensor(scene), torch.tensor(CURVE_FILTER, dtype=torch.float64)[None, None])[0, 0]
-claims.check("num-curve-filter-6600.conv2d", int(torch_answer[7, 4]), "==", 6600, note="torch, at the notes' window")
-lower = scene[0, 0, 8:15, 4:11]
-claims.check("num-curve-filter-6600.lower", int((lower * CURVE_FILTER).sum()), "==", 9000,
-             note="one pixel below the notes' window")
-claims.check("num-curve-filter-6600.lower-zero-mean", float((lower * zero_mean).sum()), "~", 6722.45, tolerance=0.01)
-
-# %% [markdown]
-# Is zero mean enough?
-# The filter is quiet on paper, but not at its edges.
-# A corner of a sheet gives 4592; the curve, drawn with ink of 30 instead of 50, gives only 4033.
-# So the answer still grows with contrast.
-# The remedy: subtract from the window its mean too, and divide by the lengths of both, the roots of their sums of squares.
-# What remains is the cosine of the angle between window and filter, and the shape alone counts.
-
-# %%
+# %% tags=["fold"]
 def cosine(window, filter_):
     """How alike two pictures are, brightness and contrast aside: -1 to 1."""
     window, filter_ = window - window.mean(), filter_ - filter_.mean()
     return float((window * filter_).sum() / np.sqrt((window**2).sum() * (filter_**2).sum()))
 
 
-corner = np.where((np.arange(7)[:, None] < 6) & (np.arange(7) > 2), 50, 0)  # a sheet that ends at the left and below
-faint = 0.6 * lower  # ink of 30
-summed = [float((window * zero_mean).sum()) for window in (faint, corner)]
-claims.check("emp-conv-detects-features.contrast", summed, "~", [4033.47, 4591.84], tolerance=0.01,
-             note="faint curve, corner: contrast wins")
-alike = [cosine(window, zero_mean) for window in (faint, corner)]
-claims.check("emp-conv-detects-features.cosine", alike, "~", [0.650, 0.381], tolerance=1e-3,
-             note="faint curve, corner: shape wins")
+faint = 0.6 * scene[8:15, 4:11]  # the curve in ink of 30 instead of 50
+corner = scene[14:21, 13:20] * (np.arange(7) < 6)[:, None]  # paper that ends at the left and below
+summed = [answer(window, zero_mean) for window in (faint, corner)]
+cosines = [cosine(window, zero_mean) for window in (faint, corner)]
+claims.check("emp-conv-detects-features.contrast", "Faint curve against corner of paper: "
+    "{faint:.0f} to {corner:.0f} by the sum, {alike:.2f} to {edge:.2f} by the cosine.",
+    faint=(summed[0], "~", 4033.47, 0.01), corner=(summed[1], "~", 4591.84, 0.01),
+    alike=(cosines[0], "~", 0.650, 1e-3), edge=(cosines[1], "~", 0.381, 1e-3))
+image, filters = lesson_04.puzzle()
+fig, axes = plt.subplots(1, 9, figsize=(figures.WIDTH, 2.3), width_ratios=[3.6] + [1] * 8)
+axes[0].imshow(image[0, 0], cmap="gray", vmax=70)
+for number, panel in enumerate(axes[1:]):
+    panel.imshow(filters[number, 0], cmap="gray", vmax=1.2)
+    panel.set_title(f"{number}")
+for panel in axes:
+    panel.axis("off")
+figures.save(fig, "emp-conv-detects-features.puzzle",
+    caption="Exercise 04.1: a picture with eight hidden patterns, and the filters 0 to 7 that they "
+    "fit.", alt="A dark picture with eight small strokes and two bright rectangles, and eight "
+    "small filters.")
+
+# %%
+def which_fires_where(image, filters): ...
+
+
+exercises.check("04.1", which_fires_where)
 
 # %% [markdown]
-# ## 4 · The border
+# ## 2 · How many windows are there, and which pixels do they miss?
 #
-# Without padding every layer makes the picture smaller, by $F-1$ pixels a side at stride 1.
+# Slide a window of $F$ pixels along a side of $H$.
+# The *stride* $S$ is how far it moves each time.
+# The *padding* $P$ is a border added at both ends.
+# The *dilation* $D$ is the distance from one tap to the next, usually 1; the window then spans $D(F-1)+1$ pixels.
+# The first window starts at 0, the others at $S, 2S, 3S, \dots$ as long as they fit:
 #
-# **Predict** how many layers of 5×5 a picture of 32×32 survives, and how many of 3×3.
+# $$O = \left\lfloor \frac{H + 2P - D(F-1) - 1}{S} \right\rfloor + 1$$
+#
+# In code a filter is also called a *kernel*, so $F$ is `kernel_size`.
+# For 7 pixels and 3 taps at stride 3 the fraction is not whole: $(7-3)/3 + 1 = 2.33$ windows.
 
 # %%
-def sizes(size, kernel_size):
-    """The sizes of the maps through unpadded layers, until no window fits."""
-    while size >= kernel_size:
-        yield size
-        size = output_size(size, kernel_size)
-    yield size
-
-
-print("5×5:", *sizes(32, 5))
-print("3×3:", *sizes(32, 3))
+exercises.predict("04.p3", "A layer of torch with a 3×3 filter and stride 3, on 7×7 pixels:",
+                  ("raises an error", "gives 2×2 of all pixels", "gives 2×2 and skips some pixels"))
 
 # %%
-claims.check("emp-shrinking-without-padding", list(sizes(32, 5)), "==", [32, 28, 24, 20, 16, 12, 8, 4])
-claims.check("emp-shrinking-without-padding.3x3", list(sizes(32, 3))[15], "==", 2, unit="pixels after 15 layers of 3×3")
+image = torch.ones(1, 1, 7, 7, requires_grad=True)  # a pixel never read has no gradient
+output = F.conv2d(image, torch.ones(1, 1, 3, 3), stride=3)
+output.sum().backward()
+unread = int((image.grad == 0).sum())
+exercises.reveal(
+    "04.p3",
+    "gives 2×2 and skips some pixels" if unread else "gives 2×2 of all pixels",
+    f"It gives {tuple(output.shape[2:])}, without a word; {unread} of 49 pixels are never read.",
+)
+
+# %% tags=["fold"]
+def draw_step(panel, size, start, kernel_size, unused):
+    """One position of the window on a grid; it is hatched where it does not fit."""
+    for first in unused:
+        panel.add_patch(Rectangle((first, 0), 1, size, fc="C3", alpha=0.6))
+        panel.add_patch(Rectangle((0, first), size, 1, fc="C3", alpha=0.6))
+    panel.hlines(range(size + 1), 0, size, color="0.7", lw=0.8)
+    panel.vlines(range(size + 1), 0, size, color="0.7", lw=0.8)
+    fits = start + kernel_size <= size
+    look = {"fc": "C1", "alpha": 0.75} if fits else {"fc": "none", "hatch": "//"}
+    look = {"ec": "C1" if fits else "C3", "lw": 2, **look}
+    panel.add_patch(Rectangle((start, 0), kernel_size, kernel_size, **look))
+    panel.set(xlim=(-0.1, size + 2.2), ylim=(size + 0.1, -0.1), aspect="equal")
+
+
+fig, axes = plt.subplots(3, 5, figsize=(figures.WIDTH, 4.5))
+for row, stride in zip(axes, (1, 2, 3), strict=True):
+    count = output_size(7, 3, stride)
+    starts = [step * stride for step in range(count + (stride == 3))]
+    for panel, start in zip(row, starts, strict=False):
+        draw_step(panel, 7, start, 3, (6,) if stride == 3 else ())
+    row[0].text(-1, 3.5, f"stride {stride}:\n{count} × {count}", ha="right", va="center")
+for panel in axes.flat:
+    panel.axis("off")
+claims.check("err-stride3-dont-work", "At stride 3, {unread} of 49 pixels are never read.",
+    unread=(unread, "==", 13))
+fig.suptitle("Stride 3 stops short: the last row and column are never read", x=0.01, ha="left")
+figures.save(fig, "fig-conv-stride-padding", caption="The windows of a 3×3 filter along the top "
+    "rows of a 7×7 picture, step by step. Magenta: pixels that no window reads at stride 3, and "
+    "the window that would not fit.", alt="Five steps at stride 1, three at stride 2; at stride 3 "
+    "two fit, the third sticks out and the last row and column are never read.")
+
+# %% tags=["fold"]
+def times_read(size, kernel_size, stride, padding, dilation):
+    """For each place along a padded side, how many windows read it: (size + 2 padding,)."""
+    starts = stride * np.arange(output_size(size, kernel_size, stride, padding, dilation))
+    taps = dilation * np.arange(kernel_size)
+    return np.bincount((starts[:, None] + taps).ravel(), minlength=size + 2 * padding)
+
+
+def draw_reading(axes, reads, padding):
+    """The padded picture with the number of windows that read each pixel; unread ones stand out."""
+    counts, side = np.outer(reads, reads), len(reads)
+    for (row, column), count in np.ndenumerate(counts):
+        inside = padding <= row < side - padding and padding <= column < side - padding
+        blue = plt.get_cmap("Blues")(0.08 + 0.4 * count / counts.max())
+        colour = "0.88" if not inside else blue if count else "C3"
+        axes.add_patch(Rectangle((column, row), 1, 1, ec="0.6", lw=0.7, fc=colour))
+        if inside and side <= 16:
+            axes.text(column + 0.5, row + 0.5, count, ha="center", va="center", fontsize=11,
+                      color="0.2" if count else "white")
+    axes.set(xlim=(-0.1, side + 0.1), ylim=(side + 0.1, -0.1), aspect="equal")
+    axes.axis("off")
+
+# %% tags=["fold", "explorer"]
+def draw_convolution(size, kernel, stride, padding, dilation):
+    """The picture of the explorer and the sentence below it."""
+    side = output_size(size, kernel, stride, padding, dilation)
+    reads = times_read(size, kernel, stride, padding, dilation)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.3), width_ratios=(3, 2))
+    draw_reading(left, reads, padding)
+    span = dilation * (kernel - 1) + 1
+    for start, line in ((0, "-"), (stride * (side - 1), "--")):
+        left.add_patch(Rectangle((start, start), span, span, fill=False, ec="C1", lw=2.5, ls=line))
+    right.hlines(range(side + 1), 0, side, color="white", lw=1)
+    right.vlines(range(side + 1), 0, side, color="white", lw=1)
+    right.add_patch(Rectangle((0, 0), side, side, fc="C2"))
+    right.set(xlim=(-0.1, max(side, 5) + 0.1), ylim=(max(side, 5) + 0.1, -0.1), aspect="equal")
+    right.axis("off")
+    unread = size**2 - np.count_nonzero(reads[padding : padding + size]) ** 2
+    padded = f", padded to {len(reads)} × {len(reads)}" if padding else ""
+    left.set_title(f"picture {size} × {size}{padded}")
+    right.set_title(f"map {side} × {side}")
+    return fig, f"map {side} x {side}; {unread} of {size**2} pixels are never read"
+
+
+widgets.explore(draw_convolution, size=widgets.Slider(7, 1, 14), kernel=widgets.Slider(3, 1, 7),
+                stride=widgets.Slider(2, 1, 5), padding=widgets.Slider(1, 0, 3),
+                dilation=widgets.Slider(2, 1, 3))
 
 # %% [markdown]
-# Seven layers of 5×5, fifteen of 3×3, and no window fits any more.
-# So one pads.
-# At stride 1, $P = (F-1)/2$ gives back what the filter takes: *same* padding.
-# It needs an odd filter; for an even one the formula asks for half a pixel.
-
-# %% tags=["ledger:prac-zero-pad-same"]
-same = {kernel: (kernel - 1) // 2 for kernel in (1, 3, 5, 7)}
-print({f"{kernel}×{kernel}": padding for kernel, padding in same.items()})
-kept = [output_size(32, kernel, padding=padding) for kernel, padding in same.items()]
-claims.check("num-same-padding-rule", [same[3], same[5], same[7]], "==", [1, 2, 3])
-claims.check("prac-zero-pad-same", kept, "==", [32, 32, 32, 32])
-claims.check("num-same-padding-rule.even", [output_size(32, 4, padding=1), output_size(32, 4, padding=2)], "==",
-             [31, 33], note="an even filter gives one pixel less or one more, never 32")
-padded = [(32 - 5) // 1 + 1, output_size(32, 5, padding=2), torch_output_size(32, 5, padding=2)]
-claims.check("err-conv-formula-no-pad", padded, "==", [28, 32, 32], note="the notes' formula, ours, torch")
-
-# %% [markdown]
-# The notes' example: 32×32 pixels with 3 channels get a border of two zeros on every side, and three filters of 5×5 give 32×32 again.
-# How their 228 parameters are counted is the subject of section 5.
+# In JupyterLab there are sliders above this picture; on a printed page it stands still.
+# Each pixel says how many windows read it; the padding is grey.
+# As it stands, with dilation 2 *and* stride 2, the taps lie on every second pixel and move by two, so no window ever touches the pixels in between.
+# The size of the map gives no hint of it.
+#
+# **Exercise 04.2** How many pixels of a `size`×`size` picture does no window read?
+# Settings in which no window fits are not asked for.
+# For a 7×7 picture, kernel 3 and stride 3 the answer is 13; with stride 2, padding 1 and dilation 2 it is 40.
 
 # %%
-volume = pad(np.ones((1, 3, 32, 32)), 2)
-layer = nn.Conv2d(3, 3, 5)
-claims.check("num-pad-36x36x3", volume.shape[1:], "==", (3, 36, 36), note="channels first")
-claims.check("num-pad-36x36x3.output", tuple(layer(torch.tensor(volume, dtype=layer.weight.dtype)).shape[1:]), "==",
-             (3, 32, 32))
-claims.check("num-pad-36x36x3.parameters", sum(p.numel() for p in layer.parameters()), "==", 228)
+def unread_pixels(size, kernel_size, stride=1, padding=0, dilation=1): ...
 
-# %% tags=["ledger:fig-conv-stride-padding"]
-fig, axes = plt.subplots(figsize=(figures.WIDTH, 3.9))
-axes.add_patch(Rectangle((0, 0), 36, 36, fc="0.88", ec="0.5"))
-axes.add_patch(Rectangle((2, 2), 32, 32, fc="C0", alpha=0.35))
-for row, column in [(0, 0), (0, 31), (31, 0), (31, 31)]:
-    axes.add_patch(Rectangle((column, row), 5, 5, fc="none", ec="C1", lw=2.5))
-    axes.plot(column + 2.5, row + 2.5, "o", ms=4, color="C1")
-axes.text(18, 18, "32 × 32 × 3", ha="center", va="center", fontsize=14)
-words = "the first and the last window of a row\nare centred on its first and last pixel:\n32 windows"
-axes.text(37.5, 2.5, words, va="center")
-axes.text(37.5, 18, "with two zeros on every side:\n36 × 36 × 3", va="center")
-axes.set(xlim=(-0.5, 75), ylim=(36.5, -0.5), aspect="equal")
-axes.axis("off")
-figures.save(fig, "fig-conv-stride-padding.border",
-             caption="The notes' padded volume, seen from the front, with the four windows of 5×5 in its corners.",
-             alt="A square of 32 pixels in a frame of two zeros; the corner windows are centred on its corner pixels.")
+
+exercises.check("04.2", unread_pixels)
 
 # %% [markdown]
-# What do the zeros do to the answer?
-# Take a picture in which nothing happens, a constant 1, and a filter that averages nine pixels.
+# ### The border
+#
+# Without padding a map has $F-1$ rows and $F-1$ columns fewer than its picture: 32×32 pixels survive seven layers of 5×5.
+# *Same* padding, $P = (F-1)/2$ at stride 1, gives back what the filter takes; it needs an odd filter.
+# The border is filled with zeros unless one asks for something else.
+# Does it matter? Take a ramp, brighter by 1 with every column, and a filter that measures its slope.
 # Every honest answer is 1.
 
-# %%
-constant, average = np.ones((1, 1, 6, 6)), np.full((1, 1, 3, 3), 1 / 9)
-answer = conv2d_naive(constant, average, padding=1)[0, 0]
-print(answer.round(2))
-claims.check("emp-padding-border-artefact", [answer[0, 0], answer[0, 3], answer[3, 3]], "~", [4 / 9, 6 / 9, 1],
-             tolerance=1e-12, note="corner, edge, inside")
-
-# %% [markdown]
-# The border looks darker, as if there were a frame around the picture: "adding zeros gives another features to the edges", say the notes, and so it does.
-# The alternatives repeat the last pixel, mirror the picture, or wrap it around like a globe.
-# None of them invents a frame on a constant picture.
-# Each invents something on a picture that changes, so let us look at a ramp, brighter by 1 with every column, and ask how steep it is.
-
-# %%
-MODES = {"zeros": "constant", "replicate": "edge", "reflect": "reflect", "circular": "wrap"}  # torch's name: numpy's
+# %% tags=["fold"]
+MODES = {"zeros": "constant", "replicate": "edge", "reflect": "reflect", "circular": "wrap"}
 ramp = np.tile(np.arange(8.0), (8, 1))
-slope = np.array([[-0.5, 0, 0.5]])  # difference of the two neighbours, halved: 1 everywhere on the ramp
-framed = {name: np.pad(constant[0, 0], 1, mode=mode) for name, mode in MODES.items()}
-blurred = {name: conv2d_naive(values[None, None], average)[0, 0] for name, values in framed.items()}
-steep = {name: conv2d_naive(np.pad(ramp, ((0, 0), (1, 1)), mode=mode)[None, None], slope[None, None])[0, 0, 0]
-         for name, mode in MODES.items()}
-
-# %% tags=["ledger:emp-padding-border-artefact"]
-fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 2.6), sharey=True)
+slope = np.array([[-0.5, 0, 0.5]])  # half the difference of the two neighbours
+framed = {name: np.pad(ramp, ((0, 0), (1, 1)), mode=mode) for name, mode in MODES.items()}
+steep = {name: slide(values, slope)[0] for name, values in framed.items()}
+fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 2.8), sharey=True)
 for panel, (name, values) in zip(axes, steep.items(), strict=True):
     wrong = ~np.isclose(values, 1)
     panel.axhline(1, color="0.7", lw=1)
@@ -574,477 +565,323 @@ for panel, (name, values) in zip(axes, steep.items(), strict=True):
     panel.plot(np.flatnonzero(wrong), values[wrong], "o", color="C3")
     panel.set(title=name, xlabel="column", xticks=(0, 7))
 axes[0].set_ylabel("measured slope")
-figures.save(fig, "emp-padding-border-artefact",
-             caption="The slope of a ramp that rises by 1 per pixel, measured by a filter under four kinds of padding. "
-                     "Blue: right. Magenta: invented by the border.",
-             alt="Inside all four measure 1. Zeros and circular padding invent a cliff at the border, replicate halves "
-                 "the slope, reflect sets it to 0.")
-
-# %%
-flat = [bool(np.allclose(blurred[name], 1)) for name in MODES]
-claims.check("emp-padding-border-artefact.constant", flat, "==", [False, True, True, True], note=", ".join(MODES))
-worst = [float(abs(steep[name] - 1).max()) for name in MODES]
-claims.check("emp-padding-border-artefact.ramp", worst, "~", [4.0, 0.5, 1.0, 4.0], tolerance=1e-12,
-             note="largest error on the ramp")
-layers = [nn.Conv2d(1, 1, 3, padding=1, padding_mode=name, bias=False) for name in MODES]
-for layer in layers:
+fig.suptitle("Every padding invents something at the border", x=0.01, ha="left")
+figures.save(fig, "emp-padding-border-artefact", caption="The slope of a ramp that rises by 1 a "
+    "pixel, measured under four kinds of padding. Blue: right. Magenta, with a dot: invented by "
+    "the border. No randomness.", alt="Inside all four measure 1. Zeros and circular padding "
+    "invent a cliff, replicate halves the slope, reflect sets it to 0.")
+flat = {}
+for name in MODES:  # a constant picture, blurred by torch's own layer
+    layer = nn.Conv2d(1, 1, 3, padding=1, padding_mode=name, bias=False, dtype=torch.float64)
     nn.init.constant_(layer.weight, 1 / 9)
-real = [layer(torch.tensor(constant, dtype=layer.weight.dtype))[0, 0].detach().numpy() for layer in layers]
-agree = [np.allclose(a, b) for a, b in zip(real, blurred.values(), strict=True)]
-claims.check("emp-padding-border-artefact.torch", agree, "==", [True] * 4, note="torch pads the same way")
+    flat[name] = layer(torch.ones(1, 1, 6, 6, dtype=torch.float64))[0, 0].detach().numpy()
+claims.check("emp-padding-border-artefact", "A blur of a constant 1 gives at least {lowest}, under "
+    "zeros, replicate, reflect and circular padding.",
+    lowest=([round(float(maps.min()), 2) for maps in flat.values()], "==", [0.44, 1.0, 1.0, 1.0]))
+worst = [float(abs(values - 1).max()) for values in steep.values()]
+claims.check("emp-padding-border-artefact.ramp", "On the ramp their largest errors are {worst}.",
+    worst=(worst, "~", [4.0, 0.5, 1.0, 4.0], 1e-12))
+
+# %% tags=["fold", "ledger:num-conv-7x7-stride1", "ledger:num-conv-7x7-stride2", "ledger:num-conv-7x7-stride3", "ledger:prac-zero-pad-same"]
+def torch_output_size(size, kernel_size, *options):
+    """What a real layer returns."""
+    return nn.Conv2d(1, 1, kernel_size, *options)(torch.zeros(1, 1, size, size)).shape[-1]
+
+
+cases = [(size, kernel, stride, padding, dilation)
+         for size in (5, 8, 13) for kernel in (1, 2, 3, 5) for stride in (1, 2, 3)
+         for padding in (0, 1, 2) for dilation in (1, 2)
+         if dilation * (kernel - 1) < size + 2 * padding]
+agree = sum(output_size(*case) == torch_output_size(*case) for case in cases)
+claims.check("eq-conv-output-size", "Strides 1, 2 and 3 give {sides} windows a side; in {agree} of "
+    "{cases} settings of size, kernel, stride, padding and dilation the formula and torch agree.",
+    sides=([torch_output_size(7, 3, stride) for stride in (1, 2, 3)], "==", [5, 3, 2]),
+    agree=(agree, "==", len(cases)), cases=len(cases))
+sides = [torch_output_size(32, 4 * layer + 1) for layer in range(1, 8)]  # n layers of 5×5
+fifteen = nn.Sequential(*[nn.Conv2d(1, 1, 3) for _ in range(15)])
+shrinking = fifteen(torch.zeros(1, 1, 32, 32)).shape[-1]
+claims.check("emp-shrinking-without-padding", "Through unpadded 5×5 layers 32 pixels become "
+    "{sides}; 15 layers of 3×3 leave {left} a side.",
+    sides=(sides, "==", [28, 24, 20, 16, 12, 8, 4]), left=(shrinking, "==", 2))
+claims.check("num-same-padding-rule", "Padding (F-1)/2 keeps 32 pixels for kernels 1, 3, 5, 7: "
+    "{kept}; kernel 4 gives {even}, never 32.",
+    kept=([torch_output_size(32, size, 1, (size - 1) // 2) for size in (1, 3, 5, 7)], "==",
+          [32, 32, 32, 32]),
+    even=([torch_output_size(32, 4, 1, padding) for padding in (1, 2)], "==", [31, 33]))
 
 # %% [markdown]
-# No padding is free of invention.
-# Zeros are what frameworks pad with unless told otherwise, and a network can even make use of the frame: it tells a unit how far it is from the border (Islam et al. 2020).
-
-# %% [markdown]
-# ## 5 · Channels, filters, parameters
+# **We now know** that torch rounds down and drops pixels in silence, and that no padding is free of invention.
+# **This does not show** that zeros are bad: a network can use the invented frame to learn how far it is from the border (Islam et al. 2020).
 #
-# Six filters of 5×5 on a colour picture of 32×32.
-# A filter always runs through *all* channels of its input, so it has $5 \cdot 5 \cdot 3$ weights and one bias.
-# In general a layer of $K$ filters on $C$ channels has $K(F^2 C + 1)$ parameters.
+# ## 3 · One filter for all places
 #
-# **Predict** the output shape and the number of parameters; then do the same for ten filters of 5×5 on top of these six.
+# Move the picture, and the map moves along; nothing else changes.
+# This is called *equivariance*: the layer need not learn a curve anew for every place where it may stand.
+# A fully connected (*dense*) layer of the same shape, random like the filter, knows nothing of it.
 
 # %%
-def parameters(module):
-    """How many numbers a module learns."""
-    return sum(p.numel() for p in module.parameters())
-
-
-first, second = nn.Conv2d(3, 6, 5), nn.Conv2d(6, 10, 5)
-maps = first(torch.zeros(1, 3, 32, 32))
-claims.check("num-conv-28x28x6", tuple(maps.shape[1:]), "==", (6, 28, 28))
-claims.check("num-conv-28x28x6.relu", F.relu(maps).shape[1:], "==", (6, 28, 28), note="ReLU keeps the shape")
-claims.check("num-conv-28x28x6.one", tuple(nn.Conv2d(3, 1, 5)(torch.zeros(1, 3, 32, 32)).shape[1:]), "==", (1, 28, 28))
-claims.check("num-conv-28x28x6.parameters", parameters(first), "==", 456)
-claims.check("num-conv-24x24x10", tuple(second(maps).shape[1:]), "==", (10, 24, 24))
-claims.check("num-conv-24x24x10.parameters", parameters(second), "==", 1510)
-
-# %% [markdown]
-# The second layer's filters are 5×5×6, because the first layer made six maps.
-# The notes give only the shape of its output, and that tells the number of its filters: ten.
-#
-# And what would a fully connected (*dense*) layer cost that turns the same picture into the same 28×28×6 numbers?
-
-# %%
-with torch.device("meta"):  # shapes without memory
-    dense = nn.Linear(3 * 32 * 32, 6 * 28 * 28)
-claims.check("num-conv-28x28x6.dense", parameters(dense), "==", 14_455_392)
-claims.check("num-conv-28x28x6.ratio", round(parameters(dense) / parameters(first)), "==", 31_700, unit="times as many")
+picture = torch.zeros(1, 1, 16, 16)
+picture[..., 4:12, 4:12] = torch.randn(8, 8)  # the rim is empty, so nothing is lost by a move
+moved = picture.roll((1, 2), dims=(2, 3))  # one down, two to the right
+layers = {
+    "conv": nn.Conv2d(1, 1, 3, padding=1),
+    "stride 2": nn.Sequential(nn.Conv2d(1, 1, 3, stride=2, padding=1), nn.Upsample(scale_factor=2)),
+    "dense": nn.Sequential(nn.Flatten(), nn.Linear(256, 256)),
+}
+gaps = {}
+for name, layer in layers.items():
+    maps, maps_moved = layer(picture).view(16, 16), layer(moved).view(16, 16)
+    gap = (maps_moved - maps.roll((1, 2), dims=(0, 1))).norm() / maps.norm()
+    gaps[name] = float(gap.detach())
 
 # %% [markdown]
-# 456 against 14 million, for the same shape.
-# Two ideas make the difference, and section 6 shows both in one picture: a unit looks at a window only, and all windows share one filter.
+# Where the convolution's two maps are the same to the last digit, those of the dense layer are as different as two maps can be.
+# At stride 2 a move by one pixel falls between the places of the map: there equivariance holds for even moves only.
 #
-# Ten filters with padding, as in the notes:
-
-# %%
-layer = nn.Conv2d(3, 10, 5, padding=2)
-one_filter = layer.weight[0].numel() + layer.bias[0].numel()
-claims.check("num-conv-10-filters-output", tuple(layer(torch.zeros(1, 3, 32, 32)).shape[1:]), "==", (10, 32, 32))
-claims.check("num-conv-params-per-filter-76", one_filter, "==", 5 * 5 * 3 + 1)
-claims.check("num-conv-params-760", parameters(layer), "==", 760, note="the notes print 76 * 10 = 76")
-claims.check("err-conv-76x10", one_filter * 10, "==", 760)
-
-# %% [markdown]
-# Parameters say how much is *stored*; they do not say how much is *done*.
-# Every weight is used again at every output position: these 750 weights cost $32 \cdot 32 \cdot 750 = 768{,}000$ multiplications for one picture.
-
-# %%
-multiply_adds = 32 * 32 * layer.weight.numel()  # output positions × K × F × F × C
-claims.check("eq-conv-output-size.multiply-adds", multiply_adds, "==", 768_000)
-
-# %% [markdown]
-# ### Which layers have parameters at all?
-#
-# Some of these layers are the subject of later lessons; here we only count what they learn.
-
-# %% tags=["ledger:prac-layer-types-with-params"]
-kinds = [nn.Conv2d(8, 8, 3), nn.Linear(8, 8), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2),
-         nn.LocalResponseNorm(5), nn.Dropout(0.5), nn.Softmax(dim=1)]
-counts = {type(kind).__name__: parameters(kind) for kind in kinds}
-for name, count in counts.items():
-    print(f"{name:18} {count:4}")
-claims.check("prac-layer-types-with-params", [name for name, count in counts.items() if count], "==",
-             ["Conv2d", "Linear", "BatchNorm2d"])
-
-# %% [markdown]
-# Convolution, dense layers and batch normalisation learn; the others only have hyperparameters (a window, a rate) or nothing at all.
-#
-# The notes write a dense layer's data in columns, $X$ of shape $(D, M)$ for $M$ examples, with weights $(H, D)$.
-# Torch writes examples in rows, $(M, D)$.
-# The weights have the same shape either way:
-
-# %%
-D, M, H = 12, 5, 4
-columns, dense = random.normal(size=(D, M)), random.normal(size=(H, D))
-claims.check("eq-fc-layer-shapes", (dense @ columns).shape, "==", (H, M), note="columns, as in the notes")
-claims.check("eq-fc-layer-shapes.torch", tuple(nn.Linear(D, H).weight.shape), "==", (H, D))
-in_rows = F.linear(torch.tensor(columns.T), torch.tensor(dense)).numpy()
-claims.check("eq-fc-layer-shapes.rows", bool(np.allclose(in_rows, (dense @ columns).T)), "==", True)
-
-# %% [markdown]
-# ### Letting the layers count for themselves
-#
-# The notes write an "approximate AlexNet" with *flex* layers, which find out their input size when they see the first picture.
-# In torch they are called lazy.
-# We can run that network on the *meta* device, where tensors have a shape and no contents.
-#
-# **Predict** how many parameters it has. AlexNet has 61 million.
-
-# %%
-warnings.filterwarnings("ignore", message="Lazy modules")
-with torch.device("meta"):
-    flex = nn.Sequential(
-        nn.LazyConv2d(96, 11), nn.ReLU(), nn.MaxPool2d(2),
-        nn.LazyConv2d(384, 3), nn.ReLU(), nn.LazyConv2d(384, 3), nn.ReLU(), nn.LazyConv2d(256, 3),
-        nn.Flatten(), nn.LazyLinear(4096), nn.ReLU(), nn.LazyLinear(4096), nn.ReLU(), nn.LazyLinear(1000))
-    shape = torch.empty(1, 3, 224, 224)
-    for module in flex:
-        shape = module(shape)
-        if parameters(module) or isinstance(module, nn.MaxPool2d | nn.Flatten):
-            print(f"{type(module).__name__:10} {str(tuple(shape.shape[1:])):16} {parameters(module):14,}")
-
-# %%
-claims.check("arch-flex-lazy-layers", flex[-5].in_features, "==", 256 * 101 * 101, note="counted by the layer itself")
-claims.check("arch-flex-lazy-layers.parameters", parameters(flex), "==", 10_719_985_768)
-
-# %% [markdown]
-# 10.7 billion, for the sketch of a network that has 61 million.
-# The sketch left out the stride of 4, two of the three poolings and one convolution.
-# So the maps stay 101 pixels wide, and the first dense layer swallows 2,611,456 inputs.
-# That is what lazy layers are good at, and what is dangerous about them: nothing complained.
-#
-# ### Must the number of filters be a power of two?
-#
-# The notes say so, "to vectorise well".
-# The numbers are the time per filter of a layer with 60 to 64 filters, divided by that with 64.
-# If 64 were special, the others would lie well above 1.
-# Timings differ from machine to machine, so they are shown and not tested.
-
-# %% tags=["ledger:prac-power-of-two-filters", "nbval-ignore-output"]
-def seconds_per_filter(counts, repeats=30):
-    """Shortest time of a 3×3 layer on 32 channels of 28×28 pixels, divided by its filters; in turns, to be fair."""
-    picture, best = torch.randn(4, 32, 28, 28), dict.fromkeys(counts, np.inf)
-    for filters in [*counts] * repeats:
-        weight = torch.randn(filters, 32, 3, 3)
-        start = time.perf_counter()
-        F.conv2d(picture, weight)
-        best[filters] = min(best[filters], (time.perf_counter() - start) / filters)
-    return best
-
-
-best = seconds_per_filter(range(60, 65))
-print({filters: round(taken / best[64], 2) for filters, taken in best.items()})
-
-# %% [markdown]
-# ## 6 · The same thing without loops, and backwards
-#
-# Four nested loops in Python are slow.
-# But write the windows of a picture side by side, as the columns of a matrix: then one matrix product does all the dot products.
-# This trick is called *im2col*.
-# It copies each pixel up to $F^2$ times and is still worth it, because few things on a computer are tuned as well as a matrix product.
-
-# %% tags=["define"]
-def windows(images, height, width, stride=1):
-    """All windows without copying: (N, C, H, W) gives a view (N, C, H', W', height, width)."""
-    return sliding_window_view(images, (height, width), axis=(2, 3))[:, :, ::stride, ::stride]
-
-# %% tags=["define"]
-def im2col(images, height, width, stride=1, padding=0):
-    """Each window as a column: (N, C, H, W) gives (N, C · height · width, H' · W')."""
-    view = windows(pad(images, padding), height, width, stride)
-    n, c, rows, columns = view.shape[:4]
-    return view.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * height * width, rows * columns)
-
-# %% tags=["define"]
-def conv2d_im2col(images, weight, bias=None, stride=1, padding=0):
-    """The same numbers as `conv2d_naive`, (N, C, H, W) and (K, C, R, S) to (N, K, H', W'), by matrix products."""
-    k, c, r, s = weight.shape
-    rows, places = (output_size(size, kernel, stride, padding)
-                    for size, kernel in zip(images.shape[2:], (r, s), strict=True))
-    view = windows(pad(images, padding), r, s, stride).transpose(0, 1, 4, 5, 2, 3)  # (N, C, R, S, H', W')
-    output = np.empty((len(images), k, rows * places), np.result_type(images, weight))
-    for image, columns in zip(output, view, strict=True):  # one picture's columns fit into the processor's cache
-        np.matmul(weight.reshape(k, -1), columns.reshape(c * r * s, -1), out=image)  # (K, CRS) @ (CRS, H'W')
-    if bias is not None:
-        output += bias[:, None]
-    return output.reshape(len(images), k, rows, places)
-
-# %%
-images, weight, bias = random.normal(size=(2, 3, 8, 7)), random.normal(size=(4, 3, 3, 2)), random.normal(size=4)
-columns = im2col(images, 3, 2, stride=2, padding=1)
-print("columns", columns.shape, "from", images.shape)
-difference = conv2d_im2col(images, weight, bias, 2, 1) - conv2d_naive(images, weight, bias, 2, 1)
-claims.check("eq-conv2d-naive-im2col.im2col", float(abs(difference).max()), "<", 1e-12, varies=True)
-
-# %% [markdown]
-# On one thread this takes two to three times as long as torch's own convolution on layers of usual size; the loops take tens of times as long (`benchmarks/conv.py`).
-#
-# A convolution is linear in the picture.
-# So there must be one matrix that does it all: flattened picture in, flattened map out.
-# To find it, push each pixel through alone; what comes out is its column.
+# And what does sharing save?
+# A convolution is linear, so it *is* a dense layer, with a particular matrix: flattened picture in, flattened map out.
+# To find the matrix, push each pixel through alone; what comes out is its column.
 
 # %% tags=["define"]
 def as_matrix(weight, size, stride=1, padding=0):
-    """The matrix (K · H' · W', C · size²) that is this convolution, for square pictures."""
-    pixels = np.eye(weight.shape[1] * size**2).reshape(-1, weight.shape[1], size, size)  # each pixel alone
-    return conv2d_im2col(pixels, weight, None, stride, padding).reshape(len(pixels), -1).T
+    """The matrix (K · O², C · size²) that is this convolution, for square pictures."""
+    pixels = np.eye(weight.shape[1] * size**2)  # each pixel alone
+    pictures = pixels.reshape(-1, weight.shape[1], size, size)
+    maps = conv2d_naive(pictures, weight, None, stride, padding)
+    return maps.reshape(len(pixels), -1).T
 
-# %%
-weight = np.arange(1.0, 10).reshape(1, 1, 3, 3)  # nine different weights, to be recognised
-matrix = as_matrix(weight, size=6)
-picture = random.normal(size=(1, 1, 6, 6))
-same = np.allclose(matrix @ picture.ravel(), conv2d_im2col(picture, weight).ravel())
-claims.check("eq-conv-as-matrix", bool(same), "==", True, note="matrix times picture = convolution")
-claims.check("eq-conv-as-matrix.shape", matrix.shape, "==", (16, 36))
-claims.check("eq-conv-as-matrix.nonzero", int((matrix != 0).sum()), "==", 16 * 9, unit="of 576 entries are not zero")
-claims.check("eq-conv-as-matrix.shared", len(np.unique(matrix)) - 1, "==", 9, unit="different weights")
-
-# %% tags=["ledger:eq-conv-as-matrix"]
+# %% tags=["fold"]
+nine = np.arange(1.0, 10).reshape(1, 1, 3, 3)  # nine different weights, to be recognised
+matrix = as_matrix(nine, size=6)
+small = random.normal(size=(1, 1, 6, 6))
+same = np.allclose(matrix @ small.ravel(), conv2d_naive(small, nine).ravel())
 fig, axes = plt.subplots(figsize=(figures.WIDTH, 4))
 axes.imshow(np.where(matrix == 0, np.nan, matrix), cmap=figures.SEQUENTIAL)
-axes.set(xlabel="pixel of the 6×6 picture", ylabel="place in the 4×4 map",
-         xticks=range(0, 36, 6), yticks=range(0, 16, 4))
+axes.set(xlabel="pixel of the 6×6 picture", ylabel="place in the 4×4 map", xticks=range(0, 36, 6),
+         yticks=range(0, 16, 4), title="Mostly zeros, and only nine different weights")
 axes.hlines(np.arange(0, 16, 4) - 0.5, -0.5, 35.5, color="0.8", lw=0.8)
 axes.vlines(np.arange(0, 36, 6) - 0.5, -0.5, 15.5, color="0.8", lw=0.8)
-figures.save(fig, "eq-conv-as-matrix",
-             caption="A 3×3 convolution of a 6×6 picture, written as a matrix. White: zero. Each colour is one of nine "
-                     "weights. Lines: rows of the picture and of the map.",
-             alt="A band matrix made of smaller band matrices: of 576 entries 144 are not zero, and they hold only "
-                 "nine different numbers.")
+figures.save(fig, "eq-conv-as-matrix", caption="A 3×3 convolution of a 6×6 picture, written as a "
+    "matrix. White: zero. Each colour is one of nine weights. Lines: rows of the picture and of "
+    "the map. No randomness.", alt="A band matrix made of smaller band matrices: most entries are "
+    "zero, and the others repeat nine numbers along diagonals.")
+claims.check("eq-conv-as-matrix", "Matrix times picture is the convolution: {same}. Of {entries} "
+    "entries {used} are not zero, and they hold {different} different numbers.",
+    same=(same, "==", True), entries=matrix.size, used=(int((matrix != 0).sum()), "==", 144),
+    different=(len(np.unique(matrix)) - 1, "==", 9))
+wide = nn.Linear(3 * 4 * 4, 10, dtype=torch.float64)  # and a dense layer is a convolution
+blocks = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+as_filters = F.conv2d(blocks, wide.weight.view(10, 3, 4, 4), wide.bias)
+apart = wide(blocks.flatten(1)) - as_filters.flatten(1)
+claims.check("eq-conv-as-matrix.dense-is-conv", "A dense layer and a convolution whose filters are "
+    "as large as the picture differ by {gap:.0e}.",
+    gap=(float(apart.detach().abs().max()), "<", 1e-12), varies=True)
+claims.check("eq-conv-as-matrix.equivariance", "From the moved map, the map of the moved picture "
+    "is {conv:.2f} of its size apart for the convolution, {strided:.2f} at stride 2, {dense:.2f} "
+    "for the dense layer.", conv=(gaps["conv"], "<", 1e-6),
+    strided=(gaps["stride 2"], ">", 0.5), dense=(gaps["dense"], ">", 0.5), varies=True)
 
 # %% [markdown]
-# This is the dense layer that the convolution *is*.
 # White is what "looks at a window only" saves; the repeated diagonals are what "one filter for all windows" saves.
-# A matrix with constant diagonals is called a Toeplitz matrix.
-# Here the small matrices have them, and are repeated along the diagonals of the large one: it is *doubly block Toeplitz*.
 #
-# The other direction holds too: a dense layer is a convolution whose filter is as large as the picture.
-# Written that way it can slide over a larger picture and answer at every place of it, not once for the whole.
+# ### Counting
+#
+# A filter runs through *all* channels of its input, so it has $F^2 C$ weights and one bias; a layer has $K(F^2 C + 1)$ parameters.
+# Each weight multiplies once at each of the $O^2$ places: $O^2 K F^2 C$ multiplications.
+# Parameters say what is stored, multiplications what is done.
+
+# %% tags=["fold", "ledger:num-conv-28x28x6", "ledger:num-pad-36x36x3", "ledger:num-conv-10-filters-output", "ledger:err-conv-formula-no-pad", "ledger:num-conv-params-per-filter-76", "ledger:err-conv-76x10"]
+def by_rule(size, channels, filters, kernel_size, padding=0):
+    """Shape of the map, and number of parameters, before anything is run."""
+    side = output_size(size, kernel_size, padding=padding)
+    return (filters, side, side), filters * (kernel_size**2 * channels + 1)
+
+
+def by_torch(size, channels, filters, kernel_size, padding=0):
+    """The same, of a real layer."""
+    layer = nn.Conv2d(channels, filters, kernel_size, padding=padding)
+    maps = F.relu(layer(torch.zeros(1, channels, size, size)))  # ReLU keeps the shape
+    return tuple(maps.shape[1:]), sum(p.numel() for p in layer.parameters())
+
+
+layers = {
+    "6 of 5×5 on 32×32×3": (32, 3, 6, 5),
+    "1 of 5×5 on 32×32×3": (32, 3, 1, 5),
+    "10 of 5×5 on 28×28×6": (28, 6, 10, 5),
+    "10 of 5×5 on 32×32×3, padding 2": (32, 3, 10, 5, 2),
+    "3 of 5×5 on 32×32×3, padding 2": (32, 3, 3, 5, 2),
+}
+claims.table("num-conv-24x24x10", "Map (channels first) and parameters, by torch and by the rule.",
+             {name: (by_torch(*layer), by_rule(*layer)) for name, layer in layers.items()},
+             columns=("filters", "torch", "rule"))
+
+# %% tags=["fold"]
+ten = nn.Conv2d(3, 10, 5, padding=2)
+claims.check("num-conv-params-760", "Ten filters of 5×5×3 have {count} parameters, {one} each, and "
+    "cost {work:,} multiplications a picture.",
+    count=(sum(p.numel() for p in ten.parameters()), "==", 760),
+    one=(ten.weight[0].numel() + ten.bias[0].numel(), "==", 76),
+    work=(ten(torch.ones(1, 3, 32, 32))[0, 0].numel() * ten.weight.numel(), "==", 768_000))
+with torch.device("meta"):  # shapes without memory
+    dense = sum(p.numel() for p in nn.Linear(3 * 32 * 32, 6 * 28 * 28).parameters())
+claims.check("num-conv-28x28x6.dense", "The first of the five has {count} parameters; a dense "
+    "layer to the same map would have {dense:,}, {ratio:,} times as many.",
+    count=(by_torch(32, 3, 6, 5)[1], "==", 456), dense=(dense, "==", 14_455_392),
+    ratio=round(dense / by_torch(32, 3, 6, 5)[1]))
+
+# %% [markdown]
+# **Exercise 04.3** Before you build a layer, say what it will be: return the side of its map, its parameters, and its multiplications for one picture.
+# Pictures and filters are square; multiplications with the zeros of the padding count, biases do not multiply.
+# Ten filters of 5×5 with padding 2 on 32×32×3 must give `(32, 760, 768000)`.
 
 # %%
-dense = nn.Linear(3 * 4 * 4, 10)
-as_conv = dense.weight.view(10, 3, 4, 4)
-batch = torch.randn(2, 3, 4, 4)
-equal = torch.allclose(dense(batch.flatten(1)), F.conv2d(batch, as_conv, dense.bias).flatten(1), atol=1e-5)
-claims.check("eq-conv-as-matrix.dense-is-conv", equal, "==", True)
-print("on a 9×9 picture the same layer answers", tuple(F.conv2d(torch.randn(1, 3, 9, 9), as_conv).shape))
+def layer_size(size, channels, filters, kernel_size, stride=1, padding=0): ...
+
+
+exercises.check("04.3", layer_size)
 
 # %% [markdown]
-# ### Backwards
+# ### Without loops, and backwards
 #
-# The matrix tells what the gradient is before we have written a line: if $y = Mx$, then the gradient of $x$ is $M^\top$ times the gradient of $y$.
-# What im2col has spread out is gathered again, and a pixel that was copied nine times gets a sum of nine.
+# Four nested loops in Python are slow.
+# But write the windows of a picture side by side, as the columns of a matrix: then one matrix product does all the dot products.
+# This is *im2col* (image to columns).
+# It copies each pixel up to $F^2$ times and is still worth it, because few things on a computer are tuned as well as a matrix product.
 
 # %% tags=["define"]
+def im2col(images, height, width, stride=1, padding=0):
+    """Each window as a column: (N, C, H, H) gives (N, C · height · width, O · O)."""
+    view = sliding_window_view(pad(images, padding), (height, width), axis=(2, 3))
+    view = view[:, :, ::stride, ::stride]  # (N, C, O, O, height, width), nothing copied yet
+    n, c, rows, columns = view.shape[:4]
+    return view.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * height * width, rows * columns)
+
+
+def conv2d_im2col(images, weight, bias=None, stride=1, padding=0):
+    """The numbers of `conv2d_naive` by one matrix product a picture."""
+    height, width = weight.shape[2:]
+    sides = zip(images.shape[2:], (height, width), strict=True)
+    map_shape = [output_size(size, kernel, stride, padding) for size, kernel in sides]
+    columns = im2col(images, height, width, stride, padding)
+    output = weight.reshape(len(weight), -1) @ columns  # (K, C F²) @ (N, C F², O²)
+    output = output.reshape(len(images), len(weight), *map_shape)
+    return output if bias is None else output + bias[:, None, None]
+
+# %% [markdown]
+# Now the gradients follow by hand.
+# Let $X$ be the columns, $W$ the filters as rows, and $Y = WX$ the map: at place $p$ the answer of filter $k$ is $y_{kp} = \sum_j w_{kj} x_{jp}$.
+# Suppose we know $g_{kp}$, how much the loss grows with $y_{kp}$.
+# Turning up $w_{kj}$ a little changes the answer at *every* place $p$, by $x_{jp}$ each.
+# So its gradient is $\sum_p g_{kp} x_{jp}$: a shared weight collects from all places where it is used. In one product, that is $G X^\top$.
+# In the same way $x_{jp}$ acts on all filters, by $w_{kj}$: its gradient is $\sum_k w_{kj} g_{kp}$, that is $W^\top G$.
+# These are gradients of the *columns*; a pixel that was copied nine times gets the sum of nine (`col2im`, the transpose of im2col).
+
+# %% tags=["fold", "define"]
 def col2im(columns, shape, height, width, stride=1, padding=0):
-    """The transpose of `im2col`: columns are added to where they came from, images of `shape` (N, C, H, W)."""
+    """The transpose of `im2col`: columns are added to where they came from, pictures of `shape`."""
     n, c, h, w = shape
-    rows, places = output_size(h, height, stride, padding), output_size(w, width, stride, padding)
+    rows = output_size(h, height, stride, padding)
+    places = output_size(w, width, stride, padding)
     columns = columns.reshape(n, c, height, width, rows, places)
     padded = np.zeros((n, c, h + 2 * padding, w + 2 * padding), columns.dtype)
     for row, column in np.ndindex(height, width):  # one tap of all windows at a time
-        down, right = slice(row, row + stride * rows, stride), slice(column, column + stride * places, stride)
+        down = slice(row, row + stride * rows, stride)
+        right = slice(column, column + stride * places, stride)
         padded[:, :, down, right] += columns[:, :, row, column]
-    return padded[:, :, padding:padding + h, padding:padding + w]
+    return padded[:, :, padding : padding + h, padding : padding + w]
 
 # %% tags=["define"]
 def conv2d_backward(grad_output, images, weight, stride=1, padding=0):
-    """Gradients of images, weight and bias from that of the output, (N, K, H', W')."""
-    k, _, r, s = weight.shape
-    grad = grad_output.reshape(*grad_output.shape[:2], -1)  # (N, K, H'W')
-    columns = im2col(images, r, s, stride, padding)  # (N, CRS, H'W')
-    grad_weight = (grad @ columns.transpose(0, 2, 1)).sum(0).reshape(weight.shape)
-    grad_columns = weight.reshape(k, -1).T @ grad  # (N, CRS, H'W')
-    grad_images = col2im(grad_columns, images.shape, r, s, stride, padding)
+    """Gradients of images, weight and bias from that of the maps, (N, K, O, O)."""
+    k, _, height, width = weight.shape
+    grad = grad_output.reshape(*grad_output.shape[:2], -1)  # G: (N, K, O²)
+    columns = im2col(images, height, width, stride, padding)  # X: (N, C F², O²)
+    grad_weight = (grad @ columns.transpose(0, 2, 1)).sum(0).reshape(weight.shape)  # G Xᵀ
+    grad_columns = weight.reshape(k, -1).T @ grad  # Wᵀ G
+    grad_images = col2im(grad_columns, images.shape, height, width, stride, padding)
     return grad_images, grad_weight, grad_output.sum((0, 2, 3))
 
-# %%
-images, weight, bias = random.normal(size=(2, 3, 8, 7)), random.normal(size=(4, 3, 3, 2)), random.normal(size=4)
-grad_output = random.normal(size=conv2d_naive(images, weight, bias, 2, 1).shape)
-ours = conv2d_backward(grad_output, images, weight, stride=2, padding=1)
+# %% tags=["fold"]
+grad_output = random.normal(size=ours.shape)
+by_hand = conv2d_backward(grad_output, images, weight, stride=2, padding=1)
 tensors = [torch.tensor(array, requires_grad=True) for array in (images, weight, bias)]
 F.conv2d(*tensors, stride=2, padding=1).backward(torch.tensor(grad_output))
-difference = max(float(abs(a - b.grad.numpy()).max()) for a, b in zip(ours, tensors, strict=True))
-claims.check("eq-conv2d-naive-im2col.backward", difference, "<", 1e-12, varies=True,
-             note="largest difference from autograd")
-
-# %%
-weight, grad_output = np.arange(1.0, 10).reshape(1, 1, 3, 3), random.normal(size=(1, 1, 4, 4))
-grad_picture = conv2d_backward(grad_output, picture, weight)[0]
-same = np.allclose(matrix.T @ grad_output.ravel(), grad_picture.ravel())
-claims.check("eq-conv-as-matrix.transpose", bool(same), "==", True, note="the backward pass is the transposed matrix")
+autograd = [tensor.grad.numpy() for tensor in tensors]
+gap = max(float(abs(one - two).max()) for one, two in zip(by_hand, autograd, strict=True))
+forward = float(abs(conv2d_im2col(images, weight, bias, 2, 1) - ours).max())
+claims.check("eq-conv2d-naive-im2col.backward", "im2col and the loops differ by {forward:.0e}, the "
+    "three gradients and autograd by {gap:.0e}.", forward=(forward, "<", 1e-12),
+    gap=(gap, "<", 1e-12), varies=True)
+towards = random.normal(size=(1, 1, 4, 4))
+transposed = matrix.T @ towards.ravel() - conv2d_backward(towards, small, nine)[0].ravel()
+claims.check("eq-conv-as-matrix.transpose", "Backwards, the picture's gradient is the transposed "
+    "matrix's, to {gap:.0e}.", gap=(float(abs(transposed).max()), "<", 1e-12), varies=True)
 
 # %% [markdown]
-# ## 7 · Pooling
+# **We now know** what one filter for all places buys: equivariance, 456 parameters instead of 14 million, and a gradient that sums over all places.
+# **This does not show** that less is better; section 5 asks that.
 #
-# Pooling also slides a window, and asks each channel by itself for the largest or the mean value.
-# Usually the windows do not overlap: 2×2 at stride 2, written 2×2/2.
-
-# %% tags=["define"]
-def pool_windows(images, kernel_size, stride, padding, border):
-    """The windows of a pooling layer, (N, C, H', W', kernel_size, kernel_size); no window lies in the padding alone."""
-    if not 0 <= padding <= kernel_size // 2:
-        raise ParameterError(f"a padding of at most half the window, {kernel_size // 2}", padding, where="pooling",
-                             remedy="a window in the padding alone would see nothing")
-    output_size(min(images.shape[2:]), kernel_size, stride or kernel_size, padding)
-    return windows(pad(images, padding, border), kernel_size, kernel_size, stride or kernel_size)
-
-# %% tags=["define"]
-def max_pool2d(images, kernel_size, stride=None, padding=0):
-    """The largest value of each window: (N, C, H, W) gives (N, C, H', W'); the stride is the window by default."""
-    images = images.astype(np.result_type(images, np.float32))  # whole numbers have no minus infinity
-    return pool_windows(images, kernel_size, stride, padding, -np.inf).max((4, 5))
-
-# %% tags=["define"]
-def avg_pool2d(images, kernel_size, stride=None, padding=0):
-    """The mean of each window: (N, C, H, W) gives (N, C, H', W'); zeros of the padding count, as in torch."""
-    return pool_windows(images, kernel_size, stride, padding, 0).mean((4, 5))
+# **Exercise 04.4** Write `conv2d` by im2col, in NumPy, for filters with a *dilation*: the taps stand `dilation` pixels apart.
+# Images (N, C, H, W), weight (K, C, R, S), bias (K,) or None; the result is (N, K, H', W').
 
 # %%
-grid = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]], float)[None, None]
-print("max", max_pool2d(grid, 2).tolist(), "average", avg_pool2d(grid, 2).tolist())
+def my_conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1): ...
 
-# %% tags=["ledger:fig-maxpool-png"]
-fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 3.4), width_ratios=(2, 1, 1))
-for panel, values, title in [(axes[0], grid[0, 0], "4 × 4"), (axes[1], max_pool2d(grid, 2)[0, 0], "max 2 × 2 / 2"),
-                             (axes[2], avg_pool2d(grid, 2)[0, 0], "average 2 × 2 / 2")]:
+
+exercises.check("04.4", my_conv2d)
+
+# %% [markdown]
+# ## 4 · Seeing further: pooling and the receptive field
+#
+# *Pooling* also slides a window, and asks each channel by itself for the largest or the mean value.
+# Usually the windows lie side by side: 2×2 at stride 2.
+
+# %% tags=["define"]
+def max_pool2d(images, kernel_size, stride=None):
+    """The largest value of each window: (N, C, H, H) gives (N, C, O, O); stride: one window."""
+    stride = stride or kernel_size
+    view = sliding_window_view(images, (kernel_size, kernel_size), axis=(2, 3))
+    return view[:, :, ::stride, ::stride].max((4, 5))
+
+# %% tags=["fold"]
+grid = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]], float)[None, None]
+fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 3.2), width_ratios=(2, 1, 1))
+largest = max_pool2d(grid, 2)[0, 0]
+average = grid.reshape(2, 2, 2, 2).mean((1, 3))
+panels = {"4 × 4": grid[0, 0], "max 2 × 2 / 2": largest, "average 2 × 2 / 2": average}
+for panel, (title, values) in zip(axes, panels.items(), strict=True):
     for (row, column), value in np.ndenumerate(values):
         block = (row, column) if len(values) == 2 else (row // 2, column // 2)
-        panel.add_patch(Rectangle((column, row), 1, 1, fc=f"C{block[0] * 2 + block[1]}", alpha=0.35, ec="white", lw=3))
-        bold = len(values) == 4 and value == max_pool2d(grid, 2)[0, 0][block]
+        colour = f"C{block[0] * 2 + block[1]}"
+        panel.add_patch(Rectangle((column, row), 1, 1, fc=colour, alpha=0.35, ec="white", lw=3))
+        bold = len(values) == 4 and value == largest[block]
         panel.text(column + 0.5, row + 0.5, f"{value:g}", ha="center", va="center", fontsize=17,
                    weight="bold" if bold else "normal")
     panel.set(title=title, xlim=(0, len(values)), ylim=(len(values), 0), aspect="equal")
     panel.axis("off")
-figures.save(fig, "fig-maxpool-png",
-             caption="Pooling with windows of 2×2 at stride 2: each colour is a window, bold is its largest value.",
-             alt="From sixteen numbers max pooling keeps 6, 8, 3, 4; average pooling keeps 3.25, 5.25, 2, 2.")
+figures.save(fig, "fig-maxpool-png", caption="Pooling with windows of 2×2 at stride 2: each colour "
+    "is a window, bold is its largest value, which alone gets the gradient. No randomness.",
+    alt="From sixteen numbers max pooling keeps 6, 8, 3, 4; average pooling keeps 3.25, 5.25, 2, "
+    "2.")
 
 # %% [markdown]
-# **Predict.** Backwards, which of the four pixels gets the gradient?
+# The maximum hangs on one pixel, so that one gets the whole gradient; the average shares it out evenly.
 #
-# The average shares it out evenly.
-# The maximum depends on one pixel only, so that one gets everything, and where two are equally large, torch gives it to the first.
+# ### Does pooling make a network blind to small moves?
+#
+# One reads it everywhere. Let us measure.
+# Digits of 8×8 stand in the middle of dark boards, and we look at them through eight fixed edge filters.
+# The yardstick is the nearest neighbour of lesson 01: every test digit is moved and takes the class of the training digit whose feature maps are closest to its own.
+# A moved digit may find a wrong neighbour; if pooling softens the move, fewer should.
 
-# %% tags=["define"]
-def max_pool2d_backward(grad_output, images, kernel_size, stride=None, padding=0):
-    """The gradient of the images: everything goes to the first largest pixel of each window."""
+# %% tags=["fold", "define"]
+def avg_pool2d(images, kernel_size, stride=None):
+    """The mean of each window: (N, C, H, H) gives (N, C, O, O)."""
     stride = stride or kernel_size
-    images = images.astype(np.result_type(images, np.float32))
-    view = pool_windows(images, kernel_size, stride, padding, -np.inf)
-    winner = view.reshape(*view.shape[:4], -1).argmax(-1)  # argmax takes the first
-    taps = (winner[..., None] == np.arange(kernel_size**2)) * grad_output[..., None]  # (N, C, H', W', taps)
-    return col2im(taps.transpose(0, 1, 4, 2, 3), images.shape, kernel_size, kernel_size, stride, padding)
-
-# %% tags=["define"]
-def avg_pool2d_backward(grad_output, images, kernel_size, stride=None, padding=0):
-    """The gradient of the images: each pixel of a window gets the same share."""
-    taps = np.repeat(grad_output[:, :, None], kernel_size**2, axis=2) / kernel_size**2
-    return col2im(taps, images.shape, kernel_size, kernel_size, stride or kernel_size, padding)
-
-# %%
-images, ties = random.normal(size=(2, 3, 9, 9)), random.integers(0, 3, size=(2, 3, 9, 9)).astype(float)
-worst = 0.0
-for values in (images, ties):
-    for kernel, stride in [(2, 2), (3, 2)]:  # apart, and overlapping
-        for forward, backward, real in [(max_pool2d, max_pool2d_backward, F.max_pool2d),
-                                        (avg_pool2d, avg_pool2d_backward, F.avg_pool2d)]:
-            tensor = torch.tensor(values, requires_grad=True)
-            output = real(tensor, kernel, stride)
-            grad = random.normal(size=output.shape)
-            output.backward(torch.tensor(grad))
-            worst = max(worst, abs(forward(values, kernel, stride) - output.detach().numpy()).max(),
-                        abs(backward(grad, values, kernel, stride) - tensor.grad.numpy()).max())
-claims.check("eq-max-avg-pooling", float(worst), "<", 1e-12, varies=True,
-             note="largest difference from torch, ties too")
-
-# %% [markdown]
-# AlexNet pooled with windows of 3×3 at stride 2, so that neighbours overlap by one row or column.
-# Whether that generalises better is not measured here; the paper's own numbers are quoted below the figure.
-
-# %% tags=["ledger:fig-overlap-pooling"]
-fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4))
-for panel, kernel in zip(axes, (2, 3), strict=True):
-    for row, column in np.ndindex(7, 7):
-        panel.add_patch(Rectangle((column, row), 1, 1, fc="white", ec="0.8"))
-    for row, column in np.ndindex(3, 3):
-        panel.add_patch(Rectangle((2 * column + 0.08, 2 * row + 0.08), kernel - 0.16, kernel - 0.16, alpha=0.3,
-                                  fc=f"C{(row + column) % 2}", ec="none"))
-    panel.set(title=f"{kernel} × {kernel} / 2: {'overlapping' if kernel == 3 else 'side by side'}",
-              xlim=(-0.1, 7.1), ylim=(7.1, -0.1), aspect="equal")
-    panel.axis("off")
-figures.save(fig, "fig-overlap-pooling",
-             caption="Windows of 2×2 and of 3×3, both at stride 2, on a 7×7 map. Two colours "
-                     "tell neighbours apart; darker: read by two or four windows.",
-             alt="2×2 windows stand side by side and leave the last row and column out; 3×3 windows overlap by one "
-                 "pixel and cover the map.")
-
-# %%
-claims.quoted("fig-overlap-pooling", "3×3/2 instead of 2×2/2 lowers the top-1 and top-5 errors by 0.4 and 0.3 points",
-              "Krizhevsky et al. 2012, section 3.4")
-
-# %% [markdown]
-# ### Can pooling learn?
-#
-# The notes say that average pooling "might be learnable".
-# Plain average pooling has no parameters.
-# Its ancestor in LeNet-5, the layers S2 with 6 maps and S4 with 16, had two for each map, a gain and a bias, and squashed the result.
-
-# %% tags=["define"]
-def lenet_subsampling(images, gain, bias):
-    """LeNet-5's S layers, (N, C, H, W) to (N, C, H/2, W/2): one gain and one bias a map (LeCun et al. 1998, II.B)."""
-    total = windows(images, 2, 2, stride=2).sum((4, 5))
-    return 1.7159 * np.tanh(2 / 3 * (gain[:, None, None] * total + bias[:, None, None]))
-
-# %%
-learned = {"S2": np.zeros((2, 6)), "S4": np.zeros((2, 16))}  # gain and bias of each map
-claims.check("err-avgpool-learnable", parameters(nn.AvgPool2d(2)), "==", 0)
-claims.check("eq-max-avg-pooling.lenet", [array.size for array in learned.values()], "==", [12, 32], note="S2 and S4")
-small = 1e-4 * images[:, :, :8, :8]  # where tanh is straight, a gain of 1/4 makes it a scaled average
-scaled = lenet_subsampling(small, np.full(3, 0.25), np.zeros(3)) / (1.7159 * 2 / 3)
-same = np.allclose(scaled, avg_pool2d(small, 2), rtol=1e-6, atol=1e-12)
-claims.check("eq-max-avg-pooling.lenet-average", bool(same), "==", True)
-
-# %% [markdown]
-# ### What max pooling is called elsewhere
-#
-# "Somewhat similar to morphological operations", say the notes.
-# It is one: at stride 1, max pooling *is* the grey dilation of image processing, in which bright things grow, and at stride 2 it is every second pixel of it.
-# (The word has nothing to do with the dilation of a filter.)
-
-# %%
-photo = data.photos()["camera"][:1].numpy().astype(float)
-dilated = grey_dilation(photo[0], np.ones((3, 3)))
-claims.check("emp-maxpool-morphology", float(abs(max_pool2d(photo[None], 3, 1, 1)[0, 0] - dilated).max()), "==", 0.0)
-claims.check("emp-maxpool-morphology.strided", max_pool2d(photo[None], 3, 2, 1)[0, 0], "==", dilated[::2, ::2])
-
-# %% [markdown]
-# ### Does pooling make a network blind to small shifts?
-#
-# Take one bright pixel and move it one step to the right.
-#
-# **Predict** for how many of its places the output of 2×2/2 pooling stays exactly the same.
-
-# %%
-def unchanged(column):
-    """Whether pooling overlooks that a pixel moves from `column` to the next."""
-    before, after = np.zeros((2, 1, 1, 4, 16))
-    before[0, 0, 1, column] = after[0, 0, 1, column + 1] = 1
-    return bool((max_pool2d(before, 2) == max_pool2d(after, 2)).all())
+    view = sliding_window_view(images, (kernel_size, kernel_size), axis=(2, 3))
+    return view[:, :, ::stride, ::stride].mean((4, 5))
 
 
-claims.check("emp-pooling-translation-invariance.half", sum(unchanged(column) for column in range(14)), "==", 7,
-             unit="of 14 places", note="within a window, not across its border")
-
-# %% [markdown]
-# Half of the time it notices nothing, half of the time everything changes.
-# For real features the truth lies between.
-# We move digits by one pixel, look at them through eight edge filters, and measure the change of the features, divided by their size: 0 if nothing changes.
-
-# %% tags=["define"]
 def edge_filters(count=8):
     """Filters (count, 1, 5, 5) that answer to an edge in each direction; each adds up to zero."""
     y, x = np.mgrid[-2:3, -2:3]
@@ -1052,45 +889,95 @@ def edge_filters(count=8):
     slope = np.cos(angles)[:, None, None] * x + np.sin(angles)[:, None, None] * y
     return (slope * np.exp(-(x**2 + y**2) / 4))[:, None]
 
-# %%
-def change(shift, pooling):
-    """How much the features change, relative to their size, when digits move right by `shift` pixels."""
-    maps = []
-    for left in (6, 6 + shift):
-        boards = np.zeros((200, 1, 20, 20))
-        boards[:, :, 6:14, left:left + 8] = data.digits(train=True).images[:200].numpy() / 255
-        maps.append(pooling(np.maximum(conv2d_im2col(boards, edge_filters(), padding=2), 0)))
-    distance = np.linalg.norm((maps[1] - maps[0]).reshape(200, -1), axis=1)
-    return float((distance / np.linalg.norm(maps[0].reshape(200, -1), axis=1)).mean()), maps[0][0].size
 
-
-unpooled, pooled = change(1, lambda maps: maps), change(1, lambda maps: max_pool2d(maps, 2))
-coarser, far = change(1, lambda maps: max_pool2d(maps, 4)), change(4, lambda maps: max_pool2d(maps, 2))
-print("relative change: none {:.2f}, 2×2 {:.2f}, 4×4 {:.2f}".format(unpooled[0], pooled[0], coarser[0]))
+def edge_maps(pictures, down=0, right=0):
+    """Digits on boards of 20×20, moved, seen through edge filters and ReLU: (N, 8, 20, 20)."""
+    boards = np.zeros((len(pictures), 1, 20, 20))
+    boards[:, :, 6 + down : 14 + down, 6 + right : 14 + right] = pictures.images.numpy() / 255
+    return np.maximum(conv2d_im2col(boards, edge_filters(), padding=2), 0)
 
 # %%
-claims.check("emp-pooling-translation-invariance", pooled[0] / unpooled[0], "<", 0.85,
-             note="times the unpooled change, 1 px")
-claims.check("emp-pooling-translation-invariance.coarser", coarser[0] / unpooled[0], "<", 0.65, note="4×4 windows")
-claims.check("emp-pooling-translation-invariance.limit", far[0], ">", 1.0, note="a shift of 4 px is beyond the window")
-claims.check("emp-pooling-translation-invariance.memory", unpooled[1] / pooled[1], "==", 4.0, unit="times fewer numbers")
+known, asked = data.digits(train=True), data.digits(train=False)
+steps = [(1, 0), (-1, 0), (0, 1), (0, -1)]  # down, up, right, left
+moved_maps = [[edge_maps(asked, move * y, move * x) for y, x in steps] for move in range(4)]
+
+
+def survival(pooling):
+    """Share of digits that the nearest neighbour gets right, moved by 0 to 3 pixels: (4,)."""
+    stored = torch.tensor(pooling(edge_maps(known))).flatten(1).float()
+    shares = np.zeros((4, len(steps)))
+    for move, step in np.ndindex(shares.shape):
+        shown = torch.tensor(pooling(moved_maps[move][step])).flatten(1).float()
+        nearest = torch.cdist(shown, stored).argmin(1)
+        shares[move, step] = (known.labels[nearest] == asked.labels).float().mean()
+    return shares.mean(1)
+
+# %%
+survived = {"no pooling": survival(lambda maps: maps)}
+print("no pooling, moved by 0 to 3 pixels:", survived["no pooling"].round(2))
+exercises.predict("04.p4", "Moved by one pixel, with 2×2 max pooling the share that is right is",
+                  ("5 points higher", "about the same", "5 points lower"))
+
+# %%
+survived["max 2×2"] = survival(lambda maps: max_pool2d(maps, 2))
+survived["max 4×4"] = survival(lambda maps: max_pool2d(maps, 4))
+survived["max over the map"] = survival(lambda maps: maps.max((2, 3)))
+plain, pooled = survived["no pooling"][1], survived["max 2×2"][1]
+gain = pooled - plain
+exercises.reveal(
+    "04.p4",
+    "about the same" if abs(gain) < 0.025 else "5 points higher" if gain > 0 else "5 points lower",
+    f"{pooled:.1%} with 2×2 pooling, {plain:.1%} without.",
+)
+
+# %% tags=["fold"]
+fig, axes = plt.subplots(figsize=(figures.WIDTH, 4))
+for scores, colour in zip(survived.values(), ("C0", "C1", "C3", "C2"), strict=True):
+    axes.plot(range(4), scores, color=colour, marker="o")
+axes.text(2.0, 0.81, "max over the whole map", color="C2")
+axes.text(1.72, 0.43, "4×4", color="C3")
+axes.text(2.06, 0.225, "2×2", color="C1")
+axes.text(1.48, 0.34, "no pooling", color="C0", ha="right")
+axes.axhline(0.1, color="0.4", ls=":", lw=1.5)
+axes.text(0, 0.12, "guessing", color="0.4")
+axes.set(xlabel="pixels moved", ylabel="nearest neighbour right", xticks=range(4), ylim=(0, 1.03),
+         title="Windows do not rescue moved digits; a maximum of the map does")
+figures.save(fig, "emp-pooling-translation-invariance",
+    caption="450 test digits, moved in four directions (mean), recognised by the nearest of 1,347 "
+    "unmoved ones in the maps of eight fixed edge filters. No randomness.", alt="Without pooling "
+    "and with windows accuracy falls; with one maximum a map it is lower and stays the same.")
+few, whole = known[:450], survived["max over the map"]
+distance = []  # a move of one pixel, over the mean distance between digits of different classes
+for window in (1, 2, 4):
+    maps = [max_pool2d(edge_maps(few, 0, right), window) for right in (0, 1)]
+    before, after = (torch.tensor(part).flatten(1) for part in maps)
+    between = torch.cdist(before, before)[few.labels[:, None] != few.labels].mean()
+    distance.append(float((after - before).norm(dim=1).mean() / between))
+claims.check("emp-pooling-translation-invariance", "A move by one pixel leaves {plain:.0%} right; "
+    "2×2 windows change that by {two:+.1f} points, 4×4 by {four:+.1f}. With one maximum a map it "
+    "is {whole:.0%}, and after any move the same to {spread:.0%}.", plain=(plain, "<", 0.8),
+    two=(100 * gain, "in", (-2.5, 2.5)), four=(100 * survived["max 4×4"][1] - 100 * plain, ">", 0),
+    whole=(whole[1], ">", 0.7), spread=(np.ptp(whole), "==", 0))
+claims.check("emp-pooling-translation-invariance.distance",
+    "The move is {shares} of the distance between digits of different classes, unpooled and after "
+    "2×2 and 4×4.", shares=(np.round(distance, 2), "~", [0.93, 0.90, 0.83], 0.011))
 
 # %% [markdown]
-# So "translation invariant" is too strong a word.
-# Pooling softens small shifts, by a fifth for 2×2 here.
-# A digit that moves by 4 pixels is a different picture to it.
+# Pooling does shrink the change, but it shrinks the distance between the classes nearly as much; only windows of 4×4, half a digit wide, help a little.
+# What makes a network indifferent to moves is the sum of two other things: convolution, which moves the map along with the digit (section 3), and a maximum or mean over *all* of it.
+# The price is seen at move 0: how strong each edge is, but no longer where, tells fewer digits apart.
+#
+# What windows do buy: a quarter of the numbers, and, as we see next, a longer view.
 #
 # ### Maximum or average?
 #
-# "Max pooling replaces average pooling" is the notes' line.
-# It depends on what one looks for, and two tasks show it.
-# In the first, half of the noisy pictures hide one bright pixel.
-# In the second, half of them are a shade brighter all over.
-# Both times a linear classifier has to tell the halves apart, and all it sees is 4 numbers, pooled from 8×8 pixels each.
+# It depends on what is looked for.
+# In one task, half of the noisy pictures hide a single bright pixel; in the other, half of them are a shade brighter all over.
+# Both times a linear classifier sees four numbers a picture, pooled from 8×8 pixels each.
 
-# %%
+# %% tags=["fold"]
 def noisy_pictures(task, count, generator):
-    """Noise (count, 1, 16, 16); every second one hides a bright pixel, or is brighter by 0.15 all over."""
+    """Noise (count, 1, 16, 16); every second one hides a bright pixel, or is brighter all over."""
     pictures, labels = generator.normal(size=(count, 1, 16, 16)), np.arange(count) % 2
     if task == "density":
         return pictures + 0.15 * labels[:, None, None, None], labels
@@ -1098,105 +985,77 @@ def noisy_pictures(task, count, generator):
     pictures[np.arange(count), 0, rows, columns] += 6 * labels
     return pictures, labels
 
-# %%
-def pooled_accuracy(task, pooling, seed):
-    """Accuracy of a linear classifier on the pooled pictures: 600 to learn from, 2000 to be tested on."""
-    generator = np.random.default_rng(seed)
-    (train, labels), (test, truth) = (noisy_pictures(task, count, generator) for count in (600, 2000))
-    classifier = LogisticRegression(max_iter=1000).fit(pooling(train, 8).reshape(600, -1), labels)
-    return classifier.score(pooling(test, 8).reshape(2000, -1), truth)
+
+def pooled_accuracy(task, pooling, run):
+    """Of a linear classifier on the pooled pictures: 600 to learn from, 2000 to be tested on."""
+    generator = np.random.default_rng(run)
+    pictures, labels = noisy_pictures(task, 2600, generator)
+    features = pooling(pictures, 8).reshape(2600, -1)
+    classifier = LogisticRegression(max_iter=1000).fit(features[:600], labels[:600])
+    return classifier.score(features[600:], labels[600:])
 
 
-scores = {(task, name): np.array([pooled_accuracy(task, pooling, seed) for seed in range(5)])
-          for task in ("one pixel", "density") for name, pooling in (("max", max_pool2d), ("average", avg_pool2d))}
-
-# %%
-for (task, name), values in scores.items():
-    print(f"{task:9} {name:8} {values.mean():.2f}")
-claims.check("emp-maxpool-vs-avgpool", scores["one pixel", "max"] - scores["one pixel", "average"], ">=", 0.10, seeds=5,
-             on="every", varies=True, note="one bright pixel: max wins")
-claims.check("emp-maxpool-vs-avgpool.density", scores["density", "average"] - scores["density", "max"], ">=", 0.10,
-             seeds=5, on="every", varies=True, note="overall brightness: average wins")
-
-# %% [markdown]
-# A maximum finds the one thing that is there; an average measures how much of everything there is.
-# Hidden layers look for things, and there max pooling won.
-# The average came back at the end of the network, where the evidence of the whole picture is collected; NiN, GoogLeNet and ResNet, networks of later lessons, do so.
+lead = {}
+for task in ("one pixel", "density"):
+    by_max = [pooled_accuracy(task, max_pool2d, run) for run in range(5)]
+    by_average = [pooled_accuracy(task, avg_pool2d, run) for run in range(5)]
+    lead[task] = 100 * np.subtract(by_max, by_average)
+claims.check("emp-maxpool-vs-avgpool", "For one bright pixel the maximum leads by {one:.0f} "
+    "points; for overall brightness the average leads by {density:.0f} points.",
+    one=(lead["one pixel"], ">", 10), density=(-lead["density"], ">", 10), seeds=5, on="every",
+    varies=True)
 
 # %% [markdown]
-# ## 8 · How much of the picture does one unit see?
+# Hidden layers look for things; there the maximum was usual.
+# The average came back at the end of networks, where the evidence of the whole picture is collected.
 #
-# A unit of the first 3×3 layer sees 3×3 pixels.
-# One of the second layer sees a 3×3 window of those.
+# ### How much of the picture does one unit see?
 #
-# **Predict** how wide a patch of pixels that makes, and how wide it is for three layers.
-#
+# A unit of the first 3×3 layer sees 3×3 pixels; one of the second sees a 3×3 window of those, which is 5×5 pixels.
 # The width of the patch is the *receptive field*.
-# Layer $l$ widens it by its kernel minus one, $F_l - 1$, measured in steps of its own input.
-# Such a step is as many pixels as the strides before it, multiplied: the *jump* $j$.
+# Layer $l$ widens it by $F_l - 1$ steps of its own input, and such a step is as many pixels as the strides before it, multiplied: the *jump* $j$.
 #
 # $$r_l = r_{l-1} + (F_l - 1)\, j_{l-1}, \qquad j_l = j_{l-1} S_l, \qquad r_0 = j_0 = 1$$
+#
+# So two 3×3 layers see what one 5×5 layer sees (with 18 weights instead of 25 for each pair of channels), three see 7×7; with strides or pooling between them the view grows much faster.
+# But seeing is not the same as minding.
+# There are many more paths from a unit to the middle of its patch than to the rim, and the rim hardly counts, as the second picture below shows.
 
 # %% tags=["define"]
 def receptive_field(layers):
-    """Pixels that one output unit sees along a side; layers: (kernel_size, stride) from first to last.
-
-    A dilated layer counts with the span of its taps: ``(dilation * (kernel_size - 1) + 1, stride)``.
-    """
+    """Pixels that one output unit sees along a side; layers: (kernel_size, stride) in order."""
     field, jump = 1, 1
     for kernel_size, stride in layers:
         field += (kernel_size - 1) * jump
         jump *= stride
     return field
 
-# %% [markdown]
-# The recurrence can be checked by experiment.
-# Send a gradient back from the middle unit of the output; every pixel it reaches has been seen.
-
-# %%
+# %% tags=["fold", "ledger:num-erf-three-3x3"]
 def footprint(layers, size):
-    """The width of the patch of pixels that the gradient of the middle unit reaches."""
+    """How wide a patch of pixels the gradient of the middle unit reaches."""
     image = torch.zeros(1, 1, size, size, requires_grad=True)
     maps = image
     for kernel_size, stride in layers:
-        maps = F.conv2d(maps, torch.full((1, 1, kernel_size, kernel_size), kernel_size**-2.0), stride=stride)
+        ones = torch.ones(1, 1, kernel_size, kernel_size) / kernel_size**2
+        maps = F.conv2d(maps, ones, stride=stride)
     middle = maps.shape[-1] // 2
     maps[0, 0, middle, middle].backward()
     return int((image.grad[0, 0] > 0).any(0).sum())
 
-# %%
-for count, name in [(2, "num-erf-two-3x3"), (3, "num-erf-three-3x3")]:
-    stack = [(3, 1)] * count
-    seen = (receptive_field(stack), footprint(stack, 15))
-    claims.check(name, seen, "==", (2 * count + 1, 2 * count + 1), note="(recurrence, gradient)")
 
-# %% [markdown]
-# Two 3×3 layers see what one 5×5 layer sees, three see 7×7, with fewer weights and more non-linearities in between: VGG's argument.
-# With strides the view grows much faster.
-# Here are the notes' two large networks up to their last pooling, and a hundred random stacks.
-
-# %%
-VGG16 = [layer for convolutions in (2, 2, 3, 3, 3) for layer in [(3, 1)] * convolutions + [(2, 2)]]
+VGG16 = [layer for count in (2, 2, 3, 3, 3) for layer in [(3, 1)] * count + [(2, 2)]]
 ALEXNET = [(11, 4), (3, 2), (5, 1), (3, 2), (3, 1), (3, 1), (3, 1), (3, 2)]
-claims.check("eq-receptive-field.vgg16", (receptive_field(VGG16), footprint(VGG16, 280)), "==", (212, 212))
-claims.check("eq-receptive-field.alexnet", (receptive_field(ALEXNET), footprint(ALEXNET, 300)), "==", (195, 195))
+stacks = {"two 3×3": [(3, 1)] * 2, "three 3×3": [(3, 1)] * 3,
+          "two 3×3, each with 2×2 pooling": [(3, 1), (2, 2)] * 2,
+          "AlexNet, to its last pooling": ALEXNET, "VGG-16, to its last pooling": VGG16}
+claims.table(
+    "num-erf-two-3x3", "The recurrence gives the width that the gradient of one unit reaches.",
+    {name: (receptive_field(stack), footprint(stack, 300)) for name, stack in stacks.items()},
+    columns=("layers", "recurrence", "gradient"))
 
-# %%
-stacks = [random.integers(1, (5, 3), size=(random.integers(1, 5), 2)).tolist() for _ in range(100)]
-stacks = [[(max(kernel, stride), stride) for kernel, stride in stack] for stack in stacks]
-agree = sum(receptive_field(stack) == footprint(stack, 100) for stack in stacks)
-claims.check("eq-receptive-field", agree, "==", 100, unit="of 100 random stacks agree")
-
-# %% [markdown]
-# (The kernel is never smaller than its stride here: otherwise there are gaps, and the recurrence counts the span, not the pixels.)
-#
-# The notes call this the *effective* receptive field.
-# Today that name is used for something else: those pixels that really *matter*.
-# There are many more paths from the output to the middle of the patch than to its rim, so the middle weighs more (Luo et al. 2016).
-
-# %%
-def influence(depth, networks=30):
-    """Share of the gradient in each column of the receptive field, averaged over random networks of 3×3 layers."""
+# %% tags=["fold"]
+def influence(depth, networks=20):
+    """Share of the gradient in each column of the field, over random linear networks."""
     generator, side = torch.Generator().manual_seed(seed), 2 * depth + 1
     share = np.zeros(side)
     for _ in range(networks):
@@ -1208,274 +1067,430 @@ def influence(depth, networks=30):
         share += image.grad.abs().sum((0, 1, 2)).numpy()
     return share / share.sum()
 
-# %% tags=["ledger:eq-receptive-field"]
-depths = {depth: influence(depth) for depth in (3, 10)}
+
+shares = {depth: influence(depth) for depth in (3, 10)}
 fig, axes = plt.subplots(figsize=(figures.WIDTH, 3.4))
-for (depth, share), colour in zip(depths.items(), ("C1", "C0"), strict=True):
+for (depth, share), colour in zip(shares.items(), ("C1", "C0"), strict=True):
     axes.plot(np.arange(2 * depth + 1) - depth, share, color=colour, marker="o")
-    axes.text(depth / 2 + 0.1, share.max() * 0.85, f"{depth} layers, field {2 * depth + 1}", color=colour)
-axes.set(xlabel="pixels from the middle", ylabel="share of the gradient", ylim=(0, 0.22), xticks=range(-10, 11, 5))
-figures.save(fig, "eq-receptive-field",
-             caption="How much each column of the receptive field matters to the output: mean absolute gradient of "
-                     "30 random linear networks of 3×3 layers with 8 channels, seed 0, CPU.",
-             alt="A bell around the middle: the rim of a receptive field of 21 pixels hardly matters.")
-
-# %%
-middle = float(depths[10][5:16].sum())
-rim = float(depths[10][0] + depths[10][-1])
-claims.check("num-erf-three-3x3.effective", middle, ">", 0.8, note="share of the middle 11 of 21 columns")
-claims.check("num-erf-two-3x3.effective", rim, "<", 0.01, note="share of the two outermost columns")
-
-# %% [markdown]
-# The middle half of the field holds more than four fifths of the gradient, the two columns at its rim less than a hundredth.
-
-# %% [markdown]
-# ## 9 · Is the structure worth having?
-#
-# "It's better to encode prior knowledge about the structure of images", say the notes, than to let a network learn everything.
-# A convolution encodes two pieces of it: neighbouring pixels belong together, and what is true in one place is true in another.
-#
-# Here is a test that can fail.
-# Handwritten digits move about on a dark square.
-# A small convolutional network (CNN) and a fully connected one (MLP) with the *same number of parameters* learn to read them.
-# Then we shuffle the pixels of all pictures, each picture in the same way, and train anew.
-# No information is lost; only the neighbourhood is gone.
-#
-# **Predict** which of the two suffers.
-
-# %%
-def on_boards(pictures):
-    """The pictures at random places of a larger board: inputs (N, C, H + 2 margin, W + 2 margin) in 0..1, labels."""
-    padded = F.pad(pictures.images, [margin] * 4)
-    moved = augment.crop(padded, margin, torch.Generator().manual_seed(seed))  # a window that moves by up to `margin`
-    return moved.to(torch.get_default_dtype()) / 255, pictures.labels
-
-
-train, test = (on_boards(data.load(dataset, part).subset(limit, seed=seed)) for part in (True, False))
-channels, side = train[0].shape[1], train[0].shape[2]
-classes = int(train[1].max()) + 1
-print("train", tuple(train[0].shape), "test", tuple(test[0].shape))
-
-# %%
-fig, axes = plt.subplots(2, 8, figsize=(figures.WIDTH, 2.2))
-shuffle = torch.randperm(side * side, generator=torch.Generator().manual_seed(seed))
-shuffled = [(images.flatten(2)[..., shuffle].view_as(images), labels) for images, labels in (train, test)]
-for row, images in zip(axes, (train[0], shuffled[0][0]), strict=True):
-    for panel, image in zip(row, images, strict=False):
-        panel.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray")
-        panel.axis("off")
-figures.save(fig, "emp-prior-knowledge-better.pictures",
-             caption="Above: digits at random places. Below: the same pictures, all with their pixels shuffled in one way.",
-             alt="Digits that a person reads at once, and the same pixels as noise.")
-
-# %%
-def cnn():
-    """Two convolutions with pooling and one dense layer."""
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(2 * width * (side // 4) ** 2, classes))
-
-
-def mlp(hidden):
-    """One hidden layer that sees every pixel."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * side**2, hidden), nn.ReLU(), nn.Linear(hidden, classes))
-
-
-equal = round((parameters(cnn()) - classes) / (channels * side**2 + 1 + classes))  # hidden units for the same number
-claims.check("emp-prior-knowledge-better.parameters", parameters(mlp(equal)) / parameters(cnn()), "in", (0.95, 1.05),
-             note="the MLP's parameters over the CNN's")
-
-# %%
-def accuracy(make, parts, run):
-    """Test accuracy of a network trained from seed `run`."""
-    runtime.start(seed=run, dtype=dtype)
-    network = make()
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    training.fit(network, parts[0], optimizer=optimizer, epochs=epochs, batch_size=batch_size)
-    return training.evaluate(network, parts[1]).accuracy
-
-
-contest = {"CNN": (cnn, (train, test)), "CNN, shuffled": (cnn, shuffled),
-           "MLP": (lambda: mlp(equal), (train, test)), "MLP, shuffled": (lambda: mlp(equal), shuffled),
-           "MLP, 10 times larger": (lambda: mlp(10 * equal), (train, test))}
-reached = {name: np.array([accuracy(make, parts, run) for run in range(runs)])
-           for name, (make, parts) in contest.items()}
+    label = f"{depth} layers, field {2 * depth + 1}"
+    axes.text(0.35 * depth + 0.5, 0.75 * share.max() + 0.01, label, color=colour)
+axes.axhline(1 / 21, color="C0", ls=":", lw=1.5)
+axes.text(10, 1 / 21 + 0.006, "if all 21 columns counted alike", color="C0", ha="right")
+axes.set(xlabel="pixels from the middle", ylabel="share of the gradient", ylim=(0, 0.22),
+         xticks=range(-10, 11, 5), title="The rim of a receptive field hardly counts")
+figures.save(fig, "eq-receptive-field", caption="How much each column of the receptive field "
+    "matters to a unit: mean absolute gradient of 20 random linear networks of 3×3 layers with 8 "
+    "channels. Untrained, seed 0, CPU.", alt="A bell around the middle: the outer columns of a "
+    "field of 21 pixels get almost none of the gradient.")
+claims.check("eq-receptive-field", "With ten layers, untrained, the middle 11 of 21 columns get "
+    "{middle:.0%} of the gradient and the two outermost {rim:.1%}.",
+    middle=(float(shares[10][5:16].sum()), ">", 0.8),
+    rim=(float(shares[10][0] + shares[10][-1]), "<", 0.01), varies=True)
 
 # %% [markdown]
-# And one more rival, the one that deep learning replaced.
-# Before 2012 a person designed the features, such as histograms of edge directions (HOG), and only a linear classifier on top was learned.
-# We give it the same pictures, and a linear classifier on raw pixels for comparison.
-
-# %%
-def edge_histograms(images):
-    """HOG features (N, 128): how strong the edges of 8 directions are in each cell of a 4×4 grid."""
-    cell = -(-side // 4)  # rounded up, and the picture filled up, or the last pixels would never be read
-    images = F.pad(images, [0, 4 * cell - side] * 2)
-    options = {"orientations": 8, "pixels_per_cell": (cell, cell), "cells_per_block": (1, 1)}
-    return torch.tensor(np.stack([hog(image, channel_axis=0, **options) for image in images.numpy()])).to(images)
-
-
-designed = [(edge_histograms(images), labels) for images, labels in (train, test)]
-raw = [(images.flatten(1), labels) for images, labels in (train, test)]
-for name, parts in {"linear on pixels": raw, "linear on edge histograms": designed}.items():
-    linear = lambda: nn.Linear(parts[0][0].shape[1], classes)
-    reached[name] = np.array([accuracy(linear, parts, run) for run in range(runs)])
-
-# %% tags=["ledger:emp-prior-knowledge-better", "ledger:prac-end-to-end-pipeline"]
-fig, axes = plt.subplots(figsize=(figures.WIDTH, 4.2))
-order = sorted(reached, key=lambda name: reached[name].mean())
-for height, name in enumerate(order):
-    colour = "C0" if name.startswith("CNN") else "C1" if name.startswith("MLP") else "C2"
-    axes.barh(height, reached[name].mean(), color=colour, alpha=0.35)
-    axes.plot(reached[name], [height] * runs, "o", color=colour)
-    axes.text(reached[name].max() + 0.015, height, f"{reached[name].mean():.0%}", va="center")
-axes.axvline(1 / classes, color="0.4", ls=":", lw=1.5)
-axes.set(yticks=range(len(order)), yticklabels=order, xlim=(0, 1), xlabel="test accuracy")
-figures.save(fig, "emp-prior-knowledge-better",
-             caption="Test accuracy on digits at random places (8×8 digits on 14×14 boards, 1347 to train, 450 to test, "
-                     "CPU). Dots: seeds; bars: means; dotted: guessing.",
-             alt="The CNN leads by far and falls behind the MLP when the pixels are shuffled; the MLP does not notice "
-                 "the shuffling.")
-
-# %%
-usual = dataset == "digits" and epochs >= 20 and runs >= 2
-shared = {"seeds": runs, "on": "every", "given": usual}  # every single seed has to agree
-lead = {name: reached["CNN"] - values for name, values in reached.items()}
-claims.check("emp-prior-knowledge-better", lead["MLP"], ">=", 0.2, note="CNN over MLP, same size", **shared)
-claims.check("emp-prior-knowledge-better.larger", lead["MLP, 10 times larger"], ">=", 0.05,
-             note="CNN over an MLP ten times larger", **shared)
-claims.check("emp-prior-knowledge-better.shuffled", lead["CNN, shuffled"], ">=", 0.3, note="lost by shuffling", **shared)
-claims.check("emp-prior-knowledge-better.burden", reached["MLP"] - reached["CNN, shuffled"], ">=", 0.03,
-             note="on shuffled pixels the MLP leads", **shared)
-claims.check("prac-end-to-end-pipeline", lead["linear on edge histograms"], ">=", 0.15,
-             note="learned features over designed ones", **shared)
-claims.check("prac-end-to-end-pipeline.designed", reached["linear on edge histograms"] - reached["linear on pixels"],
-             ">=", 0.1, note="designed features over pixels", **shared)
-
-# %% [markdown]
-# The CNN wins with the same number of parameters and still wins against ten times as many.
-# On shuffled pixels its advantage turns into a burden: it insists on neighbours that are none.
-# Designed features beat raw pixels, and the learned ones of the CNN beat the designed.
+# **We now know** that windows of pooling save numbers and lengthen the view, and that indifference to moves comes from pooling *everything*.
+# **This does not show** what a trained network makes of it: our filters were fixed, and the networks of the last figure untrained.
 #
-# The MLP is as accurate on shuffled pixels, up to luck, and we can do better than "up to luck".
-# Shuffle the columns of its first weight matrix along with the pixels, and every number of its training stays the same:
-# to an MLP the order of pixels does not exist.
-
-# %%
-runtime.start(seed=seed, dtype=dtype)
-plain, twin = mlp(equal), mlp(equal)
-twin.load_state_dict(plain.state_dict())
-with torch.no_grad():
-    twin[1].weight.copy_(plain[1].weight.view(equal, channels, -1)[..., shuffle].flatten(1))
-losses = []
-for network, parts in ((plain, (train, test)), (twin, shuffled)):
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    history = training.fit(network, parts[0], optimizer=optimizer, epochs=2, batch_size=batch_size)
-    losses.append(history.train_loss)
-claims.check("emp-prior-knowledge-better.blind", float(abs(np.subtract(*losses)).max()), "<", 1e-9, varies=True,
-             given=dtype == "float64", note="difference of the losses, pixels in order and shuffled")
-
-# %% [markdown]
-# What does not follow: that designed features are useless, or that structure always beats data.
-# With enough pictures a transformer can learn about neighbours by itself (Dosovitskiy et al. 2021, with 14 million and more); here there are 1347.
-#
-# ## Errata
-#
-# | the notes say | correct |
-# |---|---|
-# | all parameters = 76 · 10 = 76 | 76 · 10 = **760** |
-# | a stride of 3 "doesn't work" on 7×7 with 3×3 | it does not tile; frameworks round down, return **2×2** and never read 13 of the 49 pixels |
-# | average pooling "might be learnable" | plain average pooling has **0** parameters; LeNet-5's subsampling had a gain and a bias for each map (12 in S2, 32 in S4) |
-# | 6600 is "a large number", so the curve is there | plain paper gives **9000**, and so does the curve one pixel below the notes' window; for a large answer to mean "pattern present" the filter must add up to zero, and even then the answer grows with contrast |
-#
-# Small slips: the output formula is printed for no padding, and in general it is $\lfloor (N - F + 2P)/S \rfloor + 1$; "same" padding $(F-1)/2$ exists for odd $F$ only; what the layers compute is cross-correlation.
-#
-# ## Summary
-#
-# Every number below is checked by a claim above, at the default parameters.
-#
-# - A filter answers with its dot product with a window: 6600 on the curve, 0 on the ear, but 9000 on plain paper; with zero mean 4212, −1396 and 0.
-# - $\lfloor (N + 2P - D(F-1) - 1)/S \rfloor + 1$ windows fit: 5, 3 and 2 for 7×7 with 3×3 at strides 1, 2, 3, where the last leaves 13 pixels unread.
-# - Padding $(F-1)/2$ keeps the size; every kind of padding invents something at the border.
-# - A layer has $K(F^2 C + 1)$ parameters: 456, 1510, 228 and 760 for those of the notes; a dense layer in place of the first has 14,455,392.
-# - A convolution is a sparse matrix (144 of 576 entries, nine different weights), im2col computes it as one product, and its transpose is the backward pass.
-# - Pooling has no parameters; its maximum is a grey dilation, beats the average by at least 10 points at finding one bright pixel, and loses by at least 10 on overall brightness.
-# - Pooling softens a shift by one pixel, and overlooks the step of a single bright pixel at exactly half of its places.
-# - The receptive field grows by $(F-1)$ times the jump: 5, 7, 212 (VGG-16), 195 (AlexNet); its rim hardly counts.
-# - With equal parameters a CNN beats an MLP by at least 20 points on digits that move, and loses at least 30 when the pixels are shuffled; the MLP cannot notice.
-#
-# ## Exercises
-#
-# Each check says what is wrong and how to see it.
-# `exercises.hint("04.1")` gives a first step, `exercises.solution("04.1")` the reference solution.
-#
-# **04.1 (change)** Write `conv2d` by im2col for filters with a *dilation*: the taps stand `dilation` pixels apart.
-# All are NumPy arrays: images (N, C, H, W), weight (K, C, R, S), bias (K,) or None; the result is (N, K, H', W').
-
-# %%
-def my_conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1): ...
-
-
-exercises.check("04.1", my_conv2d)
-
-# %% [markdown]
-# **04.2 (predict)** Before you build a layer, say what it will be: return the output side, the number of parameters and the multiplications for one picture.
-# Pictures and filters are square; multiplications with the zeros of the padding count, the biases do not multiply.
-# Ten filters of 5×5 with padding 2 on 32×32×3 must give `(32, 760, 768000)`.
-
-# %%
-def my_layer(size, channels, filters, kernel_size, stride=1, padding=0): ...
-
-
-exercises.check("04.2", my_layer)
-
-# %% [markdown]
-# **04.3 (extend)** A calculator for real networks: go through an `nn.Sequential` of convolutions, poolings and other layers, and return how many pixels a unit of the last layer sees along a side.
+# **Exercise 04.5** A calculator for real networks: go through an `nn.Sequential` of convolutions, poolings and other layers, and return how many pixels a unit of the last layer sees along a side.
 # Layers without a window leave it as it is; windows are square.
 # Mind the dilation.
 # VGG-16 up to its last pooling gives 212.
 
 # %%
-def my_receptive_field(network): ...
+def field_of(network): ...
 
 
-exercises.check("04.3", my_receptive_field)
+exercises.check("04.5", field_of)
 
 # %% [markdown]
-# **04.4 (open)** Eight filters and one picture in which each of their patterns is hidden once, some faint, beside bright paper that means nothing.
-# `image, filters = lesson_04.puzzle()` gives arrays (1, 1, 64, 64) and (8, 1, 7, 7).
-# Return the top left corner of the window in which each pattern stands: an array (8, 2) of row and column.
-
-# %% tags=["ledger:emp-conv-detects-features"]
-from cnncourse.exercises import lesson_04
-
-image, filters = lesson_04.puzzle()
-fig, axes = plt.subplots(1, 9, figsize=(figures.WIDTH, 2.3), width_ratios=[3.6] + [1] * 8)
-axes[0].imshow(image[0, 0], cmap="gray", vmax=70)
-for number, panel in enumerate(axes[1:]):
-    panel.imshow(filters[number, 0], cmap="gray", vmax=1.2)
-    panel.set_title(f"{number}")
-for panel in axes:
-    panel.axis("off")
-figures.save(fig, "emp-conv-detects-features.puzzle",
-             caption="The picture of exercise 04.4 and its eight filters.",
-             alt="A dark picture with eight small strokes and two bright squares, and eight filters of strokes.")
+# ## 5 · Is the structure worth having?
+#
+# A convolution assumes two things about pictures: neighbouring pixels belong together, and what is true in one place is true in another.
+# Handwritten digits move about on a dark square.
+# A small convolutional network (CNN) and a fully connected one (MLP) with the *same number of parameters* learn to read them, from the same pictures with the same optimizer.
+# Then all pictures have their pixels shuffled, each picture in the same way, and both learn anew.
+# No information is lost; only the neighbourhood is gone.
+# (The writers of the training digits also wrote test digits: these are no strangers' hands.)
+#
+# Three more rivals help to say why.
+# A *locally connected* network looks at the same 3×3 windows as the CNN, but every place has filters of its own: neighbourhood without sharing.
+# And from the time before 2012: a linear classifier on pixels, and one on features that a person designed, histograms of edge directions (HOG).
 
 # %%
-def which_fires_where(image, filters): ...
+def on_boards(pictures):
+    """Pictures at random places of larger boards: inputs (N, C, side, side) in 0..1, and labels."""
+    padded = F.pad(pictures.images, [margin] * 4)
+    moved = augment.crop(padded, margin, torch.Generator().manual_seed(seed))
+    return moved.to(torch.get_default_dtype()) / 255, pictures.labels
 
 
-exercises.check("04.4", which_fires_where)
+named = dataset in ("digits", "mnist", "fashion_mnist", "cifar10")  # else a folder: scaled
+parts = [data.load(dataset, part, size=None if named else picture_size) for part in (True, False)]
+parts = [part.subset(limit, seed=seed) for part in parts]
+boards = [on_boards(part) for part in parts]  # to train, to test
+channels, side, classes = boards[0][0].shape[1], boards[0][0].shape[2], len(parts[0].classes)
+order = torch.randperm(side * side, generator=torch.Generator().manual_seed(seed))
+shuffled = [(inputs.flatten(2)[..., order].view_as(inputs), labels) for inputs, labels in boards]
+
+# %% tags=["fold"]
+fig, axes = plt.subplots(2, 8, figsize=(figures.WIDTH, 2.4))
+for row, inputs in zip(axes, (boards[0][0], shuffled[0][0]), strict=True):
+    for panel, image in zip(row, inputs, strict=False):
+        panel.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray")
+        panel.axis("off")
+fig.suptitle("The same pictures, their pixels shuffled in one way", x=0.01, ha="left")
+figures.save(fig, "emp-prior-knowledge-better.pictures",
+    caption="Above: digits at random places. Below: the same pictures with their pixels shuffled, "
+    "all in one way.", alt="Digits that a person reads at once, and the same pixels as noise.")
+
+# %% tags=["define"]
+def cnn():
+    """Two convolutions with pooling and one dense layer."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(2 * width * (side // 4) ** 2, classes),
+    )  # fmt: skip
+
+
+def mlp(hidden):
+    """One hidden layer that sees every pixel."""
+    first, last = nn.Linear(channels * side**2, hidden), nn.Linear(hidden, classes)
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
+
+
+def accuracy(make, parts, run):
+    """Test accuracy of a network trained from seed `run`."""
+    runtime.start(seed=run)
+    network = make()
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    training.fit(network, parts[0], optimizer=optimizer, epochs=epochs, batch_size=batch_size)
+    return training.evaluate(network, parts[1]).accuracy
+
+# %% tags=["fold", "define"]
+class LocallyConnected(nn.Module):
+    """`nn.Conv2d(channels, filters, 3, padding=1)`, unshared: (N, C, H, H) to (N, K, H, H)."""
+
+    def __init__(self, channels, filters, side):
+        super().__init__()
+        bound = (9 * channels) ** -0.5  # as torch draws the weights of a convolution
+        weight = torch.empty(side**2, 9 * channels, filters).uniform_(-bound, bound)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(side**2, 1, filters))
+
+    def forward(self, maps):
+        windows = F.unfold(maps, 3, padding=1).permute(2, 0, 1).contiguous()  # (places, N, 9 C)
+        answers = windows @ self.weight + self.bias  # (places, N, K)
+        return answers.permute(1, 2, 0).reshape(len(maps), -1, *maps.shape[2:])
+
+
+def local_network():
+    """The CNN with locally connected layers in place of its convolutions."""
+    layers = list(cnn())
+    layers[0] = LocallyConnected(channels, width, side)
+    layers[3] = LocallyConnected(width, 2 * width, side // 2)
+    return nn.Sequential(*layers)
+
+
+def size_of(network):
+    """How many numbers it learns."""
+    return sum(p.numel() for p in network.parameters())
+
+# %%
+hidden = round((size_of(cnn()) - classes) / (channels * side**2 + 1 + classes))
+print("parameters: CNN", size_of(cnn()), "MLP", size_of(mlp(hidden)))
+exercises.predict("04.p5", "More than 10 points are lost, when the pixels are shuffled, by",
+                  ("the CNN", "the MLP", "both", "neither"))
+
+# %%
+contest = {
+    "CNN": (cnn, boards),
+    "CNN, shuffled": (cnn, shuffled),
+    "MLP, same size": (lambda: mlp(hidden), boards),
+    "MLP, shuffled": (lambda: mlp(hidden), shuffled),
+    "MLP, 10 times larger": (lambda: mlp(10 * hidden), boards),
+    "windows, not shared": (local_network, boards),
+}
+reached = {}  # test accuracies, one a seed
+for name, (make, parts) in contest.items():
+    reached[name] = np.array([accuracy(make, parts, run) for run in seeds])
+
+# %%
+mean = {name: scores.mean() for name, scores in reached.items()}
+cnn_lost = mean["CNN"] - mean["CNN, shuffled"]
+mlp_lost = mean["MLP, same size"] - mean["MLP, shuffled"]
+one = "the CNN" if cnn_lost > 0.1 else "the MLP" if mlp_lost > 0.1 else "neither"
+exercises.reveal("04.p5", "both" if min(cnn_lost, mlp_lost) > 0.1 else one,
+                 f"The CNN loses {100 * cnn_lost:.0f} points, the MLP {100 * mlp_lost:.0f}.")
+
+# %% tags=["fold"]
+def edge_histograms(images):
+    """HOG features (N, 128): how strong the edges of 8 directions are in each of 4×4 cells."""
+    cell = -(-side // 4)  # rounded up, or the last pixels would never be read
+    images = F.pad(images, [0, 4 * cell - side] * 2)
+    options = {"orientations": 8, "pixels_per_cell": (cell, cell), "cells_per_block": (1, 1)}
+    features = [hog(image, channel_axis=0, **options) for image in images.numpy()]
+    return torch.tensor(np.stack(features)).to(images)
+
+
+designed = [(edge_histograms(images), labels) for images, labels in boards]
+pixels = [(images.flatten(1), labels) for images, labels in boards]
+for name, parts in {"linear on pixels": pixels, "linear on edge histograms": designed}.items():
+    linear = lambda: nn.Linear(parts[0][0].shape[1], classes)
+    reached[name] = np.array([accuracy(linear, parts, run) for run in seeds])
+fig, axes = plt.subplots(figsize=(figures.WIDTH, 4.3))
+ranking = sorted(reached, key=lambda name: reached[name].mean())
+for height, name in enumerate(ranking):
+    colour = {"CNN": "C0", "MLP": "C1", "win": "C3"}.get(name[:3], "C2")
+    axes.barh(height, reached[name].mean(), color=colour, alpha=0.35)
+    axes.plot(reached[name], [height] * len(seeds), "o", color=colour)
+    axes.text(reached[name].max() + 0.015, height, f"{reached[name].mean():.0%}", va="center")
+axes.axvline(1 / classes, color="0.4", ls=":", lw=1.5)
+axes.text(1 / classes + 0.005, len(ranking) - 0.45, "guessing", color="0.4")
+axes.set(yticks=range(len(ranking)), yticklabels=ranking, xlim=(0, 1.02), xlabel="test accuracy",
+         ylim=(-0.6, len(ranking)), title="On pictures the CNN leads, shuffled it is behind")
+figures.save(fig, "emp-prior-knowledge-better", caption="Test accuracy on digits at random places "
+    "(8×8 digits on 14×14 boards, 1,347 to train, 450 to test, 14 epochs, CPU). Dots: seeds; bars: "
+    "means; dotted: guessing.", alt="The CNN leads by far; shuffled it falls behind the MLP, which "
+    "does not notice the shuffling; windows without sharing stay well below the CNN.")
+
+# %% tags=["fold"]
+points = {name: 100 * (reached["CNN"] - values) for name, values in reached.items()}
+claims.check("emp-prior-knowledge-better", "The CNN leads an MLP of its size by {same:.0f} points "
+    "and one ten times larger by {larger:.0f} points.", same=(points["MLP, same size"], ">=", 20),
+    larger=(points["MLP, 10 times larger"], ">=", 5), seeds=seeds, on="every", varies=True)
+claims.check("emp-prior-knowledge-better.shuffled", "Shuffling costs the CNN {lost:.0f} points; "
+    "there it is {behind:.0f} points behind the MLP.", lost=(points["CNN, shuffled"], ">=", 30),
+    behind=(100 * (reached["MLP, shuffled"] - reached["CNN, shuffled"]), ">=", 1), seeds=seeds,
+    on="every", varies=True)
+claims.check("emp-prior-knowledge-better.sharing", "Without sharing, the same windows reach "
+    "{local:.0%}: {lost:.0f} points below the CNN, with {count:,} parameters.",
+    local=reached["windows, not shared"], lost=(points["windows, not shared"], ">=", 3),
+    count=size_of(local_network()), seeds=seeds, on="every", varies=True)
+claims.check("prac-end-to-end-pipeline", "Designed features lead pixels by {designed:.0f} points; "
+    "the learned ones of the CNN lead the designed by {learned:.0f} points.",
+    designed=(100 * (reached["linear on edge histograms"] - reached["linear on pixels"]), ">=", 10),
+    learned=(points["linear on edge histograms"], ">=", 15), seeds=seeds, on="every", varies=True)
 
 # %% [markdown]
+# The MLP scores alike on shuffled pixels, up to luck, and one can do better than "up to luck".
+# Shuffle the columns of its first weight matrix along with the pixels, and every number of its training stays the same: to an MLP the order of pixels does not exist.
+
+# %%
+runtime.start(seed=seed, dtype="float64")
+plain, twin = mlp(hidden), mlp(hidden)
+twin.load_state_dict(plain.state_dict())
+with torch.no_grad():
+    first = plain[1].weight.view(hidden, channels, -1)
+    twin[1].weight.copy_(first[..., order].flatten(1))
+losses = []
+for network, parts in ((plain, boards), (twin, shuffled)):
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    exact = parts[0][0].double(), parts[0][1]
+    history = training.fit(network, exact, optimizer=optimizer, epochs=2, batch_size=batch_size)
+    losses.append(history.train_loss)
+claims.check("emp-prior-knowledge-better.blind", "In two epochs the losses of an MLP on pictures "
+    "and of its twin on shuffled ones differ by {gap:.0e}.",
+    gap=(float(abs(np.subtract(*losses)).max()), "<", 1e-9), varies=True)
+
+# %% [markdown]
+# **We now know** that the structure is worth more than ten times the parameters, on pictures.
+# Both halves of it count: without the neighbourhood the CNN falls behind the MLP, and without sharing it falls behind itself.
+# **This does not show** that structure always beats data.
+# With 14 million pictures and more, transformers learn about neighbours by themselves (Dosovitskiy et al. 2021); here there are 1,347.
+#
+# ## In practice
+#
+# - `nn.Conv2d(64, 64, 3, padding="same")`: 3×3 almost everywhere, stride 2 instead of many poolings, `nn.AdaptiveAvgPool2d(1)` at the end, so that the picture's size is free.
+# - Print the shapes, do not compute them: `torchinfo.summary(network, (1, 3, 224, 224))`, or a pass on `torch.device("meta")`.
+# - Numbers of filters are multiples of 8 or 16, which fill the processor's registers; powers of two have no further merit (timed below). `timm` rounds with `make_divisible(width, 8)`.
+# - Where moves must not matter, blur before striding (`timm.layers.BlurPool2d`), and train on moved pictures (`torchvision.transforms.v2.RandomCrop(32, padding=4)`).
+# - Libraries choose among im2col, FFT and Winograd themselves; `torch.backends.cudnn.benchmark = True` lets them try.
+#
+# ## History
+#
+# - 1962: Hubel and Wiesel find cells in the cat's visual cortex that answer to edges in a small patch, and others that answer wherever in the patch the edge lies.
+# - 1980: Fukushima's Neocognitron stacks such layers, filters shared over all places, followed by layers that tolerate moves; learned without backpropagation.
+# - 1989: LeCun and others train shared filters by backpropagation, on handwritten zip codes; 1998: LeNet-5.
+# - 2006: Chellapilla, Puri and Simard write the convolution as one matrix product (im2col).
+# - 2012: Krizhevsky, Sutskever and Hinton win ImageNet with 60 million parameters on two GPUs; designed features such as HOG (Dalal and Triggs 2005) go out of use.
+
+# %% [markdown]
+# ## Also in the lectures
+#
+# Smaller items of the lectures, checked here and used by later lessons: which layers have parameters, pooling backwards and its relatives, lazy layers, and the number of filters.
+# The cells are folded.
+
+# %% tags=["fold", "ledger:eq-fc-layer-shapes"]
+kinds = [nn.Conv2d(8, 8, 3), nn.Linear(8, 8), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+         nn.AvgPool2d(2), nn.LocalResponseNorm(5), nn.Dropout(0.5), nn.Softmax(dim=1)]
+learning = {type(kind).__name__: size_of(kind) for kind in kinds}
+claims.check("prac-layer-types-with-params", "Of nine kinds of layers {learn} have parameters; "
+    "{others} have none.",
+    learn=(", ".join(name for name in learning if learning[name]), "==",
+           "Conv2d, Linear, BatchNorm2d"),
+    others=", ".join(name for name, count in learning.items() if not count))
+columns, dense = random.normal(size=(12, 5)), random.normal(size=(4, 12))
+in_rows = F.linear(torch.tensor(columns.T), torch.tensor(dense)).numpy()
+claims.check("eq-fc-layer-shapes", "With examples in columns, as in the lectures, or in rows, as "
+    "in torch, a dense layer has weights of shape {shape}, and the answers agree to {gap:.0e}.",
+    shape=(tuple(nn.Linear(12, 4).weight.shape), "==", (4, 12)),
+    gap=(float(abs(in_rows - (dense @ columns).T).max()), "<", 1e-12), varies=True)
+flipped = CURVE_FILTER[::-1, ::-1]  # as a mathematician's convolution does first
+claims.check("num-curve-filter-0.flipped", "Flipped, as in mathematics, the filter gives "
+    "{back:.0f} and {ear:.0f}.", back=(answer(MOUSE_BACK, flipped), "==", 3600),
+    ear=(answer(MOUSE_EAR, flipped), "==", 2250))
+warnings.filterwarnings("ignore", message="Lazy modules")  # they are the point
+with torch.device("meta"):  # layers that find out their input sizes themselves
+    flex = nn.Sequential(
+        nn.LazyConv2d(96, 11), nn.ReLU(), nn.MaxPool2d(2),
+        nn.LazyConv2d(384, 3), nn.ReLU(), nn.LazyConv2d(384, 3), nn.ReLU(), nn.LazyConv2d(256, 3),
+        nn.Flatten(), nn.LazyLinear(4096), nn.ReLU(), nn.LazyLinear(4096), nn.ReLU(),
+        nn.LazyLinear(1000))
+    flex(torch.empty(1, 3, 224, 224))
+claims.check("arch-flex-lazy-layers", "The lectures' lazy sketch of AlexNet, without its strides, "
+    "has {inputs:,} inputs to the first dense layer and {count:,} parameters; AlexNet has 61 "
+    "million.", inputs=(flex[9].in_features, "==", 256 * 101 * 101),
+    count=(size_of(flex), "==", 10_719_985_768))
+
+# %% tags=["fold", "define"]
+def max_pool2d_backward(grad_output, images, kernel_size, stride=None):
+    """The gradient of the images: all goes to the first largest pixel of a window, as in torch."""
+    stride = stride or kernel_size
+    view = sliding_window_view(images, (kernel_size, kernel_size), axis=(2, 3))
+    view = view[:, :, ::stride, ::stride]
+    winner = view.reshape(*view.shape[:4], -1).argmax(-1)  # argmax takes the first
+    taps = (winner[..., None] == np.arange(kernel_size**2)) * grad_output[..., None]
+    return col2im(taps.transpose(0, 1, 4, 2, 3), images.shape, kernel_size, kernel_size, stride)
+
+
+def avg_pool2d_backward(grad_output, images, kernel_size, stride=None):
+    """The gradient of the images: each pixel of a window gets the same share."""
+    taps = np.repeat(grad_output[:, :, None], kernel_size**2, axis=2) / kernel_size**2
+    return col2im(taps, images.shape, kernel_size, kernel_size, stride or kernel_size)
+
+
+def lenet_subsampling(images, gain, bias):
+    """LeNet-5's S layers, halving the side: a gain and a bias a map (LeCun et al. 1998, II.B)."""
+    total = 4 * avg_pool2d(images, 2)
+    return 1.7159 * np.tanh(2 / 3 * (gain[:, None, None] * total + bias[:, None, None]))
+
+# %% tags=["fold"]
+ties = random.integers(0, 3, size=(2, 3, 9, 9)).astype(float)  # many equal maxima
+worst = 0.0
+for kernel, stride in [(2, 2), (3, 2)]:  # side by side, and overlapping
+    for forward, backward, real in [(max_pool2d, max_pool2d_backward, F.max_pool2d),
+                                    (avg_pool2d, avg_pool2d_backward, F.avg_pool2d)]:
+        tensor = torch.tensor(ties, requires_grad=True)
+        output = real(tensor, kernel, stride)
+        grad = random.normal(size=output.shape)
+        output.backward(torch.tensor(grad))
+        worst = max(worst, abs(forward(ties, kernel, stride) - output.detach().numpy()).max(),
+                    abs(backward(grad, ties, kernel, stride) - tensor.grad.numpy()).max())
+claims.check("eq-max-avg-pooling", "Pooling and its gradients differ from torch by {worst:.0e}, "
+    "ties and overlaps included.", worst=(float(worst), "<", 1e-12), varies=True)
+straight = 1e-4 * ties[:, :, :8, :8]  # here tanh is straight
+lenet = lenet_subsampling(straight, np.full(3, 0.25), np.zeros(3)) / (1.7159 * 2 / 3)
+claims.check("err-avgpool-learnable", "Average pooling has {none} parameters; LeNet-5's "
+    "subsampling with a gain of 1/4 and no bias is a scaled average, to {gap:.0e}.",
+    none=(size_of(nn.AvgPool2d(2)), "==", 0),
+    gap=(float(abs(lenet - avg_pool2d(straight, 2)).max()), "<", 1e-9), varies=True)
+pooled = max_pool2d(pad(photo[None, None], 1, -np.inf), 3, 1)[0, 0]
+claims.check("emp-maxpool-morphology", "At stride 1, max pooling of a photograph and the grey "
+    "dilation of image processing differ by {gap:.0f}.",
+    gap=(float(abs(pooled - grey_dilation(photo, np.ones((3, 3)))).max()), "==", 0))
+
+# %% tags=["fold"]
+fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.8))
+for panel, kernel in zip(axes, (2, 3), strict=True):
+    panel.hlines(range(8), 0, 7, color="0.8", lw=1)
+    panel.vlines(range(8), 0, 7, color="0.8", lw=1)
+    for row, column in np.ndindex(3, 3):
+        place, side = (2 * column + 0.08, 2 * row + 0.08), kernel - 0.16
+        look = {"fc": f"C{(row + column) % 2}", "ec": "none", "alpha": 0.3}
+        panel.add_patch(Rectangle(place, side, side, **look))
+    panel.set(title=f"{kernel} × {kernel} / 2: {'overlapping' if kernel == 3 else 'side by side'}",
+              xlim=(-0.1, 7.1), ylim=(7.1, -0.1), aspect="equal")
+    panel.axis("off")
+figures.save(fig, "fig-overlap-pooling", caption="Windows of 2×2 and of 3×3, both at stride 2, on "
+    "a 7×7 map. Two colours tell neighbours apart; darker: read by two or four windows.",
+    alt="2×2 windows stand side by side and leave the last row and column out; 3×3 windows overlap "
+    "by one pixel and cover the map.")
+claims.quoted("fig-overlap-pooling", "3×3/2 instead of 2×2/2 lowers AlexNet's top-1 and top-5 "
+    "errors by 0.4 and 0.3 points.", "Krizhevsky et al. 2012, section 3.4")
+
+# %% tags=["fold", "ledger:prac-power-of-two-filters", "nbval-ignore-output"]
+def seconds_per_filter(counts, repeats=20):
+    """Shortest time of a 3×3 layer on 32×28×28, divided by its filters; in turns, to be fair."""
+    picture, best = torch.randn(4, 32, 28, 28), {filters: np.inf for filters in counts}
+    weights = {filters: torch.randn(filters, 32, 3, 3) for filters in counts}
+    for filters in [*counts] * repeats:
+        start = time.perf_counter()
+        F.conv2d(picture, weights[filters])
+        best[filters] = min(best[filters], (time.perf_counter() - start) / filters)
+    return best
+
+
+runtime.start(seed=seed)
+best = seconds_per_filter((60, 61, 62, 63, 64, 65, 80, 96, 112, 128, 144))
+print("time a filter, relative to a layer of 64 filters:")
+print({count: round(taken / best[64], 2) for count, taken in best.items()})
+
+# %% [markdown]
+# The last line is a time, so it differs from machine to machine and is not checked.
+# On the machine that printed it, all multiples of 16 cost about the same a filter, 61 to 63 little more, and 60 and 65 a tenth to a quarter more.
+# Its registers hold 16 numbers, which goes well with that; 80 and 96 are no powers of two, and lose nothing.
+#
+# ## Exercises
+#
+# Each check says what is wrong and how to see it; 04.1 to 04.5 stand after their sections.
+# Two are open, without a check:
+#
+# **04.6** What does the last figure *not* show?
+# Name one change that would let the MLP catch up, and try it: `margin = 0`, another `learning_rate`, more `epochs`, or newly moved pictures in every epoch (`augment=` of `training.fit`).
+#
+# **04.7** The learned filter of section 1 finds the leg of the tripod.
+# Give it examples with the curve in *dark* ink on light paper as well, and look at its weights.
+# Why can one filter not do both, and how many filters and which layer after them would?
+#
+# ## Summary
+#
+# Every number was checked above, at the default parameters.
+#
+# - A filter answers with its dot product with a window. As drawn it gives 6600 on its curve and 9000 on plain paper; a detector's weights add up to zero, and learning finds that where light varies.
+# - $\lfloor (H + 2P - D(F-1) - 1)/S \rfloor + 1$ windows fit along a side; what does not fit is skipped in silence, 13 of 49 pixels for 7×7 at stride 3. Every padding invents something.
+# - One filter for all places is a sparse matrix with few different numbers: 456 parameters where a dense layer has 14,455,392, a map that moves with the picture, and a gradient summed over all places.
+# - Pooling windows hardly make moved digits easier to recognise; a maximum over the whole map does, at the price of where. Receptive fields grow to 5, 7, 195 (AlexNet), 212 (VGG-16) pixels, and their rim hardly counts.
+# - With equal parameters a CNN beats an MLP by at least 20 points on digits that move, loses at least 30 when the pixels are shuffled, and needs the sharing as well as the windows.
+#
+# ## Corrections
+#
+# | the notes say | correct | how we know |
+# |---|---|---|
+# | all parameters = 76 · 10 = 76 | 76 · 10 = **760** | [counted](#Counting) |
+# | 6600 is "a large number": the curve is there | plain paper gives 9000. A large answer means "pattern present" only if the filter adds up to zero, and even then it grows with contrast | [section 1](#1-·-One-number:-how-alike-are-filter-and-window?) |
+# | a stride of 3 "doesn't work" on 7×7 with 3×3 | it does not tile; frameworks round down, return 2×2 and never read 13 of the 49 pixels | [section 2](#2-·-How-many-windows-are-there,-and-which-pixels-do-they-miss?) |
+# | $(N-F)/S + 1$ | the case without padding ($N$ is our $H$) and with whole result; in general $\lfloor (N - F + 2P)/S \rfloor + 1$ | 207 settings against torch, [section 2](#2-·-How-many-windows-are-there,-and-which-pixels-do-they-miss?) |
+# | pad with $(F-1)/2$ to keep the size | for odd $F$ and stride 1 | [the border](#The-border) |
+# | average pooling "might be learnable" | plain average pooling has no parameters; LeNet-5's subsampling had a gain and a bias a map | counted [here](#Also-in-the-lectures); LeCun et al. 1998, II.B |
+# | pooling makes the network invariant to small translations | hardly, at one pixel: windows shrink the change and the distances between classes alike | [section 4](#Does-pooling-make-a-network-blind-to-small-moves?) |
+# | max pooling replaces average pooling | depends on what is looked for; the average came back as the last layer | [section 4](#Maximum-or-average?); Lin et al. 2014 |
+# | the number of filters is a power of 2, "to vectorise well" | multiples of the register's width do as well | timed [here](#Also-in-the-lectures) |
+# | two and three 3×3 layers have an "effective" receptive field of 5 and 7 | that is the theoretical field; the effective one is smaller | [section 4](#How-much-of-the-picture-does-one-unit-see?); Luo et al. 2016 |
+#
+# What the layers compute is, in the words of mathematics, cross-correlation: a convolution would flip the filter first. For learned filters nothing changes; the drawn one would give 3600 and 2250 in place of 6600 and 0.
+#
 # ## Sources
 #
-# - Dumoulin and Visin 2016, *A guide to convolution arithmetic for deep learning*: sizes, strides, dilation.
-# - Chellapilla, Puri and Simard 2006, *High performance convolutional neural networks for document processing*: im2col.
-# - LeCun, Bottou, Bengio and Haffner 1998, *Gradient-based learning applied to document recognition*, section II.B: subsampling.
-# - Krizhevsky, Sutskever and Hinton 2012, *ImageNet classification with deep convolutional neural networks*, section 3.4: overlapping pooling.
-# - Simonyan and Zisserman 2014, *Very deep convolutional networks for large-scale image recognition*: stacks of 3×3.
-# - Luo, Li, Urtasun and Zemel 2016, *Understanding the effective receptive field in deep convolutional neural networks*.
-# - Islam, Jia and Bruce 2020, *How much position information do convolutional neural networks encode?*: what zeros at the border are good for.
-# - Dosovitskiy and others 2021, *An image is worth 16×16 words: transformers for image recognition at scale*: structure against data.
+# - Hubel and Wiesel, *Receptive fields, binocular interaction and functional architecture in the cat's visual cortex*, J. Physiology 160, 1962.
+# - Fukushima, *Neocognitron*, Biological Cybernetics 36, 1980.
+# - LeCun et al., *Backpropagation applied to handwritten zip code recognition*, Neural Computation 1, 1989; *Gradient-based learning applied to document recognition*, Proceedings of the IEEE 86, 1998.
+# - Dalal and Triggs, *Histograms of oriented gradients for human detection*, CVPR 2005.
+# - Chellapilla, Puri and Simard, *High performance convolutional neural networks for document processing*, IWFHR 2006.
+# - Krizhevsky, Sutskever and Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS 2012.
+# - Lin, Chen and Yan, *Network in network*, ICLR 2014, arXiv:1312.4400.
+# - Luo, Li, Urtasun and Zemel, *Understanding the effective receptive field in deep convolutional neural networks*, NIPS 2016, arXiv:1701.04128.
+# - Dumoulin and Visin, *A guide to convolution arithmetic for deep learning*, 2016, arXiv:1603.07285.
+# - Zhang, *Making convolutional networks shift-invariant again*, ICML 2019, arXiv:1904.11486.
+# - Islam, Jia and Bruce, *How much position information do convolutional neural networks encode?*, ICLR 2020, arXiv:2001.08248.
+# - Dosovitskiy et al., *An image is worth 16x16 words*, ICLR 2021, arXiv:2010.11929.
