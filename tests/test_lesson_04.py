@@ -209,7 +209,7 @@ PLANTED = [  # exercise, source, what is right, the mistake, a word of the messa
     ("04.2", UNREAD, "size**2 - rows_read**2", "(size - rows_read) ** 2", "its row or its column"),
     ("04.2", UNREAD, "start + dilation * tap", "start + tap", "dilation 2"),
     ("04.2", UNREAD, "touched & set(range(size))", "touched", "padding 1"),
-    ("04.2", UNREAD, "range(\n        -padding, ", "range(\n        0, ", "stride 4"),
+    ("04.2", UNREAD, "range(-padding, ", "range(0, ", "stride 4"),
     ("04.2", UNREAD, "- span + 1, stride", "- span + 1, 1", "expected 13"),
     ("04.2", UNREAD, "padding - span + 1", "padding", "expected 13"),
     (
