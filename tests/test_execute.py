@@ -465,3 +465,15 @@ def test_a_python_without_the_packages_is_told_what_to_do_and_the_doctor_runs_on
 def test_a_lesson_that_is_planned_is_not_taken_for_another_one():
     with pytest.raises(ParameterError, match="02_[a-z-]+ is planned and not written yet"):
         paths.lesson("02")
+
+
+def test_what_a_lesson_costs_is_stored_with_it_and_stays_when_its_text_is_edited(course):
+    from cnncourse.lab import front, pairing
+
+    result = execute.store("14", progress=False)
+    notebook = course / "notebooks" / "14_resnet.ipynb"
+    assert result.provenance["core_seconds"] > 0.1 and front.cost(notebook) == 5
+    text = course / "notebooks" / "text" / "14_resnet.py"
+    text.write_text(text.read_text().replace("A small lesson", "A little lesson"))
+    pairing.sync()
+    assert "A little lesson" in notebook.read_text() and front.cost(notebook) == 5

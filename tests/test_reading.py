@@ -134,9 +134,7 @@ def test_a_section_that_is_missing_or_misplaced_is_named(tmp_path, old, new, say
 def test_the_cost_that_is_said_is_the_one_that_was_measured(
     tmp_path, monkeypatch, said, measured, says
 ):
-    monkeypatch.setattr(
-        reading.front, "costs", lambda: {} if measured is None else {"04": measured}
-    )
+    monkeypatch.setattr(reading.front, "cost", lambda notebook: measured)
     found = problems(tmp_path, texts=[TEXTS[0].replace("25", said), *TEXTS[1:]])
     assert found == [] if says is None else any(says in line for line in found), found
 

@@ -127,9 +127,10 @@ def store(lesson: str | int, *, progress: bool = True, timeout: float | None = N
     found = Lesson.find(lesson)
     folder = paths.build() / "store" / found.slug
     result = run(found, progress=progress, timeout=timeout, out=folder)
-    executed = nbformat.read(result.notebook, as_version=4)
-    paths.write(found.notebook, nbformat.writes(normalised(executed)) + "\n")
-    front.note_cost(found.number, result.provenance["core_seconds"])
+    executed = normalised(nbformat.read(result.notebook, as_version=4))
+    spent = front.rounded(result.provenance["core_seconds"], front.cost(found.notebook))
+    executed.metadata.cnncourse["seconds"] = spent
+    paths.write(found.notebook, nbformat.writes(executed) + "\n")
     return result
 
 

@@ -13,21 +13,23 @@ BEGIN, END = "<!-- lessons: written by `make figures` -->", "<!-- end of lessons
 STEP = 5  # seconds to which a cost is rounded
 
 
-def costs() -> dict[str, int]:
-    """Number of a lesson to the seconds of one core that it takes at its defaults, as `store` measured them."""
-    file = paths.notebooks() / "costs.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+def cost(notebook: Path) -> int | None:
+    """Seconds of one core that a lesson takes at its defaults, as `store` measured them; None where it did not yet."""
+    if not notebook.is_file():
+        return None
+    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    return metadata.get("cnncourse", {}).get("seconds")
 
 
-def note_cost(number: str, seconds: float) -> None:
-    """Keep a measured cost, rounded up; one that differs little from the one that stands there changes nothing."""
-    known = costs()
-    old = known.get(number)
+def rounded(seconds: float, old: int | None) -> int:
+    """A measured cost, rounded up to five seconds; `old`, if that is about what was measured.
+
+    >>> rounded(21.2, None), rounded(27.0, 25), rounded(33.0, 25)
+    (25, 25, 35)
+    """
     if old is not None and abs(seconds - old) <= max(STEP, 0.25 * old):
-        return
-    known[number] = max(STEP, STEP * -(-round(seconds) // STEP))
-    content = json.dumps(dict(sorted(known.items())), indent=1)
-    paths.write(paths.notebooks() / "costs.json", content + "\n")
+        return old
+    return max(STEP, STEP * -(-round(seconds) // STEP))
 
 
 def table(index: dict[str, dict]) -> str:
@@ -37,7 +39,7 @@ def table(index: dict[str, dict]) -> str:
     for lesson in stored:
         title = lesson.title.replace(" · ", " ")
         link = f"[{title}](notebooks/{lesson.notebook.name})"
-        seconds = costs().get(lesson.number, "")
+        seconds = cost(lesson.notebook) or ""
         lines.append(f"| {link} | {question(lesson)} | {seconds} | {_picture(lesson, index)} |")
     planned = {item["notebook"] for item in paths.ledger().values()}
     missing = len(planned - {lesson.slug for lesson in stored})

@@ -310,6 +310,10 @@ def _write_text(path: Path, notebook: NotebookNode) -> list[str]:
 
 def _write_notebook(path: Path, sources: NotebookNode, outputs: NotebookNode | None) -> list[str]:
     result = in_step(sources)
+    if outputs and "seconds" in outputs.metadata.get(
+        "cnncourse", {}
+    ):  # its cost, as `store` measured it
+        result.metadata.cnncourse["seconds"] = outputs.metadata.cnncourse["seconds"]
     done: dict[str, list[NotebookNode]] = defaultdict(list)
     for cell in clean(outputs).cells if outputs else ():
         done[cell.source].append(cell)

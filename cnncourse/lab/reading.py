@@ -42,7 +42,7 @@ def check(
     """Every problem of this kind, each with its cell. `errata`: whether the ledger has any for this lesson."""
     code = [cell for cell in cells if cell.is_code]
     yield from _length(notebook, cells, code)
-    yield from _cost(notebook.name[:2], cells)
+    yield from _cost(front.cost(notebook), cells)
     yield from _folds(cells, code)
     yield from _ranges(parameters)
     yield from _sections(cells, errata)
@@ -94,14 +94,13 @@ def _length(notebook: Path, cells: list[Cell], code: list[Cell]) -> Iterator[str
         )
 
 
-def _cost(number: str, cells: list[Cell]) -> Iterator[str]:
-    measured = front.costs().get(number)
+def _cost(measured: int | None, cells: list[Cell]) -> Iterator[str]:
     first = "\n".join(cell.source for cell in cells[:5] if not cell.is_code)
     said = re.search(r"(?i)about (\d+) seconds", first)
     if not said:
         yield "the first cells do not say what the lesson costs: `**It costs** about 25 seconds of one core`"
     elif measured is not None and int(said[1]) != measured:
-        yield f"it says `{said.group()}`, `store` measured {measured} seconds of one core (costs.json)"
+        yield f"it says `{said.group()}`, `store` measured {measured} seconds of one core"
     if measured is not None and measured > SECONDS:
         yield f"it costs {measured} seconds of one core, at most {SECONDS}"
 
