@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnncourse import augment, data, project, runtime, training
+from cnncourse import augment, data, paths, runtime, training
 
 RESULTS = Path(__file__).parent / "RESULTS-fast-run.md"
 HEAD = ("epochs", "widths", "runs", "seconds", "test accuracy", "lowest to highest")
@@ -206,7 +206,7 @@ def main() -> None:
         facts = runtime.environment()
         how = __doc__[__doc__.index("The ideas are") :].strip()
         head = f"| {' | '.join(HEAD)} |\n| {' | '.join(['---'] * len(HEAD))} |"
-        project.write(
+        paths.write(
             RESULTS,
             f"# Time to 90 % and to 94 %\n\n`python benchmarks/fast_run.py --store` on {facts['gpu']}, torch "
             f"{facts['torch']}, data: {train.name}\n\n{how}\n\n{head}\n" + "\n".join(rows) + "\n",
