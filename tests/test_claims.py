@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbclient import NotebookClient
 
-from cnncourse import claims, project
+from cnncourse import claims, paths
 from cnncourse.claims import relations, words
 from cnncourse.errors import ClaimError, ParameterError, ShapeError
 from cnncourse.lab import coverage, tolerance
@@ -365,9 +365,9 @@ def lesson_root(folder, parameters, monkeypatch):
     """A course with one lesson whose committed parameters are these."""
     text = f'# %% [markdown]\n# # Title\n\n# %% tags=["parameters"]\n{parameters}\n# %%\nmargin\n'
     (folder / "notebooks" / "text").mkdir(parents=True)
-    slug = project.ledger()[ID]["notebook"]
+    slug = paths.ledger()[ID]["notebook"]
     (folder / "notebooks" / "text" / f"{slug}.py").write_text(text)
-    ledger = (project.root() / "notebooks" / "ledger.yaml").read_text()
+    ledger = (paths.root() / "notebooks" / "ledger.yaml").read_text()
     (folder / "notebooks" / "ledger.yaml").write_text(ledger)
     monkeypatch.setenv("CNNCOURSE_ROOT", str(folder))
 
@@ -531,11 +531,11 @@ def test_the_report_shows_every_stored_claim_and_what_the_ledger_still_wants(tmp
     lines = [re.sub(" +", " ", line) for line in text.splitlines()]
     assert f"04 holds {ID} It takes 3.2 seconds. [under 9]" in lines
     assert "1 claims: 1 holds" in text
-    items = [id for id, item in project.ledger().items() if item["notebook"].startswith("04")]
+    items = [id for id, item in paths.ledger().items() if item["notebook"].startswith("04")]
     assert f"04  3 of {len(items)}" in text
     assert "not covered: num-curve-filter-6600" in text
     assert "not covered: fig-curve-filter" not in text
-    waiting = 24 - len(project.lessons())  # a lesson that was left out here is not among them
+    waiting = 24 - len(paths.lessons())  # a lesson that was left out here is not among them
     assert f"not written yet: {waiting} lessons" in text
     assert coverage.report([path]) == text
 
@@ -559,7 +559,7 @@ def test_the_report_says_of_a_lesson_that_was_never_run_that_its_claims_do_not_c
 def test_the_report_of_no_lessons_counts_those_that_are_not_stored():
     text = coverage.report([])
     assert "0 claims: none" in text
-    assert f"not written yet: {24 - len(project.lessons())} lessons" in text
+    assert f"not written yet: {24 - len(paths.lessons())} lessons" in text
 
 
 @pytest.mark.parametrize(

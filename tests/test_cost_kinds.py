@@ -7,25 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from cost_nets import Net
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from cnncourse import cost
 from cnncourse.errors import ParameterError, ShapeError
-
-
-class Net(nn.Module):
-    """A network written as one function of its modules."""
-
-    def __init__(self, run, **parts):
-        super().__init__()
-        self.run = run
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *inputs):
-        return self.run(self, *inputs)
 
 
 def conv(channels=1, kernel=3, **options):

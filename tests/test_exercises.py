@@ -8,11 +8,11 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from cnncourse import exercises, project
+from cnncourse import exercises, paths
 from cnncourse.errors import ParameterError
 from cnncourse.exercises import Exercise, Wrong
 
-LESSONS = sorted(project.lessons())
+LESSONS = sorted(paths.lessons())
 
 
 def double(number):
@@ -192,7 +192,7 @@ def test_an_exercise_of_a_lesson_without_exercises_says_which_ids_there_are():
 
 @pytest.mark.parametrize("number", LESSONS)
 def test_every_lesson_has_three_or_four_exercises_with_hints_in_its_notebook(number):
-    text = project.lesson(number).read_text()
+    text = paths.lesson(number).read_text()
     known = exercises.of_lesson(number)
     assert 3 <= len(known) <= 5
     for id, exercise in known.items():

@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from cnncourse import figures, project
+from cnncourse import figures, paths
 from cnncourse.errors import MachineError, ParameterError
 from cnncourse.lab import reading
 
@@ -344,7 +344,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 def test_interactive_figures_never_touch_the_published_ones(monkeypatch):
     monkeypatch.delenv("CNNCOURSE_FIGURES")
-    assert figures.folder("14_resnet") == project.build() / "figures" / "14_resnet"
+    assert figures.folder("14_resnet") == paths.build() / "figures" / "14_resnet"
 
 
 def png(fig, **changes):

@@ -434,7 +434,7 @@ def test_a_lesson_depends_on_the_modules_that_it_imports_and_those_that_they_imp
         }
 
     assert {"figures.py", "paths.py", "errors.py", "machine.py", "__init__.py"} <= names(RESNET)
-    assert not {"diagrams.py", "exercises/__init__.py", "lab/publish.py"} & names(RESNET)
+    assert not {"diagrams/__init__.py", "exercises/__init__.py", "lab/publish.py"} & names(RESNET)
     edit(
         course,
         RESNET,

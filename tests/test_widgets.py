@@ -17,13 +17,13 @@ import pytest
 from matplotlib import pyplot as plt
 from nbclient import NotebookClient
 
-from cnncourse import project, widgets
+from cnncourse import paths, widgets
 from cnncourse.errors import ParameterError
 from cnncourse.lab import desk
 
 TOY = """
 import matplotlib.pyplot as plt
-from cnncourse import project, widgets
+from cnncourse import widgets
 from cnncourse.errors import ParameterError
 
 def parabola(power):
@@ -336,7 +336,7 @@ def test_sliders_of_a_page_that_is_loaded_again_still_move_their_picture(jupyter
 
 @needs_browser
 def test_the_sliders_of_lesson_04_change_the_drawn_windows_and_the_output_size(jupyter, page):
-    lesson = project.lesson("04")
+    lesson = paths.lesson("04")
     name = shutil.copy(lesson, jupyter[2]).rsplit("/", 1)[1]
     cells = open_notebook(page, name)
     explorer = next(index for index, (_, tags) in enumerate(cells) if "explorer" in tags)
