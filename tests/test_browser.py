@@ -1,0 +1,432 @@
+"""Explorer, predictions and progress bar in a real JupyterLab in headless Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from test_widgets import TOY, WIRED, notebook_of
+
+from cnncourse import paths
+from cnncourse.lab import desk
+
+# The planted mistake: the same sliders and the same picture, but nobody listens to the slider.
+UNWIRED = (
+    TOY
+    + """
+import ipywidgets
+page = ipywidgets.HTML(widgets._page(*widgets._rendered(parabola, {"power": 2})))
+page.add_class("course-picture")
+widgets.show(ipywidgets.VBox([ipywidgets.IntSlider(2, 1, 5), page]))
+"""
+)
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None,
+    reason="no chromium on this machine: the explorer was not tried in a real JupyterLab",
+)
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """A real JupyterLab on loopback with its own port, token, settings and folder; yields (url, token, folder)."""
+    home = tmp_path_factory.mktemp("jupyter")
+    folder = home / "lessons"
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    settings = {
+        f"JUPYTER_{name}": str(home / name.lower())
+        for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    }
+    settings |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_TOKEN": token,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--port-retries=0",
+        f"--ServerApp.root_dir={folder}",
+        "--expose-app-in-browser",
+        "--allow-root",
+        "--LabApp.news_url=None",
+        next(word for word in desk.arguments() if word.startswith("--HTMLExporter")),
+        "--LabApp.extension_manager=readonly",
+    ]
+    with open(home / "log", "wb") as log:
+        server = subprocess.Popen(
+            command, env=os.environ | settings, stdout=log, stderr=log, cwd=folder
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (home / "log").read_text()[-2000:]
+                time.sleep(0.25)
+        else:
+            pytest.fail(f"JupyterLab did not answer in 60 s: {(home / 'log').read_text()[-2000:]}")
+        yield url, token, folder
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="module")
+def page(jupyter):
+    """One page of a headless Chromium in which JupyterLab is up."""
+    from playwright.sync_api import sync_playwright
+
+    url, token, _ = jupyter
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
+        page = browser.new_page(viewport={"width": 1400, "height": 1300})
+        page.set_default_timeout(60_000)
+        page.goto(f"{url}/lab?token={token}&reset")
+        page.wait_for_function("window.jupyterapp !== undefined")
+        page.evaluate("window.jupyterapp.restored")
+        yield page
+        browser.close()
+
+
+OPEN = """async ([name, kernel]) => {
+    const app = window.jupyterapp;
+    const preference = kernel ? {} : {shouldStart: false, canStart: false, autoStartDefault: false};
+    const panel = await app.commands.execute('docmanager:open',
+        {path: name, factory: 'Notebook', kernelPreference: preference});
+    await panel.context.ready;
+    await panel.revealed;
+    if (kernel) {
+        await panel.sessionContext.ready;
+        if (!panel.sessionContext.session) { throw new Error('no kernel'); }
+    }
+    window.panel = panel;
+    return panel.content.widgets.map(cell => [cell.model.type, cell.model.getMetadata('tags') || []]);
+}"""
+RUN = """async index => {
+    const content = window.panel.content;
+    content.activeCellIndex = index;
+    await window.jupyterapp.commands.execute('notebook:run-cell');
+    await content.scrollToItem(index, 'start');
+    content.widgets[index].node.setAttribute('data-explored', 'yes');
+    const outputs = content.widgets[index].model.sharedModel.getOutputs();
+    return outputs.filter(output => output.output_type === 'error').map(output => output.evalue);
+}"""
+
+
+def open_notebook(page, name: str, kernel: bool = True) -> list:
+    """Open a notebook in JupyterLab; returns (type, tags) of every cell."""
+    return page.evaluate(OPEN, [name, kernel])
+
+
+def run_cells(page, indices: list[int]) -> None:
+    for index in indices:
+        assert page.evaluate(RUN, index) == [], f"cell {index} raised"
+
+
+def shown(page) -> tuple[str, str]:
+    """The picture and the sentence below it, as the cell shows them now."""
+    cell = page.locator(".jp-Notebook:visible [data-explored=yes]").last
+    picture = cell.locator("img").filter(visible=True)
+    picture.first.wait_for()
+    assert picture.count() == 1  # the live one or the stored one
+    words = cell.locator(".course-picture p, .jp-RenderedText:not([data-mime-type*=stderr])")
+    sentence = words.filter(visible=True).last
+    return picture.get_attribute("src"), sentence.inner_text()
+
+
+def move_slider(page, number: int = 0, key: str = "ArrowRight", patience: float = 15) -> tuple:
+    """What is shown before and after one press of a key on a slider; an assertion fails when nothing changes."""
+    before = shown(page)
+    handle = page.locator(".jp-Notebook:visible [data-explored=yes] .noUi-handle").nth(number)
+    handle.focus()
+    handle.press(key)
+    deadline = time.monotonic() + patience  # seconds
+    while time.monotonic() < deadline:
+        after = shown(page)
+        if after[0] != before[0] and after[1] != before[1]:
+            return before, after
+        time.sleep(0.1)
+    raise AssertionError(
+        f"the slider moved, but the picture and its sentence stayed: {before[1]!r}"
+    )
+
+
+@needs_browser
+def test_moving_a_slider_in_jupyterlab_changes_the_picture_and_the_sentence(jupyter, page):
+    nbformat.write(notebook_of(WIRED), jupyter[2] / "wired.ipynb")
+    open_notebook(page, "wired.ipynb")
+    run_cells(page, [0])
+    before, after = move_slider(page)
+    assert before[1] == "x to the power 2 ends at 81" and after[1] == "x to the power 3 ends at 729"
+    _, refused = move_slider(page)
+    assert "move on" in refused[1] and refused[0] != after[0]
+    move_slider(page, key="ArrowLeft")
+
+
+@needs_browser
+def test_a_slider_that_nobody_listens_to_is_caught(jupyter, page):
+    nbformat.write(notebook_of(UNWIRED), jupyter[2] / "unwired.ipynb")
+    open_notebook(page, "unwired.ipynb")
+    run_cells(page, [0])
+    with pytest.raises(AssertionError, match="stayed"):
+        move_slider(page, patience=3)
+
+
+@needs_browser
+def test_a_saved_notebook_opened_without_a_kernel_still_shows_the_picture(jupyter, page):
+    nbformat.write(notebook_of(WIRED), jupyter[2] / "saved.ipynb")
+    open_notebook(page, "saved.ipynb")
+    run_cells(page, [0])
+    _, last = move_slider(page)
+    page.evaluate("window.panel.context.save()")
+    page.evaluate("window.panel.sessionContext.shutdown()")
+    page.evaluate("window.panel.close()")
+    (jupyter[2] / "saved.ipynb").rename(jupyter[2] / "reopened.ipynb")
+    open_notebook(page, "reopened.ipynb", kernel=False)
+    page.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
+    assert shown(page) == last
+
+
+@needs_browser
+def test_a_page_exported_from_jupyterlab_has_the_words_that_stand_for_its_pictures(jupyter):
+    url, token, folder = jupyter
+    ran = NotebookClient(notebook_of(WIRED), timeout=60).execute()
+    nbformat.write(ran, folder / "exported.ipynb")
+    address = f"{url}/nbconvert/html/exported.ipynb?token={token}"
+    page = urllib.request.urlopen(address, timeout=60).read().decode()
+    assert 'alt="x to the power 2 ends at 81"' in page and "No description" not in page
+
+
+@needs_browser
+def test_sliders_of_a_page_that_is_loaded_again_still_move_their_picture(jupyter, page):
+    nbformat.write(notebook_of(WIRED), jupyter[2] / "again.ipynb")
+    open_notebook(page, "again.ipynb")
+    run_cells(page, [0])
+    page.evaluate("window.panel.context.save()")
+    _, last = move_slider(page)  # not saved: the file has the picture before
+    page.reload()
+    page.wait_for_function("window.jupyterapp !== undefined")
+    page.evaluate("window.jupyterapp.restored")
+    open_notebook(page, "again.ipynb")
+    page.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
+    page.locator(".jp-Notebook:visible .noUi-handle").first.wait_for()
+    assert shown(page) == last
+    _, moved = move_slider(page)
+    assert "move on" in moved[1]
+
+
+@needs_browser
+def test_the_sliders_of_lesson_04_change_the_drawn_windows_and_the_output_size(jupyter, page):
+    lesson = paths.lesson("04")
+    name = shutil.copy(lesson, jupyter[2]).rsplit("/", 1)[1]
+    cells = open_notebook(page, name)
+    explorer = next(index for index, (_, tags) in enumerate(cells) if "explorer" in tags)
+    run_cells(page, [index for index in range(explorer + 1) if cells[index][0] == "code"])
+    assert shown(page)[1] == "output size 2 x 2; 13 of 49 pixels are never read"
+    _, larger = move_slider(page, 0)
+    assert larger[1] == "output size 2 x 2; 28 of 64 pixels are never read"
+    _, stride = move_slider(page, 2, "ArrowLeft")
+    assert stride[1] == "output size 3 x 3; 15 of 64 pixels are never read"
+    _, padded = move_slider(page, 3)
+    assert padded[1] == "output size 4 x 4; 0 of 64 pixels are never read"
+    _, dilated = move_slider(page, 4)
+    assert dilated[1].startswith("output size 3 x 3")
+    for _ in range(3):
+        _, large = move_slider(page, 1)
+    assert (
+        "a window of at most 10 pixels" in large[1]
+        and "smaller kernel or dilation, or more padding" in large[1]
+    )
+
+
+def predicting() -> nbformat.NotebookNode:
+    """A lesson that asks, measures, says why, reveals, says more, and goes on."""
+    lesson = notebook_of(
+        "from cnncourse import exercises\n"
+        "exercises.predict('14.p1', 'The gradient', ('vanishes', 'stays', 'explodes'))",
+        "print('the ratio is 3')",
+        "exercises.reveal('14.p1', 'stays', 'The ratio is 3.')",
+        "print('the next idea')",
+    )
+    lesson.cells.insert(2, nbformat.v4.new_markdown_cell("before the answer"))
+    lesson.cells.insert(4, nbformat.v4.new_markdown_cell("after the answer"))
+    return lesson
+
+
+VISIBLE = """() => [...window.panel.content.node.querySelectorAll('.jp-OutputArea-child, .jp-MarkdownOutput')]
+    .filter(node => node.checkVisibility() && getComputedStyle(node).filter === 'none')
+    .map(node => node.innerText).join('|')"""
+
+
+def wait_for_words(page, *words: str, without: tuple[str, ...] = ()) -> None:
+    """Wait until the open notebook shows all these words and none of the others."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        text = page.evaluate(VISIBLE)
+        if all(word in text for word in words) and not any(word in text for word in without):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"expected {words} without {without}, shown: {text!r}")
+
+
+ANSWERS = ("the ratio is 3", "Measured", "before the answer", "after the answer")
+
+
+@needs_browser
+@pytest.mark.parametrize("stored", [False, True], ids=["fresh", "with stored outputs"])
+def test_the_answer_stays_hidden_until_a_choice_is_made_and_then_speaks_of_it(
+    jupyter, page, stored
+):
+    name = f"predicting-{stored}.ipynb"
+    lesson = predicting()
+    if stored:
+        lesson = NotebookClient(lesson, timeout=60).execute()
+    nbformat.write(lesson, jupyter[2] / name)
+    open_notebook(page, name)
+    if stored:
+        wait_for_words(page, "the next idea", *ANSWERS)
+        run_cells(page, [0])
+    else:
+        run_cells(page, [0, 1, 3, 5])
+    wait_for_words(page, "Predict: The gradient", "the next idea", without=ANSWERS)
+    page.locator(".jp-Notebook:visible button", has_text="explodes").click()
+    wait_for_words(page, "the next idea", *ANSWERS)
+    if not stored:
+        wait_for_words(page, "✗ Measured: stays. You predicted: explodes. The ratio is 3.")
+        assert page.locator(".jp-Notebook:visible button", has_text="stays").is_disabled()
+
+
+@needs_browser
+def test_an_answer_measured_after_the_choice_and_one_guessed_right(jupyter, page):
+    nbformat.write(predicting(), jupyter[2] / "chosen.ipynb")
+    open_notebook(page, "chosen.ipynb")
+    run_cells(page, [0, 1])
+    wait_for_words(page, "Predict", without=("the ratio is 3",))
+    page.locator(".jp-Notebook:visible button", has_text="stays").click()
+    wait_for_words(page, "the ratio is 3")
+    run_cells(page, [3])
+    wait_for_words(page, "✓ Measured: stays, as you predicted. The ratio is 3.")
+
+
+@needs_browser
+def test_after_a_kernel_restart_nothing_is_hidden_and_buttons_and_sliders_say_to_run_again(
+    jupyter, page
+):
+    lesson = predicting()
+    lesson.cells.append(nbformat.v4.new_code_cell(WIRED))
+    nbformat.write(lesson, jupyter[2] / "restarted.ipynb")
+    open_notebook(page, "restarted.ipynb")
+    run_cells(page, [0, 1, 3, 5, 6])
+    wait_for_words(page, "Predict", without=ANSWERS)
+    page.evaluate("window.panel.sessionContext.session.kernel.restart()")
+    wait_for_words(page, *ANSWERS)
+    boxes = page.locator(".jp-Notebook:visible .course-box")
+    assert boxes.count() == 2
+    for number in range(2):
+        said = boxes.nth(number).evaluate("node => getComputedStyle(node, '::before').content")
+        assert "run this cell again" in said
+    handle = page.locator(".jp-Notebook:visible .noUi-handle").first
+    moves = "node => getComputedStyle(node.closest('.course-box > *')).pointerEvents"
+    assert handle.evaluate(moves) == "none"
+
+
+@needs_browser
+def test_an_error_between_question_and_answer_is_not_hidden(jupyter, page):
+    lesson = predicting()
+    lesson.cells[1].source = "1 / 0"
+    nbformat.write(lesson, jupyter[2] / "erring.ipynb")
+    open_notebook(page, "erring.ipynb")
+    run_cells(page, [0])
+    page.evaluate(RUN, 1)
+    wait_for_words(page, "ZeroDivisionError")
+
+
+TRAINING = """
+import torch
+from cnncourse import data, runtime, training
+runtime.start()
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2000), torch.nn.ReLU(), torch.nn.Linear(2000, 10))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+history = training.fit(model, data.digits(), optimizer=optimizer, epochs=60, batch_size=64)
+history[-2:]
+"""
+FAILING = TRAINING.replace(
+    "epochs=60", "epochs=60, on_epoch=lambda rows: 0 // (rows[-1]['epoch'] - 50)"
+)
+START = """index => {
+    window.panel.content.activeCellIndex = index;
+    window.ended = window.jupyterapp.commands.execute('notebook:run-cell');
+    return null;
+}"""
+
+
+def watch_bar(page) -> None:
+    """Start the first cell, wait until its bar has moved twice, then until the cell has ended."""
+    page.evaluate(START, 0)
+    shown = set()
+    deadline = time.monotonic() + 60
+    while len(shown) < 3:
+        assert time.monotonic() < deadline, f"the bar did not move: {shown}"
+        text = page.locator(".jp-Notebook:visible .jp-OutputArea").first.inner_text()
+        shown |= set(re.findall(r"epoch \d+ of 60, loss \d", re.sub(r"\s", " ", text)))
+        page.wait_for_timeout(50)
+    page.evaluate("window.ended")
+
+
+@needs_browser
+def test_a_bar_in_jupyterlab_moves_and_goes_when_training_ends(jupyter, page):
+    nbformat.write(notebook_of(TRAINING), jupyter[2] / "training.ipynb")
+    open_notebook(page, "training.ipynb")
+    watch_bar(page)
+    page.locator(".jp-Notebook:visible td", has_text="60").wait_for()  # the history's last row
+    assert not page.locator(".jp-Notebook:visible .progress-bar").count()
+
+
+@needs_browser
+def test_a_bar_in_jupyterlab_stays_in_red_where_training_failed(jupyter, page):
+    nbformat.write(notebook_of(FAILING), jupyter[2] / "failing.ipynb")
+    open_notebook(page, "failing.ipynb")
+    watch_bar(page)
+    page.locator(".jp-Notebook:visible .progress-bar-danger").wait_for()
+    assert (
+        "ZeroDivisionError"
+        in page.locator(".jp-Notebook:visible .jp-OutputArea").first.inner_text()
+    )
