@@ -112,9 +112,9 @@ def _explore_live(draw: Draw, controls: dict, picture: tuple[dict, dict], senten
     def redraw(_change: object) -> None:
         values = {name: slider.value for name, slider in sliders.items()}
         picture, sentence = _rendered(draw, values)
-        page.value = _page(picture, sentence)
         stored.update(picture[0], metadata=picture[1], raw=True)
         said.update({"text/plain": sentence}, raw=True)
+        page.value = _page(picture, sentence)  # last: what is seen is stored by then
 
     for slider in sliders.values():
         slider.observe(redraw, names="value")

@@ -118,12 +118,17 @@ def page(jupyter):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
         page = browser.new_page(viewport={"width": 1400, "height": 1300})
-        page.set_default_timeout(60_000)
-        page.goto(f"{url}/lab?token={token}&reset")
-        page.wait_for_function("window.jupyterapp !== undefined")
-        page.evaluate("window.jupyterapp.restored")
+        start_lab(page, f"{url}/lab?token={token}&reset")
         yield page
         browser.close()
+
+
+def start_lab(page, address: str = "") -> None:
+    """Go to JupyterLab's page, or load it again, and wait until it is up."""
+    page.set_default_timeout(60_000)
+    page.goto(address) if address else page.reload()
+    page.wait_for_function("window.jupyterapp !== undefined")
+    page.evaluate("window.jupyterapp.restored")
 
 
 OPEN = """async ([name, kernel]) => {
@@ -133,6 +138,9 @@ OPEN = """async ([name, kernel]) => {
         {path: name, factory: 'Notebook', kernelPreference: preference});
     await panel.context.ready;
     await panel.revealed;
+    for (const other of [...app.shell.widgets('main')]) {
+        if (other !== panel) { other.dispose(); }
+    }
     if (kernel) {
         await panel.sessionContext.ready;
         if (!panel.sessionContext.session) { throw new Error('no kernel'); }
@@ -165,7 +173,10 @@ def shown(page) -> tuple[str, str]:
     """The picture and the sentence below it, as the cell shows them now."""
     cell = page.locator(".jp-Notebook:visible [data-explored=yes]").last
     picture = cell.locator("img").filter(visible=True)
-    picture.first.wait_for()
+    deadline = time.monotonic() + 60
+    while picture.count() != 1 and time.monotonic() < deadline:
+        cell.evaluate("node => node.scrollIntoView()")  # pictures above may have pushed it away
+        page.wait_for_timeout(200)
     assert picture.count() == 1  # the live one or the stored one
     words = cell.locator(".course-picture p, .jp-RenderedText:not([data-mime-type*=stderr])")
     sentence = words.filter(visible=True).last
@@ -237,20 +248,22 @@ def test_a_page_exported_from_jupyterlab_has_the_words_that_stand_for_its_pictur
 
 @needs_browser
 def test_sliders_of_a_page_that_is_loaded_again_still_move_their_picture(jupyter, page):
-    nbformat.write(notebook_of(WIRED), jupyter[2] / "again.ipynb")
-    open_notebook(page, "again.ipynb")
-    run_cells(page, [0])
-    page.evaluate("window.panel.context.save()")
-    _, last = move_slider(page)  # not saved: the file has the picture before
-    page.reload()
-    page.wait_for_function("window.jupyterapp !== undefined")
-    page.evaluate("window.jupyterapp.restored")
-    open_notebook(page, "again.ipynb")
-    page.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
-    page.locator(".jp-Notebook:visible .noUi-handle").first.wait_for()
-    assert shown(page) == last
-    _, moved = move_slider(page)
+    url, token, folder = jupyter
+    nbformat.write(notebook_of(WIRED), folder / "again.ipynb")
+    own = page.context.browser.new_context().new_page()  # the other tests keep theirs as it is
+    start_lab(own, f"{url}/lab?token={token}&reset")
+    open_notebook(own, "again.ipynb")
+    run_cells(own, [0])
+    own.evaluate("window.panel.context.save()")
+    _, last = move_slider(own)  # not saved: the file has the picture before
+    start_lab(own)
+    open_notebook(own, "again.ipynb")
+    own.evaluate("window.panel.content.widgets[0].node.setAttribute('data-explored', 'yes')")
+    own.locator(".jp-Notebook:visible .noUi-handle").first.wait_for()
+    assert shown(own) == last
+    _, moved = move_slider(own)
     assert "move on" in moved[1]
+    own.context.close()
 
 
 @needs_browser
