@@ -20,7 +20,6 @@ from cnncourse.lab import pairing, reading, tolerance
 from cnncourse.lab.lesson import Cell, Lesson
 
 LEGACY = {
-    "01",
     "14",
 }  # lessons of the first edition: `reading` is asked when they are rewritten
 LONGEST_CELL = 30  # lines of code, except in cells tagged define or imports
