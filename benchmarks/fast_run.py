@@ -202,15 +202,20 @@ def main() -> None:
         )
         rows.append(f"| {' | '.join(map(str, cells))} |")
         print(rows[-1], flush=True)
-    if options.store:
-        facts = runtime.environment()
-        how = __doc__[__doc__.index("The ideas are") :].strip()
-        head = f"| {' | '.join(HEAD)} |\n| {' | '.join(['---'] * len(HEAD))} |"
-        paths.write(
-            RESULTS,
-            f"# Time to 90 % and to 94 %\n\n`python benchmarks/fast_run.py --store` on {facts['gpu']}, torch "
-            f"{facts['torch']}, data: {train.name}\n\n{how}\n\n{head}\n" + "\n".join(rows) + "\n",
-        )
+        if options.store:
+            store(rows, train.name)
+
+
+def store(rows: list[str], name: str) -> None:
+    """Write the rows measured so far."""
+    facts = runtime.environment()
+    how = __doc__[__doc__.index("The ideas are") :].strip()
+    head = f"| {' | '.join(HEAD)} |\n| {' | '.join(['---'] * len(HEAD))} |"
+    paths.write(
+        RESULTS,
+        f"# Time to 90 % and to 94 %\n\n`python benchmarks/fast_run.py --store` on {facts['gpu']}, torch "
+        f"{facts['torch']}, data: {name}\n\n{how}\n\n{head}\n" + "\n".join(rows) + "\n",
+    )
 
 
 if __name__ == "__main__":

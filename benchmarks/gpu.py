@@ -290,10 +290,10 @@ def main() -> None:
         return
     kinds = {
         "A step of ResNet-18, 512 pictures of 3 x 32 x 32": lambda runs: table(
-            step(pictures(20 * BATCH, 3, 32), runs, "resnet18")
+            step(pictures(98 * BATCH, 3, 32), runs, "resnet18")
         ),
         "A step of ResNet-20, 512 pictures of 3 x 32 x 32": lambda runs: table(
-            step(pictures(40 * BATCH, 3, 32), runs, "resnet20")
+            step(pictures(98 * BATCH, 3, 32), runs, "resnet20")
         ),
         "Eight seeds of a small CNN, one after another over all at once (at least 3)": lambda runs: (
             f"{seeds(runs):.2f}"
@@ -303,19 +303,20 @@ def main() -> None:
             settings(pictures(10 * BATCH, 3, 32), runs)
         ),
     }
-    parts = []
-    for title, measure in kinds.items():
-        parts.append(f"## {title}\n\n{measure(options.runs)}")
-        print(parts[-1], end="\n\n", flush=True)
     facts = runtime.environment()
-    if options.store:
-        joined = "\n\n".join(parts)
-        how = __doc__[__doc__.index("A ResNet-18") :].strip()
-        paths.write(
-            Path(__file__).parent / "RESULTS-gpu.md",
-            f"# Training on a GPU\n\n`python benchmarks/gpu.py --store` on {facts['gpu']}, torch "
-            f"{facts['torch']}, {facts['build']}\n\n{how}\n\n{joined}\n",
-        )
+    how = __doc__[__doc__.index("A ResNet-18") :].strip()
+    text = (
+        f"# Training on a GPU\n\n`python benchmarks/gpu.py --store` on {facts['gpu']}, torch "
+        f"{facts['torch']}, {facts['build']}\n\n{how}\n"
+    )
+    for title, measure in kinds.items():
+        part = f"\n## {title}\n\n{measure(options.runs)}\n"
+        print(part, flush=True)
+        text += part
+        if (
+            options.store
+        ):  # at once: what was measured stays when the machine is gone before the end
+            paths.write(Path(__file__).parent / "RESULTS-gpu.md", text)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ from cnncourse import augment, data, runtime, training
 pytestmark = [
     # torch 2.11 warns of its own use of TorchScript when it is asked to compile for the first time
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+    # what the compiler thinks of float32 without TensorFloat32, which the course never switches on by itself
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
+    # torch records an empty graph first, to have its memory, and hides the warning where warnings are no errors
+    pytest.mark.filterwarnings("ignore:The CUDA Graph is empty:UserWarning"),
     pytest.mark.gpu,
     pytest.mark.skipif(
         not torch.cuda.is_available(),
@@ -180,3 +184,15 @@ def test_seeds_trained_together_are_those_trained_one_after_another():
             one.state_dict().values(), other.state_dict().values(), strict=True
         ):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_parts_of_a_set_on_a_gpu_are_those_of_a_set_on_the_processor():
+    whole = pictures(200)
+    parts = [whole.split([0.7, 0.3], seed=1, stratified=True), whole.split([0.7, 0.3], seed=1)]
+    there = whole.to("cuda")
+    others = [there.split([0.7, 0.3], seed=1, stratified=True), there.split([0.7, 0.3], seed=1)]
+    parts += [(whole.subset(50, seed=2),)]
+    others += [(there.subset(50, seed=2),)]
+    for ours, theirs in zip(parts, others, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert other.device.type == "cuda" and torch.equal(one.images, other.images.cpu())

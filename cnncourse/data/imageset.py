@@ -163,8 +163,8 @@ class ImageSet:
         generator = _generator(generator, seed, where="ImageSet.split")
         order = None if generator is None else _permutation(len(self), generator, self.device)
         if stratified:
-            everyone = torch.arange(len(self), device=self.device)
-            order = self._stratified(everyone if order is None else order, sizes)
+            everyone = torch.arange(len(self))
+            order = self._stratified(everyone if order is None else order.cpu(), sizes)
         whole = self if order is None else self[order]
         stops = np.cumsum(sizes)
         return tuple(
@@ -333,7 +333,10 @@ class ImageSet:
         return counts
 
     def _stratified(self, order: Tensor, sizes: list[int]) -> Tensor:
-        """An order whose parts of these sizes hold each class in proportion, to within one image."""
+        """An order whose parts of these sizes hold each class in proportion, to within one image.
+
+        Found on the processor, wherever the set lies: it is the same everywhere.
+        """
         if self.labels.ndim != 1:
             raise ShapeError(
                 "one label an image to stratify by",
@@ -341,12 +344,12 @@ class ImageSet:
                 where="ImageSet.split",
                 remedy="leave stratified=False",
             )
-        labels = self.labels[order].unique(return_inverse=True)[1]
-        place = torch.empty(len(order), dtype=torch.float64, device=self.device)
-        rank = torch.empty(len(order), dtype=torch.int64, device=self.device)
+        labels = self.labels.cpu()[order].unique(return_inverse=True)[1]
+        place = torch.empty(len(order), dtype=torch.float64)
+        rank = torch.empty(len(order), dtype=torch.int64)
         for label, size in enumerate(labels.bincount().tolist()):
             members = labels == label
-            rank[members] = torch.arange(size, device=self.device)
+            rank[members] = torch.arange(size)
             place[members] = (rank[members].double() + 0.5) / size  # spread evenly over 0..1
         order, labels, rank = (part[place.argsort(stable=True)] for part in (order, labels, rank))
         counts = torch.stack(
