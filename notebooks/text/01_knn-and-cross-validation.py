@@ -28,7 +28,7 @@
 # **Words.** *1-NN* asks one neighbour, *kNN* asks k. *Accuracy* is the share of right answers.
 # A line that begins with ✓ is a *claim*: the code above measured its numbers, and the lesson stops if they are not as required.
 # Claims are made for the parameters below; with others the lesson shows what it measures and requires nothing.
-# Sections 2 and 6 and the wines of section 4 bring their own data.
+# Section 2, the wines of section 4 and the photographs of section 6 bring their own data.
 #
 # **It costs** about 40 seconds of one processor core, no network connection, no GPU.
 
