@@ -35,7 +35,7 @@ def rejects(id: str, *answers, saying: str) -> None:
 
 
 def test_the_block_equals_torchvisions_basic_block_with_the_same_weights():
-    ours, reference = lesson().Block(6, 6), torchvision.models.resnet.BasicBlock(6, 6)
+    ours, reference = lesson().ResidualBlock(6, 6), torchvision.models.resnet.BasicBlock(6, 6)
     reference.load_state_dict(ours.state_dict())
     x = torch.rand(2, 6, 5, 5)
     for mode in (True, False):
@@ -43,13 +43,13 @@ def test_the_block_equals_torchvisions_basic_block_with_the_same_weights():
 
 
 def test_the_block_without_shortcut_is_the_branch_and_a_relu():
-    block, x = lesson().Block(4, 4, residual=False).eval(), torch.rand(1, 4, 5, 5)
+    block, x = lesson().PlainBlock(4, 4).eval(), torch.rand(1, 4, 5, 5)
     assert torch.equal(block(x), F.relu(block.branch(x)))
 
 
 def test_the_shortcut_of_a_new_stage_takes_every_second_pixel_and_adds_channels_of_zeros():
     x = torch.rand(1, 3, 5, 5)
-    shortcut = lesson().Block(3, 7, stride=2).shortcut(x)
+    shortcut = lesson().ResidualBlock(3, 7, stride=2).shortcut(x)
     assert torch.equal(shortcut[:, :3], x[:, :, ::2, ::2])
     assert shortcut.shape == (1, 7, 3, 3) and not shortcut[:, 3:].any()
 
@@ -58,10 +58,11 @@ def test_the_shortcut_of_a_new_stage_takes_every_second_pixel_and_adds_channels_
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("depth", [8, 20, 56])
 def test_the_network_equals_the_packages_with_the_same_weights(depth, residual, batch_norm):
-    options = {"residual": residual, "batch_norm": batch_norm, "in_channels": 1, "width": 4}
+    options = {"batch_norm": batch_norm, "in_channels": 1, "width": 4}
+    block = lesson().ResidualBlock if residual else lesson().PlainBlock
     ours, packaged = (
-        lesson().CifarNet(depth, **options).double(),
-        models.resnet_cifar(depth, **options).double(),
+        lesson().CifarNet(depth, block, **options).double(),
+        models.resnet_cifar(depth, residual=residual, **options).double(),
     )
     packaged.load_state_dict(ours.state_dict())
     images = torch.rand(3, 1, 8, 8, dtype=torch.float64)
@@ -73,7 +74,7 @@ def test_the_network_equals_the_packages_with_the_same_weights(depth, residual, 
 
 def test_the_same_seed_gives_the_same_network_as_the_package():
     torch.manual_seed(3)
-    ours = lesson().CifarNet(8)
+    ours = lesson().CifarNet(8, lesson().ResidualBlock)
     torch.manual_seed(3)
     packaged = models.resnet_cifar(8)
     assert all(
@@ -84,7 +85,7 @@ def test_the_same_seed_gives_the_same_network_as_the_package():
 @pytest.mark.parametrize("depth", [2, 7, 21, 54])
 def test_a_depth_that_is_not_6n_plus_2_is_refused_with_its_value(depth):
     with pytest.raises(ValueError, match=rf"6n \+ 2.*got {depth}"):
-        lesson().CifarNet(depth)
+        lesson().CifarNet(depth, lesson().PlainBlock)
 
 
 @pytest.mark.parametrize("gain", [2.0, 1 / 3])
@@ -103,7 +104,7 @@ def test_weight_layers_leaves_projections_out():
 
 
 def test_gradient_norms_are_those_of_the_first_convolution_of_each_block_and_leave_no_gradient():
-    network = lesson().CifarNet(8, in_channels=1, width=4)
+    network = lesson().CifarNet(8, lesson().ResidualBlock, in_channels=1, width=4)
     images, labels = torch.rand(6, 1, 8, 8), torch.arange(6)
     norms = lesson().gradient_norms(network, images, labels)
     weights = [
@@ -115,17 +116,17 @@ def test_gradient_norms_are_those_of_the_first_convolution_of_each_block_and_lea
         g.norm().item()
         for g in torch.autograd.grad(F.cross_entropy(network(images), labels), weights)
     ]
-    assert norms == pytest.approx(expected, rel=1e-4)
+    assert norms.tolist() == pytest.approx(expected, rel=1e-4)
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_response_sizes_of_zero_branches_are_zero_and_the_network_keeps_its_running_statistics():
-    network = lesson().CifarNet(14, in_channels=1, width=4)
+    network = lesson().CifarNet(14, lesson().ResidualBlock, in_channels=1, width=4)
     for block in (*network.layer1, *network.layer2, *network.layer3):
         nn.init.zeros_(block.bn2.weight)
     before = copy.deepcopy(network.state_dict())
     sizes = lesson().response_sizes(network, torch.rand(6, 1, 8, 8))
-    assert sizes.shape == (2, 6) and not sizes.any()
+    assert sizes.shape == (6,) and not sizes.any()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -148,6 +149,34 @@ def test_a_dense_stack_whose_branches_are_zero_copies_and_a_plain_one_does_not()
         for layer in stack.layers[1::2]:
             nn.init.zeros_(layer.weight)
     assert torch.equal(stacks[True](x), x) and not stacks[False](x).any()
+
+
+def test_a_copying_block_returns_what_is_not_negative():
+    x = torch.rand(2, 5, 4, 4)
+    assert torch.equal(lesson().copying_block(5)(x), x)
+
+
+def test_a_promised_fall_is_kept_by_a_loss_that_is_straight_and_not_beyond_a_bend():
+    straight = nn.Linear(3, 2, bias=False).double()
+    images, labels = torch.randn(8, 3, dtype=torch.float64), torch.tensor([0, 1] * 4)
+    promises = (1e-6, 1e-5)
+    assert lesson().falls(straight, images, labels, promises) == pytest.approx(promises, rel=1e-2)
+    bent = nn.Linear(3, 2, bias=False).double()
+    assert lesson().falls(bent, images, labels, (1e-6, 50.0))[1] < 1  # no loss falls below 0
+
+
+def test_the_error_of_copying_is_measured_in_variances_of_the_pixels():
+    pixels = torch.rand(200, 64, dtype=torch.float64)
+    mean_picture = nn.Linear(64, 64).double()
+    nn.init.zeros_(mean_picture.weight)
+    with torch.no_grad():
+        mean_picture.bias.copy_(pixels.mean(0))
+    before, _ = lesson().copy_error(mean_picture, pixels, steps=1)
+    assert before == pytest.approx(1.0, rel=0.1)
+
+
+def test_the_wilson_interval_is_that_of_a_table():
+    assert lesson().wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
 
 
 def test_the_full_preset_names_parameters_of_the_lesson_and_depths_that_exist():
@@ -175,8 +204,8 @@ def test_hints_climb_in_three_steps_and_the_solution_can_be_shown(id, capsys):
 def test_the_stubs_of_the_notebook_count_as_not_attempted(capsys):
     def block_plan(depth, width=16, bottleneck=False): ...
 
-    exercises.check("14.1", ...)
-    exercises.check("14.3", block_plan)
+    exercises.check("14.4", ...)
+    exercises.check("14.6", block_plan)
     assert capsys.readouterr().out.count("not attempted") == 2
 
 
@@ -192,7 +221,7 @@ def test_the_stubs_of_the_notebook_count_as_not_attempted(capsys):
     ],
 )
 def test_a_wrong_prediction_is_rejected(count, saying):
-    rejects("14.1", count, saying=saying)
+    rejects("14.4", count, saying=saying)
 
 
 def layer_with(
@@ -232,17 +261,17 @@ def layer_with(
     ],
 )
 def test_a_layer_that_does_not_copy_is_rejected(mistake, saying):
-    rejects("14.2", layer_with(**mistake), saying=saying)
+    rejects("14.1", layer_with(**mistake), saying=saying)
 
 
 def test_something_that_is_no_layer_is_rejected():
-    rejects("14.2", lambda channels: lambda x: x, saying="torch module")
-    rejects("14.2", lambda channels: nn.Identity(), saying="Conv2d, BatchNorm2d, ReLU")
+    rejects("14.1", lambda channels: lambda x: x, saying="torch module")
+    rejects("14.1", lambda channels: nn.Identity(), saying="Conv2d, BatchNorm2d, ReLU")
 
 
 def test_a_layer_that_ignores_its_number_of_channels_is_rejected():
     rejects(
-        "14.2",
+        "14.1",
         lambda channels: solutions.copying_layer(8),
         saying="6 channels in and out, got 8 and 8",
     )
@@ -260,7 +289,7 @@ def test_other_ways_to_copy_exactly_are_accepted():
         return layer
 
     for way in (without_epsilon, by_the_variance):
-        assert "1e-09 was allowed" in LESSON["14.2"].check(way)
+        assert "1e-09 was allowed" in LESSON["14.1"].check(way)
 
 
 def test_a_layer_that_copies_the_check_s_input_but_not_a_network_s_is_rejected():
@@ -275,7 +304,41 @@ def test_a_layer_that_copies_the_check_s_input_but_not_a_network_s_is_rejected()
     def copying_layer(channels):
         return nn.Sequential(*list(solutions.copying_layer(channels))[:2], Clamped())
 
-    rejects("14.2", copying_layer, saying="ten of them")
+    rejects("14.1", copying_layer, saying="ten of them")
+
+
+def test_a_wrong_power_of_ten_is_rejected_with_what_went_wrong():
+    root = solutions.shrinkage
+    for mistake, saying in (
+        (lambda layers, gain: 2 * root(layers, gain), "square root"),
+        (lambda layers, gain: -root(layers, gain), "wrong sign"),
+        (lambda layers, gain: root(layers, gain) * math.log(10), "natural logarithm"),
+        (lambda layers, gain: 10 ** root(layers, gain), "the factor"),
+        (lambda layers, gain: layers * math.log10(gain) / 2, "half of the values"),
+        (lambda layers, gain: root(1, gain), "eighth"),
+        (lambda layers, gain: "-21", "expected a number"),
+        (lambda layers, gain: math.nan, "got nan"),
+    ):
+        rejects("14.2", mistake, saying=saying)
+
+
+def test_a_wrong_count_of_ways_is_rejected():
+    for mistake, saying in (
+        (lambda blocks: 2**blocks, "expected a list"),
+        (lambda blocks: solutions.path_counts_of(blocks)[1:], "0 to 1"),
+        (lambda blocks: [1] * (blocks + 1), r"should be \[1, 2, 1\]"),
+        (lambda blocks: [math.perm(blocks, k) for k in range(blocks + 1)], "should be"),
+        (
+            lambda blocks: (
+                [1, 3, 3, 1] if blocks == 3 else solutions.path_counts_of(min(blocks, 20))
+            ),
+            "small cases are right",
+        ),
+    ):
+        rejects("14.3", mistake, saying=saying)
+    assert "134,217,728" in LESSON["14.3"].check(
+        lambda blocks: tuple(solutions.path_counts_of(blocks))
+    )
 
 
 def planned(change):
@@ -310,7 +373,7 @@ def planned(change):
     ],
 )
 def test_a_wrong_plan_is_rejected(change, saying):
-    rejects("14.3", planned(change), saying=saying)
+    rejects("14.6", planned(change), saying=saying)
 
 
 def one_block_too_many(depth, width=16, bottleneck=False):
@@ -346,7 +409,7 @@ def no_expansion(depth, width=16, bottleneck=False):
     ],
 )
 def test_a_plan_of_the_wrong_depth_or_width_or_without_refusal_is_rejected(mistake, saying):
-    rejects("14.3", mistake, saying=saying)
+    rejects("14.6", mistake, saying=saying)
 
 
 def counted(
@@ -376,8 +439,8 @@ def counted(
     ],
 )
 def test_a_wrong_count_of_multiply_adds_is_rejected(mistake):
-    rejects("14.4", counted(**mistake), saying="multiply-adds")
+    rejects("14.5", counted(**mistake), saying="multiply-adds")
 
 
 def test_a_count_that_forgets_all_rows_but_the_first_is_rejected():
-    rejects("14.4", lambda rows: solutions.multiply_adds(rows[:1]), saying="two linear layers")
+    rejects("14.5", lambda rows: solutions.multiply_adds(rows[:1]), saying="two linear layers")

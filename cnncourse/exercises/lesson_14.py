@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import cache
 
 import torch
@@ -13,54 +14,6 @@ from cnncourse import cost, models
 from cnncourse.exercises import Exercise, Wrong
 
 # --- 14.1 -------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _with_gradient() -> int:
-    """The count of convolutions with a gradient, seen in a real network."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = models.resnet_cifar(56, in_channels=1, width=4, zero_init_residual=True)
-        images, labels = (
-            torch.rand(16, 1, 8, 8, dtype=network.fc.weight.dtype),
-            torch.arange(16) % 10,
-        )
-        F.cross_entropy(network(images), labels).backward()
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    return sum(bool(layer.weight.grad.abs().max() > 0) for layer in layers)
-
-
-def check_prediction(count: object) -> str:
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise Wrong(f"expected a whole number of convolutions, got {count!r}")
-    if not 0 <= count <= 55:
-        raise Wrong(
-            f"the network has 55 convolutions, so the answer lies between 0 and 55; got {count}"
-        )
-    if count == 0:
-        raise Wrong(
-            "the shortcuts carry the gradient of the loss past all blocks; "
-            "which convolution lies before the first block?"
-        )
-    if count != _with_gradient():
-        raise Wrong(
-            f"got {count}; the gradient of a branch passes its last BatchNorm, which multiplies by 0. "
-            "See it: build models.resnet_cifar(56, zero_init_residual=True), call backward, see weight.grad"
-        )
-    return (
-        "only the stem: every branch is shut behind its last BatchNorm, whose own weights do get a gradient, "
-        "so from the second step on all convolutions learn"
-    )
-
-
-def predict_gradients() -> int:
-    """Where does the gradient stop on its way back? 1 + 54 convolutions, all but the first inside a branch."""
-    in_blocks = 27 * 2
-    reached = 0  # each branch ends in BatchNorm with weight 0: the factor 0 of the chain rule
-    return 55 - in_blocks + reached
-
-
-# --- 14.2 -------------------------------------------------------------------------------------------------------------
 
 ALLOWED = 1e-9  # the largest difference, of one copy and of a network with ten; reference solution: 1e-16 and 1e-15
 
@@ -143,7 +96,202 @@ def copying_layer(channels: int) -> nn.Module:
     return nn.Sequential(convolution, norm, nn.ReLU())
 
 
+# --- 14.2 -------------------------------------------------------------------------------------------------------------
+
+
+def check_shrinkage(shrinkage) -> str:
+    for layers, gain, expected, what in (
+        (54, 2.0, 0.0, "He's start keeps the size"),
+        (1, 8.0, math.log10(2), "one layer with four times He's variance doubles the size"),
+        (2, 0.25, math.log10(0.125), "two layers with an eighth of He's variance"),
+        (54, 1 / 3, 54 * math.log10(1 / 6) / 2, "the weak start over 54 layers"),
+    ):
+        answer = shrinkage(layers, gain)
+        if isinstance(answer, bool) or not isinstance(answer, int | float):
+            raise Wrong(f"expected a number, a power of ten, got {answer!r}")
+        if abs(answer - expected) < 1e-9:
+            continue
+        call = f"shrinkage({layers}, {gain:.4g})"
+        if expected and abs(answer - 2 * expected) < 1e-9:
+            raise Wrong(
+                f"{call} gives {answer:.4g}, twice {expected:.4g}: that is the power of the variance; "
+                "the size is its square root"
+            )
+        if expected and abs(answer + expected) < 1e-9:
+            raise Wrong(
+                f"{call} gives {answer:.4g} with the wrong sign: does the signal grow there?"
+            )
+        if expected and abs(answer - expected * math.log(10)) < 1e-9:
+            raise Wrong(f"{call} gives {answer:.4g}, a natural logarithm; powers of ten need log10")
+        if abs(answer - 10**expected) < 1e-9:
+            raise Wrong(f"{call} gives the factor {answer:.4g}; asked is its power of ten")
+        if abs(answer - layers * math.log10(gain) / 2) < 1e-9:
+            raise Wrong(
+                f"{call} gives {answer:.4g}, as if a gain of 1 kept the size: "
+                "half of the values behind a ReLU are 0, which is what He's 2 is for"
+            )
+        raise Wrong(f"{what}: {call} is {expected:.4g}, got {answer:.4g}")
+    return (
+        "the weak start loses 21 powers of ten over 54 layers; the zeros at the border, 5.3 at these "
+        "sizes, make it 26, and the figure shows 27"
+    )
+
+
+def shrinkage(layers: int, gain: float) -> float:
+    """A layer and its ReLU multiply the variance by gain / 2, and the size by the root of that."""
+    return layers * math.log10(gain / 2) / 2
+
+
 # --- 14.3 -------------------------------------------------------------------------------------------------------------
+
+
+def check_path_counts(path_counts) -> str:
+    for blocks, expected in ((1, [1, 1]), (2, [1, 2, 1]), (3, [1, 3, 3, 1]), (0, [1])):
+        answer = path_counts(blocks)
+        if isinstance(answer, int | float | str) or not hasattr(answer, "__iter__"):
+            raise Wrong(f"expected a list with one number for each length, got {answer!r}")
+        answer = list(answer)
+        if len(answer) == blocks:
+            raise Wrong(
+                f"path_counts({blocks}) has {blocks} entries; the lengths are 0 to {blocks}, because one "
+                "way goes past all blocks"
+            )
+        if answer != expected:
+            raise Wrong(
+                f"path_counts({blocks}) should be {expected}, got {answer}: "
+                f"{blocks} block{'s' * (blocks != 1)} give{'s' * (blocks == 1)} {2**blocks} ways in all"
+            )
+    counts = list(path_counts(27))
+    if counts != path_counts_of(27):
+        raise Wrong(
+            f"small cases are right; of 27 blocks {2**27:,} ways are expected in all, got {sum(counts):,}"
+        )
+    middle = sum(counts[9:19]) / sum(counts)
+    return f"{middle:.0%} of the {2**27:,} ways of residual-56 go through 9 to 18 of its 27 blocks, and one through all"
+
+
+def path_counts_of(blocks: int) -> list[int]:
+    """Ways through exactly k of the blocks: as many as there are choices of k among them."""
+    return [math.comb(blocks, k) for k in range(blocks + 1)]
+
+
+# --- 14.4 -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _with_gradient() -> int:
+    """The count of convolutions with a gradient, seen in a real network."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = models.resnet_cifar(56, in_channels=1, width=4, zero_init_residual=True)
+        images, labels = (
+            torch.rand(16, 1, 8, 8, dtype=network.fc.weight.dtype),
+            torch.arange(16) % 10,
+        )
+        F.cross_entropy(network(images), labels).backward()
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    return sum(bool(layer.weight.grad.abs().max() > 0) for layer in layers)
+
+
+def check_prediction(count: object) -> str:
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise Wrong(f"expected a whole number of convolutions, got {count!r}")
+    if not 0 <= count <= 55:
+        raise Wrong(
+            f"the network has 55 convolutions, so the answer lies between 0 and 55; got {count}"
+        )
+    if count == 0:
+        raise Wrong(
+            "the shortcuts carry the gradient of the loss past all blocks; "
+            "which convolution lies before the first block?"
+        )
+    if count != _with_gradient():
+        raise Wrong(
+            f"got {count}; the gradient of a branch passes its last BatchNorm, which multiplies by 0. "
+            "See it: build models.resnet_cifar(56, zero_init_residual=True), call backward, see weight.grad"
+        )
+    return (
+        "only the stem: every branch is shut behind its last BatchNorm, whose own weights do get a gradient, "
+        "so from the second step on all convolutions learn"
+    )
+
+
+def predict_gradients() -> int:
+    """Where does the gradient stop on its way back? 1 + 54 convolutions, all but the first inside a branch."""
+    in_blocks = 27 * 2
+    reached = 0  # each branch ends in BatchNorm with weight 0: the factor 0 of the chain rule
+    return 55 - in_blocks + reached
+
+
+# --- 14.5 -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _rows(name: str) -> tuple[tuple[int, ...], ...]:
+    """(in, out, kernel, stride, padding, input size) of all convolutions and linear layers at 224 pixels."""
+    with torch.device("meta"):
+        network = models.build(name)
+    sizes, hooks = {}, []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            hooks.append(
+                layer.register_forward_pre_hook(
+                    lambda layer, x: sizes.update({layer: x[0].shape[-1]})
+                )
+            )
+    network(torch.zeros(1, 3, 224, 224, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return tuple(
+        (
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size[0],
+            layer.stride[0],
+            layer.padding[0],
+            size,
+        )
+        if isinstance(layer, nn.Conv2d)
+        else (layer.in_features, layer.out_features, 1, 1, 0, 1)
+        for layer, size in sizes.items()
+    )
+
+
+def check_multiply_adds(multiply_adds) -> str:
+    for rows, expected, what in (
+        ([(1, 1, 1, 1, 0, 1)], 1, "one weight at one place"),
+        ([(3, 5, 1, 1, 0, 4)], 240, "a 1x1 convolution of 3 to 5 channels on 4x4 pixels"),
+        ([(1, 1, 3, 1, 0, 5)], 81, "a 3x3 kernel without padding on 5x5 pixels: 3x3 places"),
+        ([(1, 1, 7, 2, 3, 224)], 614_656, "a 7x7 kernel, stride 2, padding 3: 112x112 places"),
+        ([(8, 4, 1, 1, 0, 1), (4, 2, 1, 1, 0, 1)], 40, "two linear layers"),
+    ):
+        answer = multiply_adds(rows)
+        if answer != expected:
+            raise Wrong(f"{what}, {rows}, has {expected:,} multiply-adds, got {answer!r}")
+    totals = {}
+    for name in ("resnet34", "vgg19"):
+        totals[name] = multiply_adds(list(_rows(name)))
+        with torch.device("meta"):
+            right = cost.table(models.build(name), (3, 224, 224)).multiply_adds
+        if totals[name] != right:
+            raise Wrong(
+                f"{name} has {right:,} multiply-adds at 224 x 224, got {totals[name]!r}; "
+                "each small case is right, so look at rows with stride 2 and at the type of the result"
+            )
+    resnet, vgg = totals.values()
+    return f"ResNet-34 {resnet:,}, VGG-19 {vgg:,}: a factor of {vgg / resnet:.2f}"
+
+
+def multiply_adds(rows) -> int:
+    """Each weight multiplies once at each place of the output."""
+    total = 0
+    for in_channels, out_channels, kernel, stride, padding, size in rows:
+        places = (size + 2 * padding - kernel) // stride + 1  # in a row, and as many rows
+        total += in_channels * out_channels * kernel**2 * places**2
+    return total
+
+
+# --- 14.6 -------------------------------------------------------------------------------------------------------------
 
 
 def _parameters(plan, depth: int, width: int, bottleneck: bool) -> int:
@@ -237,77 +385,42 @@ def block_plan(depth: int, width: int = 16, bottleneck: bool = False) -> list[tu
     return plan
 
 
-# --- 14.4 -------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _rows(name: str) -> tuple[tuple[int, ...], ...]:
-    """(in, out, kernel, stride, padding, input size) of all convolutions and linear layers at 224 pixels."""
-    with torch.device("meta"):
-        network = models.build(name)
-    sizes, hooks = {}, []
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            hooks.append(
-                layer.register_forward_pre_hook(
-                    lambda layer, x: sizes.update({layer: x[0].shape[-1]})
-                )
-            )
-    network(torch.zeros(1, 3, 224, 224, device="meta"))
-    for hook in hooks:
-        hook.remove()
-    return tuple(
-        (
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size[0],
-            layer.stride[0],
-            layer.padding[0],
-            size,
-        )
-        if isinstance(layer, nn.Conv2d)
-        else (layer.in_features, layer.out_features, 1, 1, 0, 1)
-        for layer, size in sizes.items()
-    )
-
-
-def check_multiply_adds(multiply_adds) -> str:
-    for rows, expected, what in (
-        ([(1, 1, 1, 1, 0, 1)], 1, "one weight at one place"),
-        ([(3, 5, 1, 1, 0, 4)], 240, "a 1x1 convolution of 3 to 5 channels on 4x4 pixels"),
-        ([(1, 1, 3, 1, 0, 5)], 81, "a 3x3 kernel without padding on 5x5 pixels: 3x3 places"),
-        ([(1, 1, 7, 2, 3, 224)], 614_656, "a 7x7 kernel, stride 2, padding 3: 112x112 places"),
-        ([(8, 4, 1, 1, 0, 1), (4, 2, 1, 1, 0, 1)], 40, "two linear layers"),
-    ):
-        answer = multiply_adds(rows)
-        if answer != expected:
-            raise Wrong(f"{what}, {rows}, has {expected:,} multiply-adds, got {answer!r}")
-    totals = {}
-    for name in ("resnet34", "vgg19"):
-        totals[name] = multiply_adds(list(_rows(name)))
-        with torch.device("meta"):
-            right = cost.table(models.build(name), (3, 224, 224)).multiply_adds
-        if totals[name] != right:
-            raise Wrong(
-                f"{name} has {right:,} multiply-adds at 224 x 224, got {totals[name]!r}; "
-                "each small case is right, so look at rows with stride 2 and at the type of the result"
-            )
-    resnet, vgg = totals.values()
-    return f"ResNet-34 {resnet:,}, VGG-19 {vgg:,}: a factor of {vgg / resnet:.2f}"
-
-
-def multiply_adds(rows) -> int:
-    """Each weight multiplies once at each place of the output."""
-    total = 0
-    for in_channels, out_channels, kernel, stride, padding, size in rows:
-        places = (size + 2 * padding - kernel) // stride + 1  # in a row, and as many rows
-        total += in_channels * out_channels * kernel**2 * places**2
-    return total
-
-
 EXERCISES = [
     Exercise(
         "14.1",
+        "A layer that copies, with BatchNorm",
+        (
+            "nn.init.dirac_ fills a kernel so that the convolution copies; with padding=1 the size stays.",
+            "In evaluation mode a fresh BatchNorm computes x / sqrt(1 + eps). What should the convolution give it?",
+            "Multiply the kernel by sqrt(1 + norm.eps), in float64.",
+        ),
+        check_copying_layer,
+        copying_layer,
+    ),
+    Exercise(
+        "14.2",
+        "How far a signal shrinks",
+        (
+            "The variance behind a layer: inputs * variance of a weight * mean square of the inputs.",
+            "The ReLU before it keeps half of the mean square. With a variance of gain / inputs that makes gain / 2.",
+            "The size is the root of the variance: layers * log10(gain / 2) / 2.",
+        ),
+        check_shrinkage,
+        shrinkage,
+    ),
+    Exercise(
+        "14.3",
+        "The lengths of the ways",
+        (
+            "Each way says for every block: through it, or past it. Write down the eight ways of three blocks.",
+            "A way through exactly k blocks is a choice of k among them.",
+            "The number of choices is math.comb(blocks, k), for k from 0 to blocks.",
+        ),
+        check_path_counts,
+        path_counts_of,
+    ),
+    Exercise(
+        "14.4",
         "Which convolutions learn at the first step?",
         (
             "Follow the gradient backwards through one block: it splits at the sum, one part takes the shortcut.",
@@ -320,29 +433,7 @@ EXERCISES = [
         returns_answer=True,
     ),
     Exercise(
-        "14.2",
-        "A layer that copies, with BatchNorm",
-        (
-            "nn.init.dirac_ fills a kernel so that the convolution copies; with padding=1 the size stays.",
-            "In evaluation mode a fresh BatchNorm computes x / sqrt(1 + eps). What should the convolution give it?",
-            "Multiply the kernel by sqrt(1 + norm.eps), in float64.",
-        ),
-        check_copying_layer,
-        copying_layer,
-    ),
-    Exercise(
-        "14.3",
-        "The plan of a 6n + 2 network",
-        (
-            "n is (depth - 2) / 6 for two layers a block; the remainder tells depths that do not fit.",
-            "Loop over stages 0, 1, 2 and over n blocks; channels out are width * 2**stage, times 4 for bottlenecks.",
-            "Carry the channels out of one block into the next; the stride is 2 where a stage but the first begins.",
-        ),
-        check_block_plan,
-        block_plan,
-    ),
-    Exercise(
-        "14.4",
+        "14.5",
         "3.6 G and 19.6 G",
         (
             "A weight is used once at every place of the output, so: number of weights times number of places.",
@@ -351,5 +442,16 @@ EXERCISES = [
         ),
         check_multiply_adds,
         multiply_adds,
+    ),
+    Exercise(
+        "14.6",
+        "The plan of a 6n + 2 network",
+        (
+            "n is (depth - 2) / 6 for two layers a block; the remainder tells depths that do not fit.",
+            "Loop over stages 0, 1, 2 and over n blocks; channels out are width * 2**stage, times 4 for bottlenecks.",
+            "Carry the channels out of one block into the next; the stride is 2 where a stage but the first begins.",
+        ),
+        check_block_plan,
+        block_plan,
     ),
 ]
