@@ -1250,8 +1250,8 @@ for x, y in [batch for _ in range(5) for batch in train_set[:96].batches(24)]:
     losses.append(loss.item())
 claims.check(
     "emp-resnet-any-depth",
-    "20 steps on 96 images bring the training loss of 200 residual layers to {loss:.2f}; guessing costs "
-    "{guess:.2f}.",
+    "20 steps on 96 images bring the training loss of 200 residual layers to {loss:.2f}; guessing "
+    "costs {guess:.2f}.",
     loss=(np.mean(losses[-4:]), "<", 1.8), guess=math.log(len(train_set.classes)), varies=True,
 )
 
