@@ -1,0 +1,298 @@
+"""Exercises of lesson 02: means as a matrix, a loss that survives, a slope, the cheapest multiple, blind features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnncourse.exercises import Exercise, Wrong, expect_same
+
+
+def _compare(answer: object, expected: np.ndarray, what: str, hints: tuple = ()) -> None:
+    """Like `expect_same`, after the mistakes that are known by what they give."""
+    got = np.asarray(answer)
+    for wrong, sentence in hints:
+        wrong = np.asarray(wrong)
+        if wrong.shape == expected.shape and np.allclose(wrong, expected):
+            continue
+        if got.shape == wrong.shape and np.allclose(got, wrong, equal_nan=True):
+            raise Wrong(f"{what}: {sentence}")
+    expect_same(answer, expected, what)
+
+
+def check_nearest_mean_matrix(nearest_mean_matrix) -> str:
+    generator = np.random.default_rng(0)
+    labels = generator.permutation(np.repeat([0, 1, 2], [4, 9, 6]))
+    rows = generator.normal(size=(19, 5)) + 3 * np.eye(3, 5)[labels] * [1, 2, 4, 1, 1]
+    means = np.stack([rows[labels == c].mean(axis=0) for c in range(3)])
+    squares = (means**2).sum(axis=1, keepdims=True)
+
+    def matrix(bias, weights=means):
+        return np.hstack([weights, bias])
+
+    W = np.asarray(nearest_mean_matrix(rows.copy(), labels.copy()))
+    if W.shape != (3, 6):
+        if W.shape == (6, 3):
+            raise Wrong("W has the shape (6, 3): a class is a row, so transpose it")
+        if W.shape == (3, 5):
+            raise Wrong("W has the shape (3, 5): the last column, for the bias, is missing")
+        raise Wrong(f"3 classes of rows of 5: expected W of shape (3, 6), got {W.shape}")
+    for bias, sentence in (
+        (0 * squares, "the bias is 0: then a class with a bright mean wins too often"),
+        (0.5 * squares, "the bias has the wrong sign: a long mean is not a merit"),
+        (
+            -squares,
+            "the bias is twice too large: the term 2 m · x was halved, so halve |m|² as well",
+        ),
+        (squares, "the bias is |m|²: look at its sign and at the factor 2 of m · x"),
+        (-0.5 * np.sqrt(squares), "the bias takes the length of m; its square is needed"),
+    ):
+        if np.allclose(W, matrix(bias)):
+            raise Wrong(sentence)
+    points = generator.normal(size=(200, 5)) * 3
+    scores = np.hstack([points, np.ones((200, 1))]) @ W.T
+    distances = ((points[:, None] - means) ** 2).sum(axis=2)
+    agree = (scores.argmax(axis=1) == distances.argmin(axis=1)).mean()
+    if agree < 1:
+        if (scores.argmin(axis=1) == distances.argmin(axis=1)).all():
+            raise Wrong("the nearest mean gets the lowest score: turn the signs around")
+        raise Wrong(
+            f"on 200 random points the highest score is that of the nearest mean in {agree:.0%}; "
+            "drop |x|² from |x - m|², and turn the sign: 2 m · x - |m|²"
+        )
+    return "the nearest mean is a linear classifier; its templates are the mean pictures."
+
+
+def solve_nearest_mean_matrix(rows, labels):
+    means = np.stack([rows[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
+    bias = -0.5 * (means**2).sum(axis=1, keepdims=True)  # half of 2 m · x - |m|²
+    return np.hstack([means, bias])
+
+
+def check_binary_cross_entropy(binary_cross_entropy) -> str:
+    scores = np.array([-3.0, -0.4, 0.0, 0.7, 2.5, 5.0])
+    targets = np.array([0, 1, 1, 0, 1, 0])
+    expected = np.logaddexp(0, scores) - targets * scores
+    p = 1 / (1 + np.exp(-scores))
+    _compare(
+        binary_cross_entropy(scores.copy(), targets.copy()),
+        expected,
+        "scores from -3 to 5",
+        hints=(
+            (-expected, "these are logarithms of probabilities; the loss has a minus"),
+            (np.logaddexp(0, scores) - (1 - targets) * scores, "label 1 and label 0 are exchanged"),
+            (-targets * np.log(p), "pictures with label 0 have no loss here: (1 - t) ln(1 - p)"),
+            (expected.mean(), "this is the mean; one loss a picture is asked for"),
+            (expected.sum(), "this is the sum; one loss a picture is asked for"),
+        ),
+    )
+    far, sure = np.array([1000.0, -1000.0, 1000.0, -1000.0]), np.array([1, 0, 0, 1])
+    with np.errstate(all="ignore"):
+        answer = np.asarray(binary_cross_entropy(far, sure), dtype=float)
+    if not np.isfinite(answer).all():
+        raise Wrong(
+            f"z = 1000, -1000 with labels 1, 0, 0, 1: got {answer}. The exponential of 1000 is infinite; "
+            "write the loss with e^-|z|, or with np.logaddexp(0, z)"
+        )
+    if answer.max() < 999:
+        raise Wrong(
+            f"z = 1000 with label 0 must cost 1000, got {answer.max():.4g}: cutting p off near 0 and 1 "
+            "hides how wrong a score is, and its slope is 0"
+        )
+    _compare(answer, np.array([0.0, 0.0, 1000.0, 1000.0]), "z = 1000, -1000 with labels 1, 0, 0, 1")
+    return "this is what torch's BCEWithLogitsLoss does inside."
+
+
+def solve_binary_cross_entropy(score, target):
+    # -t ln p - (1 - t) ln(1 - p) = ln(1 + e^z) - t z, and ln(1 + e^z) = max(z, 0) + ln(1 + e^-|z|)
+    return np.maximum(score, 0) + np.log1p(np.exp(-np.abs(score))) - target * score
+
+
+def check_squared_hinge_slope(squared_hinge_slope) -> str:
+    scores = np.array([[2.0, 1.5, -3.0, 4.0], [0.0, 5.0, 1.0, 4.5], [9.0, 1.0, 2.0, 3.0]])
+    labels = np.array([0, 2, 0])
+    expected = solve_squared_hinge_slope(scores, labels)
+    lack = expected.copy()
+    lack[np.arange(3), labels] = 0  # twice what is missing
+    plain = np.sign(lack)
+    plain[np.arange(3), labels] = -plain.sum(axis=1)
+    _compare(
+        squared_hinge_slope(scores.copy(), labels.copy()),
+        expected,
+        "three pictures, four classes",
+        hints=(
+            (expected / 2, "the factor 2 of the square's derivative is missing"),
+            (lack, "the true class has a slope too: it lowers every term of the sum"),
+            (
+                plain,
+                "this is the slope of the plain hinge; a square's slope grows with what is missing",
+            ),
+            (-expected, "the signs are turned: a slope says how the loss *grows*"),
+            (expected / 3, "averaged over the pictures; one row a picture is asked for"),
+            (
+                expected - 2 * (expected - lack),
+                "the true class lowers the loss: its slope is negative",
+            ),
+        ),
+    )
+    return "two for each unit that is missing: the most wrong picture pulls most."
+
+
+def solve_squared_hinge_slope(scores, labels, margin=1.0):
+    picture = np.arange(len(scores))
+    lack = np.maximum(0, scores - scores[picture, labels][:, None] + margin)
+    lack[picture, labels] = 0
+    slope = 2 * lack
+    slope[picture, labels] = -slope.sum(axis=1)
+    return slope
+
+
+def check_smallest_factor(smallest_factor) -> str:
+    cases = (
+        np.array([[5.0, 1.0, 2.0], [0.25, 3.0, 1.0]]),
+        np.array([[0.3, 0.1, -4.0], [-1.0, 7.0, 6.5]]),
+        np.array([[-2.0, -2.5, -9.0], [-8.0, -3.0, -5.0]]),
+    )
+    labels = np.array([0, 1])
+    for scores in cases:
+        picture = np.arange(2)
+        others = scores.copy()
+        others[picture, labels] = -np.inf
+        leads = scores[picture, labels] - others.max(axis=1)
+        expected = 1 / leads.min()
+        answer = smallest_factor(scores.copy(), labels.copy())
+        far = scores.copy()
+        far[picture, labels] = np.inf
+        largest = (scores[picture, labels] - far.min(axis=1)).min()
+        _compare(
+            answer,
+            np.asarray(expected),
+            f"leads of {leads[0]:.4g} and {leads[1]:.4g}",
+            hints=(
+                (
+                    leads.min(),
+                    "this is the smallest lead; by what must it be multiplied to become 1?",
+                ),
+                (
+                    1 / leads.max(),
+                    "the picture with the largest lead decided; the others still lack",
+                ),
+                (1 / leads.mean(), "the mean lead decided; then some pictures still lack"),
+                (
+                    1 / largest,
+                    "the lead over the *weakest* class decided; take the strongest other",
+                ),
+                (leads, "one number for all pictures is asked for"),
+                (1 / leads, "one factor for all pictures is asked for: which of them?"),
+                (1.0, "1 need not be the smallest, and need not be enough"),
+            ),
+        )
+    return "the smallest lead becomes the margin. Maximising it at a given length of W is what an SVM does."
+
+
+def solve_smallest_factor(scores, labels):
+    picture = np.arange(len(scores))
+    others = scores.copy()
+    others[picture, labels] = -np.inf  # the true class is not its own rival
+    leads = scores[picture, labels] - others.max(axis=1)
+    return 1 / leads.min()  # c times the smallest lead is the margin 1
+
+
+def _half_negative_accuracy(features) -> float:
+    """Least squares on features of digits, half of them negatives: accuracy in the test."""
+    from cnncourse import data
+
+    generator, scores = np.random.default_rng(0), []
+    parts = [data.load("digits", train) for train in (True, False)]
+    rows = [part.images.flatten(1).double().numpy() / 255 for part in parts]
+    rows = [np.where(generator.random((len(x), 1)) < 0.5, 1 - x, x) for x in rows]
+    known, new = (np.asarray(features(x), dtype=float) for x in rows)
+    known, new = (np.hstack([x, np.ones((len(x), 1))]) for x in (known, new))
+    targets = np.eye(10)[parts[0].labels.numpy()]
+    W = np.linalg.solve(known.T @ known + np.eye(known.shape[1]), known.T @ targets)
+    scores = new @ W
+    return float((scores.argmax(axis=1) == parts[1].labels.numpy()).mean())
+
+
+def check_blind_to_negatives(blind_to_negatives) -> str:
+    from cnncourse import data
+
+    rows = data.load("digits", False).images.flatten(1).double().numpy()[:100] / 255
+    one, other = np.asarray(blind_to_negatives(rows)), np.asarray(blind_to_negatives(1 - rows))
+    if one.ndim != 2 or len(one) != 100:
+        raise Wrong(f"expected features (100, any number) of 100 rows, got shape {one.shape}")
+    if not np.allclose(one, other, atol=1e-9):
+        worst = np.abs(one - other).max()
+        raise Wrong(
+            f"features of x and of 1 - x differ by up to {worst:.3g}: turn every picture the same way "
+            "round first, for instance so that its corner is black"
+        )
+    single = np.asarray(blind_to_negatives(rows[3:4]))
+    if not np.allclose(single, one[3:4], atol=1e-9):
+        raise Wrong("a picture alone has other features than among others: use each row by itself")
+    share = _half_negative_accuracy(blind_to_negatives)
+    plain = _half_negative_accuracy(lambda x: np.abs(x - 0.5))
+    if share < 0.9:
+        raise Wrong(
+            f"blind to negatives, and a matrix on them is right in {share:.1%}; on |x - 1/2| it is "
+            f"{plain:.1%}, and 90 % can be reached. What is lost? |x - 1/2| takes each pixel by itself"
+        )
+    return f"a matrix on these features is right in {share:.1%} (on |x - 1/2| in {plain:.1%})."
+
+
+def solve_blind_to_negatives(rows):
+    corners = rows[:, [0, 7, 56, 63]].mean(axis=1)  # black on ordinary digits, white on negatives
+    return np.where(corners[:, None] > 0.5, 1 - rows, rows)
+
+
+EXERCISES = [
+    Exercise(
+        "02.1",
+        "Nearest mean as a matrix",
+        hints=(
+            "the nearest mean has the smallest |x|² - 2 m · x + |m|²; |x|² is the same for all classes",
+            "so the highest m · x - |m|²/2 wins: the weights are m, the bias is -|m|²/2",
+        ),
+        check=check_nearest_mean_matrix,
+        solution=solve_nearest_mean_matrix,
+    ),
+    Exercise(
+        "02.2",
+        "A loss that survives",
+        hints=(
+            "put p = 1 / (1 + e^-z) into the formula: it becomes ln(1 + e^z) - t z",
+            "ln(1 + e^z) overflows for large z: it is max(z, 0) + ln(1 + e^-|z|), or np.logaddexp(0, z)",
+        ),
+        check=check_binary_cross_entropy,
+        solution=solve_binary_cross_entropy,
+    ),
+    Exercise(
+        "02.3",
+        "The slope of the squared hinge",
+        hints=(
+            "each other class j: the term max(0, s_j - s_y + 1)² grows with s_j by twice what is missing",
+            "the true class appears in every term with a minus: minus the sum of the others",
+        ),
+        check=check_squared_hinge_slope,
+        solution=solve_squared_hinge_slope,
+    ),
+    Exercise(
+        "02.4",
+        "The cheapest multiple with zero loss",
+        hints=(
+            "the lead of a picture: its true score minus the highest of the others; c multiplies it",
+            "c times the smallest of all leads must be the margin, 1",
+        ),
+        check=check_smallest_factor,
+        solution=solve_smallest_factor,
+    ),
+    Exercise(
+        "02.5",
+        "Features blind to negatives",
+        hints=(
+            "turn every picture the same way round, and use its pixels as they are",
+            "the corners of a digit are black; where they are white, take 1 - x",
+        ),
+        check=check_blind_to_negatives,
+        solution=solve_blind_to_negatives,
+    ),
+]

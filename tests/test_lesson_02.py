@@ -1,0 +1,265 @@
+"""What lesson 02 writes out agrees with torch, autograd and scikit-learn; its exercises reject mistakes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch.nn import functional
+
+from cnncourse import exercises
+from cnncourse.exercises import Wrong, lesson_02
+from cnncourse.lab import definitions
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    return definitions("02")
+
+
+def case(count=7, classes=5, seed=0, spread=2.0):
+    random = np.random.default_rng(seed)
+    return random.normal(0, spread, (count, classes)), random.integers(0, classes, count)
+
+
+def problem(count=60, length=4, classes=3, seed=0):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    return random.normal(size=(count, length)) + 2 * np.eye(classes, length)[labels], labels
+
+
+# --- losses and slopes ----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    count=st.integers(1, 6),
+    classes=st.integers(2, 7),
+    seed=st.integers(0, 999),
+    margin=st.sampled_from([0.5, 1.0, 3.0]),
+)
+def test_the_losses_are_those_of_torch_for_any_shape_and_margin(count, classes, seed, margin):
+    lesson = _lesson()
+    scores, labels = case(count, classes, seed)
+    pair = torch.tensor(scores), torch.tensor(labels)
+    for loss, power in ((lesson.hinge, 1), (lesson.squared_hinge, 2)):
+        theirs = classes * functional.multi_margin_loss(
+            *pair, p=power, margin=margin, reduction="none"
+        )
+        np.testing.assert_allclose(loss(scores, labels, margin), theirs, rtol=1e-10, atol=1e-12)
+    theirs = functional.cross_entropy(*pair, reduction="none")
+    np.testing.assert_allclose(lesson.cross_entropy(scores, labels), theirs, rtol=1e-10, atol=1e-12)
+
+
+def _lesson(kept=[]):  # noqa: B006 (hypothesis calls a test many times; the lesson is read once)
+    return kept[0] if kept else kept.append(definitions("02")) or kept[0]
+
+
+@pytest.mark.parametrize(
+    "slope, loss",
+    [
+        ("cross_entropy_slope", functional.cross_entropy),
+        (
+            "hinge_slope",
+            lambda s, y, reduction: 5 * functional.multi_margin_loss(s, y, reduction=reduction),
+        ),
+    ],
+)
+def test_each_slope_is_the_one_that_autograd_finds(slope, loss, lesson):
+    scores, labels = case()
+    tensor = torch.tensor(scores, requires_grad=True)
+    loss(tensor, torch.tensor(labels), reduction="sum").backward()
+    np.testing.assert_allclose(getattr(lesson, slope)(scores, labels), tensor.grad, atol=1e-12)
+
+
+def test_the_slope_of_the_squared_hinge_is_the_one_that_autograd_finds():
+    scores, labels = case()
+    tensor = torch.tensor(scores, requires_grad=True)
+    (
+        5 * functional.multi_margin_loss(tensor, torch.tensor(labels), p=2, reduction="sum")
+    ).backward()
+    found = lesson_02.solve_squared_hinge_slope(scores, labels)
+    np.testing.assert_allclose(found, tensor.grad, atol=1e-12)
+
+
+def test_softmax_survives_large_scores_and_ignores_a_shift(lesson):
+    large = np.array([[123.0, 456.0, 789.0], [-1e4, 0.0, 1e4]])
+    assert np.isfinite(lesson.softmax(large)).all() and np.isfinite(lesson.log_softmax(large)).all()
+    np.testing.assert_allclose(lesson.softmax(large + 7), lesson.softmax(large), rtol=1e-12)
+    np.testing.assert_allclose(
+        lesson.log_softmax(large), torch.log_softmax(torch.tensor(large), 1), atol=1e-12
+    )
+
+
+def test_a_right_answer_without_the_margin_still_costs(lesson):
+    assert lesson.hinge(np.array([[3.0, 2.5], [3.0, 2.0]]), np.array([0, 0])).tolist() == [0.5, 0.0]
+
+
+# --- finding the matrix ---------------------------------------------------------------------------------------------
+
+
+def test_least_squares_is_ridge_regression_with_its_price(lesson):
+    rows, labels = problem()
+    ours = lesson.least_squares(lesson.with_one(rows), labels, 3)
+    theirs = Ridge(alpha=100.0, fit_intercept=False).fit(lesson.with_one(rows), np.eye(3)[labels])
+    np.testing.assert_allclose(ours, theirs.coef_, atol=1e-9)
+
+
+def test_a_descent_with_l2_ends_at_the_matrix_of_scikit_learn(lesson):
+    rows, labels = problem()
+    price = 0.05
+    found = lesson.descend(
+        lesson.cross_entropy_slope,
+        lesson.with_one(rows),
+        labels,
+        np.zeros((3, 5)),
+        4000,
+        0.3,
+        price,
+    )
+    theirs = LogisticRegression(C=1 / (2 * price * len(rows)), tol=1e-10, max_iter=5000)
+    theirs.fit(rows, labels)
+    np.testing.assert_allclose(found[:, :-1], theirs.coef_, atol=1e-5)
+
+
+def test_the_price_never_touches_the_biases_and_the_start_stays_as_it_was(lesson):
+    rows, labels = problem()
+    start = np.ones((3, 5))
+    flat = lambda scores, labels: np.zeros_like(scores)  # noqa: E731 (a loss without any slope)
+    found = lesson.descend(flat, lesson.with_one(rows), labels, start, 10, 0.1, 0.5)
+    assert (found[:, -1] == 1).all() and (found[:, :-1] < 0.5).all() and (start == 1).all()
+    found = lesson.descend_l1(flat, lesson.with_one(rows), labels, start, 30, 0.1, 0.5)
+    assert (found[:, -1] == 1).all() and (found[:, :-1] == 0).all() and (start == 1).all()
+
+
+def test_l1_ends_where_its_conditions_hold(lesson):
+    rows, labels = problem(length=6)
+    rows, price = lesson.with_one(rows), 0.05
+    W = lesson.descend_l1(
+        lesson.cross_entropy_slope, rows, labels, np.zeros((3, 7)), 6000, 0.3, price
+    )
+    slope = (lesson.cross_entropy_slope(rows @ W.T, labels).T @ rows / len(rows))[:, :-1]
+    weights = W[:, :-1]
+    dead = weights == 0
+    assert dead.any() and (np.abs(slope[dead]) <= price + 1e-6).all()
+    np.testing.assert_allclose(slope[~dead], -price * np.sign(weights[~dead]), atol=1e-5)
+
+
+def test_random_search_returns_the_matrix_of_its_lowest_loss(lesson):
+    rows, labels = problem()
+    best, history = lesson.random_search(rows, labels, 3, 40, np.random.default_rng(0))
+    assert history == sorted(history, reverse=True) and len(history) == 40
+    assert lesson.cross_entropy(rows @ best.T, labels).mean() == pytest.approx(history[-1])
+
+
+def test_shuffling_pixels_shuffles_columns_and_changes_no_score(lesson):
+    rows, labels = problem()
+    order = np.array([2, 0, 3, 1])
+    plain = lesson.least_squares(lesson.with_one(rows), labels, 3)
+    mixed = lesson.least_squares(lesson.with_one(rows[:, order]), labels, 3)
+    np.testing.assert_allclose(mixed[:, :-1], plain[:, :-1][:, order], atol=1e-10)
+
+
+def test_framed_digits_keep_their_ink_and_move(lesson):
+    rows = np.arange(1, 9, dtype=float).reshape(2, 4)
+    boards = lesson.framed(rows, 2, np.random.default_rng(0), reach=3)
+    assert boards.shape == (2, 64)
+    assert [board[board > 0].tolist() for board in boards] == rows.tolist()
+
+
+# --- exercises ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", sorted(exercises.of_lesson("02")))
+def test_the_reference_solution_is_accepted(id, capsys):
+    exercise = exercises.find(id)
+    exercises.check(id, *exercise.answers())
+    assert capsys.readouterr().out.startswith(f"{id} right")
+
+
+def means_of(rows, labels):
+    return np.stack([rows[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
+
+
+def with_bias(bias):
+    def matrix(rows, labels):
+        means = means_of(rows, labels)
+        return np.hstack([means, bias((means**2).sum(axis=1, keepdims=True))])
+
+    return matrix
+
+
+def naive_bce(score, target):
+    p = 1 / (1 + np.exp(-score))
+    return -target * np.log(p) - (1 - target) * np.log(1 - p)
+
+
+def clipped_bce(score, target):
+    p = np.clip(1 / (1 + np.exp(-np.clip(score, -700, 700))), 1e-12, 1 - 1e-12)
+    return np.where(target == 1, -np.log(p), -np.log(1 - p))
+
+
+def leads(scores, labels):
+    others = scores.copy()
+    others[np.arange(len(scores)), labels] = -np.inf
+    return scores[np.arange(len(scores)), labels] - others.max(axis=1)
+
+
+def without_true(scores, labels):
+    slope = lesson_02.solve_squared_hinge_slope(scores, labels)
+    slope[np.arange(len(scores)), labels] = 0
+    return slope
+
+
+MISTAKES = [
+    ("02.1", with_bias(lambda s: 0 * s), "bias is 0"),
+    ("02.1", with_bias(lambda s: -s), "twice too large"),
+    ("02.1", with_bias(lambda s: s / 2), "wrong sign"),
+    ("02.1", lambda rows, labels: means_of(rows, labels), "last column"),
+    ("02.1", lambda rows, labels: lesson_02.solve_nearest_mean_matrix(rows, labels).T, "transpose"),
+    (
+        "02.1",
+        lambda rows, labels: -lesson_02.solve_nearest_mean_matrix(rows, labels),
+        "lowest score",
+    ),
+    ("02.2", naive_bce, "exponential of 1000"),
+    ("02.2", clipped_bce, "cutting p off"),
+    ("02.2", lambda z, t: -lesson_02.solve_binary_cross_entropy(z, t), "has a minus"),
+    ("02.2", lambda z, t: lesson_02.solve_binary_cross_entropy(z, t).mean(), "one loss a picture"),
+    ("02.2", lambda z, t: lesson_02.solve_binary_cross_entropy(z, 1 - t), "exchanged"),
+    ("02.3", lambda s, y: lesson_02.solve_squared_hinge_slope(s, y) / 2, "factor 2"),
+    ("02.3", without_true, "true class has a slope too"),
+    ("02.3", lambda s, y: -lesson_02.solve_squared_hinge_slope(s, y), "signs"),
+    ("02.3", lambda s, y: lesson_02.solve_squared_hinge_slope(s, y) / len(s), "averaged"),
+    ("02.3", lambda s, y: np.abs(lesson_02.solve_squared_hinge_slope(s, y)), "negative"),
+    ("02.4", lambda s, y: leads(s, y).min(), "multiplied to become 1"),
+    ("02.4", lambda s, y: 1 / leads(s, y).max(), "others still lack"),
+    ("02.4", lambda s, y: 1 / leads(s, y), "which of them"),
+    ("02.4", lambda s, y: 1 / (s[np.arange(2), y] - s.min(axis=1)).min(), "weakest"),
+    ("02.5", lambda rows: rows, "differ by up to"),
+    ("02.5", lambda rows: np.abs(rows - 0.5), "takes each pixel by itself"),
+    ("02.5", lambda rows: np.zeros((len(rows), 3)), "takes each pixel by itself"),
+    ("02.5", lambda rows: lesson_02.solve_blind_to_negatives(rows).T, "100 rows"),
+    ("02.5", lambda rows: np.abs(rows - rows.mean(axis=0)), "alone"),
+]
+
+
+@pytest.mark.parametrize("id, mistake, said", MISTAKES)
+def test_a_planted_mistake_is_told(id, mistake, said):
+    with np.errstate(all="ignore"), pytest.raises(Wrong) as error:
+        exercises.find(id).check(mistake)
+    assert said in str(error.value)
+
+
+def test_other_right_answers_are_accepted():
+    def mean_first(rows, labels):  # any shift that all classes share leaves the answers as they are
+        return lesson_02.solve_nearest_mean_matrix(rows, labels) + np.arange(6)
+
+    def absolute_and_corner(rows):
+        corner = np.sign(0.5 - rows[:, :1])
+        return corner * (rows - 0.5)
+
+    assert "mean pictures" in exercises.find("02.1").check(mean_first)
+    assert "right in" in exercises.find("02.5").check(absolute_and_corner)
+    assert "BCEWithLogits" in exercises.find("02.2").check(lambda z, t: np.logaddexp(0, z) - t * z)
