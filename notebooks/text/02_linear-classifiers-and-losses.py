@@ -159,7 +159,7 @@ own_train, own_test = (random.permuted(rows, axis=1) for rows in (x_train, x_tes
 W_own = least_squares(with_one(own_train), y_train, classes)
 own = accuracy(W_own, with_one(own_test), y_test)
 exercises.reveal("02.p1", "about 95" if own > 0.7 else "about 50" if own > 0.3 else "about 10",
-                 f"Measured: {100 * own:.0f} of 100. Guessing gives {100 / classes:.0f}.")
+                 f"{100 * own:.0f} of 100; guessing gives {100 / classes:.0f}.")
 
 # %% [markdown]
 # So the matrix needs every pixel in *its* place, though any place will do. All it knows is which numbers are large together with which label.
@@ -215,7 +215,7 @@ claims.check("eq-linear-score.templates",
 claims.check("eq-linear-score.hands",
              "Tested on the last 450 digits of the file, mostly other writers, least squares is "
              "right in {order:.1%}; in ten random splits in {worst:.1%} to {best:.1%}.",
-             order=(in_order, "<=", 0.89), worst=(min(at_random), ">=", 0.9), best=max(at_random))
+             order=in_order, worst=(min(at_random), ">=", in_order + 0.01), best=max(at_random))
 
 # %% [markdown]
 # A template is not what is typical but what **tells apart**: the middle of a 0 is blue: ink there means "anything but 0".
@@ -361,11 +361,12 @@ def draw_losses(cat, dog, frog):
     colours = dict(zip(named, ("C0", "0.55", "0.55"), strict=True))
     plots.bars(axes[0], named, format="{:.1f}", colours=colours)
     axes[0].axhline(cat - 1, color="C1", linestyle="--")
-    axes[0].set(title="scores; others should stay below the line", ylim=(-5.5, 6.5))
+    axes[0].set(title="others should stay below the line", ylim=(-5.5, 6.5))
     losses = [loss(scores, [0])[0] for loss in (hinge, squared_hinge, cross_entropy)]
     named = dict(zip(("hinge", "squared\nhinge", "cross-\nentropy"), losses, strict=True))
     plots.bars(axes[1], named, format="{:.2f}", colours=dict.fromkeys(named, "C1"))
-    axes[1].set(title="losses", ylim=(0, max(3, 1.2 * max(losses))))
+    axes[0].set_ylabel("score")
+    axes[1].set(title="losses of this picture", ylim=(0, max(3, 1.2 * max(losses))))
     return fig, "hinge {:.2f}, squared hinge {:.2f}, cross-entropy {:.3f}".format(*losses)
 
 widgets.explore(draw_losses, cat=widgets.Slider(2.0, -5, 5, 0.1),
@@ -412,7 +413,7 @@ figures.save(fig, "eq-hinge.curves",
 # **Why the logarithm?** Read $p_y$ as the probability that the model gives to the true label. To all labels at once it gives the *product* of these: their **likelihood**. The best model is the one under which what happened was likeliest.
 # The logarithm turns the product into a sum, with one term a picture, and that is what the sum of cross-entropies is (with a minus, so that less is better).
 
-# %%
+# %% tags=["nbval-rtol=1e-6"]
 small = np.random.default_rng(seed).normal(0, 1e-3, W.shape)
 at_start = with_one(x_train) @ small.T  # (N, C)
 p_true = softmax(at_start)[np.arange(len(train)), y_train]  # (N,)
@@ -604,7 +605,7 @@ claims.check("emp-random-search-of-weights-bad",
 # %% [markdown]
 # **Why is luck so bad?** A direction in the space of $n$ weights has $n$ components, and a random one shares little with the slope. Measure the cosine of the angle between the slope and random directions, for all 650 weights and for 2 of them:
 
-# %%
+# %% tags=["nbval-rtol=1e-6"]
 uphill = cross_entropy_slope(rows_train @ nothing.T, y_train).T @ rows_train  # (C, D + 1)
 
 def mean_cosine(slope, generator, draws=2000):
@@ -649,25 +650,21 @@ for run in range(runs):
             found = descend(slope, rows, wrong, nothing, steps, pace * rate)
             spoiled[name].append(accuracy(found, new_rows, new_labels))
     contest["squares"].append(accuracy(least_squares(rows, labels, classes), new_rows, new_labels))
+three_losses = np.array([contest[name] for name in ("hinge", "squared", "entropy")])
 claims.check("fig-linear-templates.contest",
              "In {runs} redrawn splits least squares is right in {squares:.1%} and, after {steps} "
              "steps, hinge in {hinge:.1%}, squared hinge in {squared:.1%}, cross-entropy in "
-             "{entropy:.1%}.", steps=steps, runs=runs,
-             squares=(contest["squares"], "<=", np.mean(contest["entropy"]) - 0.01),
+             "{entropy:.1%}: means within {losses:.1%}, while the splits are {splits:.1%} apart.",
+             squares=(contest["squares"], "<=", np.mean(contest["entropy"]) - 0.01), steps=steps,
              hinge=contest["hinge"], squared=contest["squared"], entropy=contest["entropy"],
-             seeds=runs, on="mean")
-
-three_losses = np.array([contest[name] for name in ("hinge", "squared", "entropy")])
-claims.check("fig-linear-templates.luck",
-             "The means of hinge, squared hinge and cross-entropy lie within {losses:.1%}; the "
-             "splits of one loss lie {splits:.1%} apart.",
-             losses=(np.ptp(three_losses.mean(axis=1)), "<=", 0.01),
-             splits=(np.ptp(three_losses, axis=1).mean(), ">=", 0.01))
+             losses=(np.ptp(three_losses.mean(axis=1)), "<=", 0.01), runs=runs, seeds=runs,
+             splits=(np.ptp(three_losses, axis=1).mean(), ">=", 0.01), on="mean", varies=True)
 claims.check("emp-squared-hinge-sometimes-better",
              "With a fifth of the training labels drawn at random hinge falls to {hinge:.1%}, "
              "squared hinge to {squared:.1%}.",
              hinge=(spoiled["hinge"], "<=", np.mean(contest["hinge"]) - 0.02),
-             squared=(spoiled["squared"], "<=", np.mean(contest["squared"]) - 0.02), seeds=runs)
+             squared=(spoiled["squared"], "<=", np.mean(contest["squared"]) - 0.02), seeds=runs,
+             varies=True)
 
 # %% [markdown]
 # **We now know** how a matrix is found: a loss, its slope, many small steps downhill. The slope tells all 650 weights at once what to do; a random try tells nothing.
@@ -727,7 +724,6 @@ exercises.reveal("02.p4", "about 20" if apart > 0.1 else "about 5" if apart > 0.
 
 # %%
 pairs_priced = [two_starts(0.03, run) for run in range(runs)]
-disagreement(pairs_plain[0]), disagreement(pairs_priced[0])
 
 # %% tags=["fold"]
 def right(results, which):
@@ -772,16 +768,16 @@ claims.check("emp-zero-loss-not-unique",
              double=(highest_loss(pairs_plain, 2), "<=", 1e-3),
              near=(right(pairs_plain, 0), ">=", 0.8), far=(right(pairs_plain, 1), "<=", 0.85),
              apart=([disagreement(pair) for pair in pairs_plain], ">=", 0.1),
-             cosine=(kept, ">=", 0.7), seeds=runs, on="every")
+             cosine=(kept, ">=", 0.7), seeds=runs, on="every", varies=True)
 claims.check("emp-regularisation-prefers-small.starts",
              "With L2 of strength 0.03 right are {near:.1%} from zeros and {far:.1%} from afar, "
              "and they disagree on {apart:.1%}.",
              near=right(pairs_priced, 0), far=(right(pairs_priced, 1), ">=", 0.8),
              apart=([disagreement(pair) for pair in pairs_priced], "<=", 0.03), seeds=runs,
-             on="every")
+             on="every", varies=True)
 
 # %% [markdown]
-# With a price, both starts end at (nearly) the same matrix, and noise has become a template. (What the price did *not* do: lift the better of the two. It only forgot the bad start.)
+# With a price, both starts end at (nearly) the same matrix, and noise has become a template. (It hardly lifted the better of the two. It made the bad start be forgotten.)
 #
 # **Which weights die?** $L2$ pulls at a weight with force $2 \lambda w$, which fades as the weight shrinks; $L1$ pulls with force $\lambda$, however small the weight is, until it is 0.
 # Written as a slope, $L1$ would overshoot 0 and jitter around it. So after each step all weights move towards 0 by that force, and stop there:
@@ -902,7 +898,9 @@ exercises.reveal("02.p5", "about 90" if on_negatives > 0.5 else "about 10" if on
 # $$(w \cdot x + b) + (w \cdot (1 - x) + b) = w \cdot 1 + 2b,$$
 #
 # the same number for every picture. What scores high on $x$ must score low on $1 - x$: the winner becomes (nearly) the last.
-# And if negatives are in the training pictures, half and half? Then each template should be red and blue in the same place.
+# For both to be right, the true class must lead every other one twice, so its sum must be the largest of all: that holds for **one class only**, whatever the matrix.
+#
+# And if negatives are in the training pictures, half and half? Each template would have to be red and blue in the same place.
 
 # %%
 def half_negative(rows, generator):
@@ -946,7 +944,7 @@ axes[1].axvline(1 / classes, color=figures.COLOUR["ink"], linestyle=":")
 axes[1].set(xlim=(0, 1.15), xlabel="accuracy in the test (dotted: guessing)")
 axes[1].xaxis.set_major_formatter("{x:.0%}")
 axes[1].set_xticks([0, 0.5, 1])
-fig.suptitle("On negatives one matrix is never right, and no training mends it")
+fig.suptitle("On negatives the matrix is never right; training on both hardly helps")
 figures.save(fig, "emp-linear-limits",
              caption="Left: what the matrix of section 3 says to three test pictures and their "
                      f"negatives. Right: accuracies; the lower three were trained on {len(train)} "
@@ -959,6 +957,8 @@ scores_negative = negative_test @ W.T
 true_negative = scores_negative[np.arange(len(test)), y_test][:, None]
 place = 1 + (scores_negative > true_negative).sum(axis=1)
 sums = rows_test @ W.T + scores_negative  # (M, C)
+twice = [(with_one(x) @ W_both.T).argmax(axis=1) == y_test for x in (x_test, 1 - x_test)]
+read_twice = y_test[twice[0] & twice[1]]
 claims.check("emp-linear-limits",
              "Right are {ordinary:.1%} of the ordinary digits and {negative:.1%} of their "
              "negatives, where the true class takes place {place:.1f} of 10 in the mean; the sum "
@@ -968,8 +968,10 @@ claims.check("emp-linear-limits",
              varies=True)
 claims.check("emp-linear-limits.both",
              "Trained on both the matrix is right in {linear:.1%} (of its own training pictures "
-             "in {fitted:.1%}), on |x − ½| in {grey:.1%}, the two-layer network in {network:.1%}.",
+             "in {fitted:.1%}; in both forms it reads {pairs:.1%} of the pictures, of {one} "
+             "class), on |x − ½| in {grey:.1%}, the two-layer network in {network:.1%}.",
              linear=(linear_both, "<=", 0.4), fitted=(linear_fitted, "<=", 0.6),
+             pairs=len(read_twice) / len(test), one=(len(set(read_twice)), "<=", 1),
              grey=(grey_both, ">=", 0.8), network=(network_both, ">=", 0.93), seeds=3, on="every",
              varies=True)
 
@@ -1022,7 +1024,7 @@ claims.check("emp-linear-limits.moved",
              varies=True)
 
 # %% [markdown]
-# **We now know** the limit: one template and a sum. No loss, no step size and no regularisation lifts it, as all of them only choose *which* matrix.
+# **We now know** the limit: one template and a sum. No loss, no step size and no regularisation lifts it, as all of them only choose *which* matrix, and the algebra holds for each.
 # Either somebody finds better numbers to put in, or more layers find them. For digits that move even the second layer is not much help; convolutions (lesson 04) are.
 # **This does not show** that photographs are like negatives. It shows one way to be beyond a matrix; many ways together make a photograph.
 #
