@@ -776,8 +776,9 @@ def nearest_in_pieces(test, train, size=4096):
     best, row = np.full(len(test), np.inf), np.zeros(len(test), int)
     for start in range(0, len(train), size):
         distances = l2_no_loop(test, train[start:start + size].astype(test.dtype))
-        nearer = distances.min(axis=1) < best  # of equals the earlier row stays, as in `nearest`
-        best[nearer] = distances.min(axis=1)[nearer]
+        smallest = distances.min(axis=1)
+        nearer = smallest < best  # of equals the earlier row stays, as in `nearest`
+        best[nearer] = smallest[nearer]
         row[nearer] = start + distances.argmin(axis=1)[nearer]
     return row
 
@@ -962,7 +963,7 @@ def patch_accuracy(new, known):
     return (patch_labels[l2_no_loop(new, known).argmin(axis=1)] == patch_labels).mean()
 
 patch_pixels = patch_accuracy(new, known)
-patch_pixels
+f"1-NN on patches is right in {patch_pixels:.0%}"
 
 # %% tags=["fold"]
 card = np.full((1, known.shape[1]), known.mean())
