@@ -111,7 +111,6 @@ def arguments() -> list[str]:
     words.append(
         "--HTMLExporter.preprocessors=cnncourse.lab.export.AlternativeText"
     )  # of the menu's "save as"
-    words.append("--HTMLExporter.preprocessors=cnncourse.lab.export.AlternativeText")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
         words.append("--allow-root")
     return [*words, str(folder())]

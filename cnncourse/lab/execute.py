@@ -20,14 +20,13 @@ from cnncourse import machine, paths
 from cnncourse.errors import LessonError, MachineError, ParameterError
 from cnncourse.lab import front
 from cnncourse.lab.lesson import Lesson
-from cnncourse.parameters import Parameter  # noqa: F401 - who runs a lesson meets it here
+from cnncourse.parameters import (
+    Parameter,  # noqa: F401 - who runs a lesson meets it here
+    folder,
+)
 
-DOWNLOADED = (
-    "mnist",
-    "fashion_mnist",
-    "cifar10",
-    "cifar100",
-)  # sets that do not ship with the dependencies
+DOWNLOADED = ("mnist", "fashion_mnist", "cifar10")  # sets that do not ship with the dependencies
+SIZES = ("size", "image_size", "picture_size")  # how lessons call the side of a folder's pictures
 CELL_TIMEOUT = {"default": 600}  # seconds a cell; other presets train for hours and have none
 
 
@@ -145,16 +144,18 @@ def _children_seconds() -> float:
 
 
 def data_is_there(lesson: Lesson, effective: dict[str, object]) -> None:
-    """Look for the data set that a lesson is to read, before it runs: `DataError` says how to get it.
+    """Look at the pictures that a lesson is to read, before it runs: `DataError` says what is wrong and what to do.
 
-    Sets that ship with the dependencies, and folders (whose range was checked), need no look.
+    A set that was not downloaded, or a folder whose parts do not fit: a class too many, other sizes, a broken file.
+    Sets that ship with the dependencies need no look.
     """
     name = effective.get("dataset")
-    if name in (None, "digits", "photos") or name not in DOWNLOADED:
+    if name not in DOWNLOADED and (not isinstance(name, str) or not folder(name).is_dir()):
         return
     from cnncourse import data  # imports torch: only who needs it
 
-    data.load(name, train=False)
+    size = next((effective[word] for word in SIZES if word in effective), None)
+    data.load(name, train=False, size=None if name in DOWNLOADED else size or None)
 
 
 def _make_room(lesson: Lesson, folder: Path, pictures: Path) -> None:
