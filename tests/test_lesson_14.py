@@ -13,7 +13,7 @@ import torchvision
 import yaml
 from torch import nn
 
-from cnncourse import cost, exercises, lab, models, project
+from cnncourse import cost, exercises, lab, models, paths
 from cnncourse.exercises import Wrong
 from cnncourse.exercises import lesson_14 as solutions
 from cnncourse.lab.lesson import Lesson
@@ -182,7 +182,7 @@ def test_the_wilson_interval_is_that_of_a_table():
 def test_the_full_preset_names_parameters_of_the_lesson_and_depths_that_exist():
     preset = Lesson.find("14").settings({}, "full")
     assert preset["dataset"] == "cifar10" and preset["depths"] == [20, 56]
-    written = yaml.safe_load((project.root() / "notebooks/presets/full.yaml").read_text())["14"]
+    written = yaml.safe_load((paths.root() / "notebooks/presets/full.yaml").read_text())["14"]
     assert set(written) <= set(Lesson.find("14").parameters)
 
 
