@@ -1,0 +1,1379 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,text//py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · Backprop and computational graphs
+# ### How does one number at the end tell every weight what to do?
+#
+# A network answers, and one number, the loss, says how wrong the answer was. Each of a million weights now has to know: up or down, and how urgently?
+# The plain way is to ask them one by one: nudge a weight, run the whole network again, see whether the loss moved. That is a million runs for one step of learning.
+# The first figure shows what it costs to tell *all* of them at once: less than three runs, however many weights there are.
+# This lesson finds out how that is possible.
+#
+# **You will be able to**
+# - compute the slopes of any formula by hand, backwards through its graph;
+# - write an autograd (the part of torch that finds slopes) in about 40 lines, and say why it is cheap;
+# - write layers with `forward` and `backward`, and train a network made of them;
+# - find a wrong gradient, also where the network learns in spite of it.
+#
+# **You need** the slope (derivative) of a function of one number, products of matrices, and from lesson 02 the softmax loss and steps against the slope.
+#
+# **Words.** The *slope* of $f$ for $x$ is by how much $f$ moves, for each unit that $x$ moves: $df/dx$. The *gradient* is the list of all slopes of one number.
+# A *pass* is one run of a network, from pictures to loss.
+# A line that begins with ✓ is a *claim*: the code above measured its numbers, and the lesson stops if they are not as required.
+# Claims are made for the parameters below; with others the lesson shows what it measures and requires nothing.
+#
+# **It costs** about 25 seconds of one processor core, no network connection, no GPU.
+
+# %% tags=["parameters"]
+seed: int = 0  # of everything drawn at random; at least 0
+points: int = 100  # points on each arm of the spiral; 20 to 1000
+hidden: int = 64  # units in the hidden layer of the spiral's networks; 4 to 512
+steps: int = 1000  # of gradient descent on the spiral; 100 to 20000
+rate: float = 1.0  # learning rate: how far a step goes; above 0, at most 3
+runs: int = 3  # networks for each comparison, with points and weights of their own; 2 to 20
+dataset: str = "digits"  # end of section 3; one of digits, mnist, fashion_mnist
+pictures: int = 1347  # training pictures, at most; 100 to 60000
+
+# %% tags=["imports", "fold"]
+import copy
+import math
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnncourse import claims, data, exercises, figures, plots, runtime, widgets
+
+# %% tags=["define", "fold"]
+WIDTHS = 2, 8, 32, 128, 512, 1024  # units a layer, first figure
+BACK, ASK = "C3", "C1"  # colours: slopes that come backwards; slopes by asking one by one
+BOLD = {"fontsize": 14, "fontweight": "bold"}
+
+def torch_network(width):
+    """64 numbers, two hidden layers of `width` units, ten scores."""
+    return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
+                         nn.Linear(width, 10))
+
+def multiplications(call):
+    """Multiplications in the matrix products of a call, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() // 2  # it counts additions, too
+
+def seconds(function, repeats=5):
+    """The fastest of a few calls."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+def one_pass(network):
+    """From rows to loss, with torch."""
+    rows, labels = torch.rand(256, 64), torch.randint(10, (256,))
+    return functional.cross_entropy(network(rows), labels)
+
+def cost_in_passes(network):
+    """Multiplications for the slopes of all weights, in those of one pass."""
+    forward = multiplications(lambda: one_pass(network))
+    return multiplications(lambda: one_pass(network).backward()) / forward
+
+def places(last):
+    """Where to draw each node: {node: (column, row)}; parts left of what is made of them."""
+    order, column, row, inputs = in_order(last, {}), {}, {}, 0
+    for node in order:
+        column[node] = 1 + max((column[part] for part in node.parts), default=-1)
+    for node in reversed(order):
+        if not node.parts:  # an input stands close to its first use
+            column[node] = min(column[user] for user in order if node in user.parts) - 1
+    for node in order:
+        rows = [row[part] for part in node.parts]
+        row[node] = sum(rows) / len(rows) if rows else -inputs
+        inputs += not node.parts
+    return {node: (column[node], row[node]) for node in order}
+
+def edges(last):
+    """How often backward multiplies: once for each part of each node."""
+    return sum(len(node.parts) for node in in_order(last, {}))
+
+def neuron_at(value):
+    """The neuron of section 1 with another w0, and nothing else changed."""
+    return sigmoid(Node(value * -1.0 + 6.0 - 3.0)).value
+
+def short(number):
+    """Two digits behind the point, without zeros at the end."""
+    return f"{number:.2f}".rstrip("0").rstrip(".").replace("-", "−")
+
+def draw_graph(ax, last, fontsize=13):
+    """A graph: values above the nodes (left of the inputs), slopes of the end below them."""
+    place, numbers = places(last), {"fontsize": fontsize, "fontweight": "bold", "va": "center"}
+    for node, (column, row) in place.items():
+        for part in node.parts:
+            ax.annotate("", (column, row), place[part],
+                        arrowprops={"arrowstyle": "-|>", "color": "0.6", "lw": 1.5,
+                                    "shrinkA": 1.3 * fontsize, "shrinkB": 1.5 * fontsize})
+        ax.text(column, row, node.name, ha="center", va="center", fontsize=fontsize + 1,
+                bbox={"boxstyle": "round", "fc": "white" if node.parts else "0.93", "ec": "0.4",
+                      "pad": 0.3})
+        for number, side, colour in ((node.value, 1, "C0"), (node.grad, -1, BACK)):
+            if node.parts:
+                shift = 1.75 * fontsize * side
+                ax.annotate(short(number), (column, row), (0, shift), ha="center", color=colour,
+                            textcoords="offset points", **numbers)
+            else:
+                shift = -1.4 * fontsize, 0.62 * fontsize * side
+                ax.annotate(short(number), (column, row), shift, ha="right", color=colour,
+                            textcoords="offset points", **numbers)
+    columns, rows = zip(*place.values(), strict=True)
+    ax.set(xlim=(min(columns) - 0.7, max(columns) + 0.4), ylim=(min(rows) - 0.8, 0.6))
+    ax.axis("off")
+    for text, at, colour, side in (("values, forward →", 0.0, "C0", "left"),
+                                   ("← slopes of the end, backward", 1.0, BACK, "right")):
+        ax.text(at, 0.0, text, color=colour, ha=side, va="bottom", transform=ax.transAxes,
+                fontsize=fontsize, fontweight="bold")
+
+def draw_neuron(ax, weights):
+    """Two inputs, their weights as lines as thick as they are large, the sum and the bend."""
+    for row, weight in enumerate(weights):
+        ax.plot((0.1, 1), (-row, -0.5), color="C1", linewidth=2 * weight, zorder=1)
+        ax.text(0.48, -0.19 - 0.62 * row, f"w{row} = {weight}", ha="center", va="center",
+                color="C1", bbox={"fc": "white", "ec": "none", "pad": 1}, **BOLD)
+        ax.text(0, -row, f"x{row}", ha="center", va="center", fontsize=14,
+                bbox={"boxstyle": "round", "fc": "0.93", "ec": "0.4"})
+    ax.annotate("", (2.0, -0.5), (1.2, -0.5), arrowprops={"arrowstyle": "-|>", "lw": 2})
+    ax.text(1.05, -0.5, "Σ, bend", ha="center", va="center", fontsize=14,
+            bbox={"boxstyle": "circle", "fc": "white", "ec": "0.2"})
+    ax.set(xlim=(-0.2, 2.05), ylim=(-1.3, 0.3))
+    ax.axis("off")
+
+def draw_answers(ax, degrees, response, own):
+    """What a neuron answers to inputs of all directions, and the direction of its weights."""
+    ax.plot(degrees, response, color="C2")
+    ax.axvline(own, color="C1", linestyle=":")
+    ax.text(own - 8, 3.6, "direction of w", color="C1", ha="right", **BOLD)
+    ax.set(xlabel="direction of the input (degrees)", ylabel="answer (bend: ReLU)",
+           xticks=(-180, -90, 0, 90, 180), ylim=(0, 3.9))
+
+def draw_hierarchy(ax, network):
+    """Boxes in rows: the network, its gates, one neuron of the first layer, its steps."""
+    def row(height, texts, colour, left=0.0, right=10.0):
+        width = (right - left) / len(texts)
+        for place, text in enumerate(texts):
+            centre = left + width * (place + 0.5)
+            ax.add_patch(plt.Rectangle((centre - 0.46 * width, height), 0.92 * width, 0.72,
+                                       fc=colour, ec="0.3"))
+            ax.text(centre, height + 0.36, text, ha="center", va="center", fontsize=12.5)
+
+    texts = []
+    for gate in network.gates:
+        shape = gate.weights[0].shape if gate.weights else ()
+        size = f"\n{shape[0]} → {shape[1]}" if shape else "\nno weights"
+        texts.append(type(gate).__name__ + size)
+    inputs, outputs = network.gates[0].weights[0].shape
+    total = sum(each.size for gate in network.gates for each in gate.weights)
+    steps_of_neuron = ["×"] * inputs + ["+"] * inputs
+    row(3, [f"network: {total} weights"], "#dbe6f0")
+    row(2, texts, "#fdeacc")
+    row(1, [f"neuron {1 + n}" if n < 3 else "…" for n in range(4)], "#d5eeeb", 0, 5)
+    row(0, steps_of_neuron, "#f4dbe5", 0, 10 / 8)
+    for above, wide, below in ((3, (0.4, 9.6), (0.13, 9.87)), (2, (0.13, 3.2), (0.05, 4.95)),
+                               (1, (0.05, 1.2), (0.03, 1.22))):
+        for one, other in zip(wide, below, strict=True):
+            ax.plot((one, other), (above, above - 0.28), color="0.5", linewidth=1, zorder=0)
+    ax.text(5.2, 1.36, f"a layer: {outputs} neurons", va="center", fontsize=12.5)
+    ax.text(1.5, 0.36, f"a neuron: {len(steps_of_neuron)} steps, each with a slope of its own",
+            va="center", fontsize=12.5)
+    ax.set(xlim=(-0.1, 10.1), ylim=(-0.1, 3.85))
+    ax.axis("off")
+
+def random_graph(number, count=40):
+    """The same random steps with our nodes and with torch: two lists of inputs, two ends."""
+    random = np.random.default_rng([seed, number])
+    values = random.normal(size=4)
+    ours = [Node(float(value)) for value in values]
+    theirs = [torch.tensor(value, requires_grad=True) for value in values]
+    mine, torchs = list(ours), list(theirs)
+    for _ in range(count):
+        kind, i, j = random.integers(5), *random.integers(len(mine), size=2)
+        a, b, c, d = mine[i], mine[j], torchs[i], torchs[j]
+        if kind == 0:
+            mine.append(a + b), torchs.append(c + d)
+        elif kind == 1:
+            mine.append(sigmoid(a) * b), torchs.append(torch.sigmoid(c) * d)
+        elif kind == 2:
+            mine.append(exp(times(sigmoid(a), -1))), torchs.append(torch.exp(-torch.sigmoid(c)))
+        elif kind == 3:
+            mine.append(one_over(plus(a * a, 1))), torchs.append(1 / (c * c + 1))
+        else:
+            mine.append(times(a, 0.5) + times(b, -0.5)), torchs.append(0.5 * c - 0.5 * d)
+    for extra, more in zip(mine[4:-1], torchs[4:-1], strict=True):  # the end uses all of them
+        mine[-1], torchs[-1] = mine[-1] + extra, torchs[-1] + more
+    return ours, mine[-1], theirs, torchs[-1]
+
+# %% tags=["fold"]
+runtime.start(seed=seed, dtype="float64")
+figures.use_style()
+nets = [torch_network(width) for width in WIDTHS]
+counts = [sum(weights.numel() for weights in net.parameters()) for net in nets]
+by_backprop = [cost_in_passes(net) for net in nets]
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2))
+ax.set(xscale="log", yscale="log", xlabel="weights in the network", ylim=(0.7, 5e6))
+ax.set_ylabel("cost of all slopes, in passes")
+ax.minorticks_off()
+ax.plot(counts, np.add(counts, 1), "o-", color=ASK)
+ax.plot(counts, by_backprop, "s-", color=BACK)
+ax.text(counts[-1] / 4, counts[-1], "one weight at a time", color=ASK, ha="right", **BOLD)
+ax.text(counts[-1] / 4, 6, f"backprop: {by_backprop[0]:.1f} to {by_backprop[-1]:.1f}", color=BACK,
+        ha="right", **BOLD)
+ax.set_title("A million slopes for the price of three passes")
+figures.save(fig, "emp-numeric-gradient-slow-accurate",
+             caption="Multiplications for the slopes of all weights, in those of one pass: nudging "
+                     "one weight after the other (a pass for each, and one without a nudge), and "
+                     "by backprop (counted). Networks 64-w-w-10, 256 rows.",
+             alt="Asking weight by weight costs as many passes as there are weights, up to a "
+                 "million; backprop stays below three.")
+clock = seconds(lambda: one_pass(nets[-1]).backward()) / seconds(lambda: one_pass(nets[-1]))
+claims.check("emp-numeric-gradient-slow-accurate.cost",
+             "Backprop finds all {count:,} slopes for the multiplications of {passes:.2f} passes. "
+             "By the clock, here: {clock:.1f} passes.",
+             count=counts[-1], passes=(max(by_backprop), "<=", 3),
+             clock=clock, varies=True)
+
+# %% [markdown]
+# ## 1 · Backwards through a formula
+#
+# Take $f(x, y, z) = (x + y)\,z$ at $x = -2$, $y = 5$, $z = -4$. So $f = -12$.
+
+# %%
+exercises.predict("03.p1", "x grows a little, from −2 towards 0. Then f:",
+                  ("falls", "stays", "rises"))
+
+# %% [markdown]
+# Ask it. Nudge one number by $h$, compute everything again, and divide what happened to $f$ by $h$:
+
+# %%
+def f(x, y, z):
+    return (x + y) * z
+
+h = 0.001
+asked_x = (f(-2 + h, 5, -4) - f(-2, 5, -4)) / h
+exercises.reveal("03.p1", "falls" if asked_x < -0.5 else "rises" if asked_x > 0.5
+                 else "stays", f"The slope of f for x is {asked_x:.3f}.")
+
+# %% [markdown]
+# The same for $y$ and for $z$: three questions, three new computations of $f$. Now without asking.
+#
+# Break $f$ into single steps: $q = x + y$, then $f = q z$. Each step alone has slopes that one knows by heart:
+#
+# - a sum moves as much as each of its parts: $dq/dx = 1$, $dq/dy = 1$;
+# - a product moves by the *other* factor: $df/dq = z = -4$, $df/dz = q = 3$.
+#
+# And a chain of steps multiplies: if $f$ moves by −4 for each unit of $q$, and $q$ by 1 for each unit of $x$, then $f$ moves by −4 · 1 for each unit of $x$. That is the **chain rule**, $\frac{df}{dx} = \frac{df}{dq}\,\frac{dq}{dx}$.
+#
+# So let each number remember what it was made of, its *parts*, and the slopes of that one step.
+# Such a number is a **node**, and the nodes with their parts are the **computational graph**.
+
+# %% tags=["define", "ledger:eq-micro-autograd"]
+class Node:
+    """A number that knows its parts, and how much each of them moves it."""
+
+    def __init__(self, value, parts=(), slopes=(), name=""):
+        self.value, self.name = value, name
+        self.parts = parts  # the nodes it was computed from
+        self.slopes = slopes  # d value / d part, for each part
+        self.grad = 0.0  # d (the number at the end) / d value: backward fills it in
+
+    def __add__(self, other):
+        return Node(self.value + other.value, (self, other), (1.0, 1.0), "+")
+
+    def __mul__(self, other):
+        return Node(self.value * other.value, (self, other), (other.value, self.value), "×")
+
+def in_order(node, order):
+    """Append node to order, after all that it was made of, each node once."""
+    if node not in order:
+        for part in node.parts:
+            in_order(part, order)
+        order[node] = True  # a dictionary keeps the order, and finds quickly
+    return order
+
+def backward(last):
+    """Give each node its grad, the slope of `last` for it, from the end to the beginning."""
+    order = in_order(last, {})
+    for node in order:
+        node.grad = 0.0
+    last.grad = 1.0  # the end moves by 1 for each unit of itself
+    for node in reversed(order):
+        for part, slope in zip(node.parts, node.slopes, strict=True):
+            part.grad += slope * node.grad  # the chain rule, along one edge
+
+# %%
+x, y, z = Node(-2.0, name="x"), Node(5.0, name="y"), Node(-4.0, name="z")
+end = (x + y) * z
+backward(end)
+x.grad, y.grad, z.grad
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.6))
+draw_graph(ax, end, fontsize=15)
+ax.set_title("(x + y) z: one walk back gives all three slopes")
+figures.save(fig, "fig-backprop-graph-xyz",
+             caption="The graph of (x + y) z, drawn from the nodes: values above, slopes of the "
+                     "end below.",
+             alt="x = -2 and y = 5 meet in a plus, 3, which meets z = -4 in a times, -12. Slopes: "
+                 "-4 for x and y, 3 for z.")
+nudged = {"x": asked_x, "y": (f(-2, 5 + h, -4) - f(-2, 5, -4)) / h,
+          "z": (f(-2, 5, -4 + h) - f(-2, 5, -4)) / h}
+rows = {node.name: (node.grad, nudged[node.name]) for node in (x, y, z)}
+claims.table("eq-chain-rule-xyz", "One walk back gives what three nudges give.", rows,
+             columns=("input", "backprop", "nudged"), tolerance=1e-9)
+
+# %% [markdown]
+# Change the numbers and watch: the slope of a factor is always the other factor, times what arrives from behind.
+
+# %% tags=["fold"]
+def xyz_graph(x, y, z):
+    last = (Node(x, name="x") + Node(y, name="y")) * Node(z, name="z")
+    backward(last)
+    fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.2))
+    draw_graph(ax, last, fontsize=14)
+    return fig, f"(x + y) z = {last.value}; for x and y the slope is z = {z}, for z it is {x + y}"
+
+widgets.explore(xyz_graph, x=widgets.Slider(-2, -6, 6), y=widgets.Slider(5, -6, 6),
+                z=widgets.Slider(-4, -6, 6))
+
+# %% [markdown]
+# **A bigger one.** The engine knows no formula, only steps. Three more kinds of step, and it can do
+#
+# $$f = \frac{1}{1 + e^{-(w_0 x_0 + w_1 x_1 + w_2)}},$$
+#
+# which is a **neuron**: weights $w$ times inputs $x$, summed up, and bent by a function; this one, the *sigmoid*, pushes everything between 0 and 1.
+
+# %% tags=["define"]
+def exp(x):
+    return Node(math.exp(x.value), (x,), (math.exp(x.value),), "exp")
+
+def plus(x, number):
+    return Node(x.value + number, (x,), (1.0,), f"+{number:g}")
+
+def times(x, number):
+    return Node(x.value * number, (x,), (number,), f"×{number:g}".replace("-", "−"))
+
+def one_over(x):
+    return Node(1 / x.value, (x,), (-1 / x.value**2,), "1/")
+
+# %%
+def in_four_steps(x):
+    return one_over(plus(exp(times(x, -1)), 1))
+
+numbers = {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}
+w0, x0, w1, x1, w2 = (Node(value, name=name) for name, value in numbers.items())
+neuron = in_four_steps(w0 * x0 + w1 * x1 + w2)
+backward(neuron)
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.5))
+draw_graph(ax, neuron, fontsize=12)
+ax.set_title("A neuron: each step knows its own slope, and no more")
+figures.save(fig, "fig-backprop-bigger-example",
+             caption="The graph of a sigmoid neuron with two inputs, drawn from its nodes: values "
+                     "above, slopes of the end below.",
+             alt="The value 0.73 comes out; slopes run back from 1 through 0.2 to -0.2, 0.39, "
+                 "-0.39, -0.59 and 0.2 at the five inputs.")
+tensors = {name: torch.tensor(value, requires_grad=True) for name, value in numbers.items()}
+torch.sigmoid(tensors["w0"] * tensors["x0"] + tensors["w1"] * tensors["x1"]
+              + tensors["w2"]).backward()
+rows = {node.name: (node.grad, tensors[node.name].grad.item()) for node in (w0, x0, w1, x1, w2)}
+claims.table("eq-bigger-sigmoid-example", "The slopes of the neuron agree with torch's.", rows,
+             columns=("input", "here", "torch"), tolerance=1e-12)
+
+# %% [markdown]
+# **How small should a step be?** As small or as large as one likes, if its slope is known. The whole sigmoid $s$ has the slope $s\,(1 - s)$, so four nodes can be one.
+# Does it matter? For the result, no. But see what happens when the sum is −1000:
+
+# %% tags=["define"]
+def sigmoid(x):
+    """1 / (1 + exp(-x)) as one node; exp is only asked for numbers below 0."""
+    small = math.exp(-abs(x.value))
+    value = 1 / (1 + small) if x.value >= 0 else small / (1 + small)
+    return Node(value, (x,), (value * (1 - value),), "σ")
+
+# %% tags=["fold"]
+try:
+    in_four_steps(Node(-1000.0))
+except OverflowError as error:
+    print("in four steps:", error, "- as one step:", sigmoid(Node(-1000.0)).value)
+
+# %% tags=["fold"]
+four, one = Node(1.0), Node(1.0)
+backward(in_four_steps(four))
+backward(sigmoid(one))
+weights, direction = np.array([3.0, 1.5]), np.linspace(-np.pi, np.pi, 361)
+circle = np.stack([np.cos(direction), np.sin(direction)], axis=1)  # inputs of length 1
+response = np.maximum(circle @ weights, 0)
+layer = nn.Linear(2, 1, bias=False)
+layer.weight.data[:] = torch.tensor(weights)
+by_torch = functional.relu(layer(torch.tensor(circle)))[:, 0].detach().numpy()
+fig, (ax, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.5), width_ratios=(1.1, 1))
+draw_neuron(ax, weights)
+degrees, own = np.rad2deg(direction), np.rad2deg(np.arctan2(weights[1], weights[0]))
+draw_answers(right, degrees, response, own)
+fig.suptitle("A neuron is a filter: it answers loudest to its own weights")
+figures.save(fig, "fig-neuron",
+             caption="A neuron with two inputs and no offset, and its answers, max(0, w · x), to "
+                     "all inputs of length 1.",
+             alt="The answer is largest where the input points in the direction of the weights, "
+                 "and 0 where it points away.")
+claims.check("prac-node-granularity",
+             "One node or four, the slope is the same to {gap:.0e}; a graph with {fused} instead "
+             "of {apart} nodes.",
+             gap=(abs(four.grad - one.grad), "<=", 1e-15),
+             fused=(len(in_order(sigmoid(one), {})), "==", 2),
+             apart=(len(in_order(in_four_steps(four), {})), "==", 5), varies=True)
+claims.check("eq-artificial-neuron",
+             "Of 361 directions the neuron answers loudest {off:.1f}° off its weights' direction "
+             "(they are 1° apart); nn.Linear with ReLU answers the same, to {gap:.0e}.",
+             off=(abs(degrees[response.argmax()] - own), "<=", 0.5),
+             gap=(np.abs(response - by_torch).max(), "<=", 1e-12), varies=True)
+
+# %% [markdown]
+# A step that is one node can be computed in a safe way. torch has one node for softmax and loss together for the same reason (`cross_entropy`).
+#
+# **We now know** that one walk back through the graph gives the slopes for *all* inputs, each step knowing its own slope only.
+# **This does not show** what happens when a number is used twice; and every weight of a network is used many times.
+#
+# **Exercise 03.1.** Write the node of $\max(x, y)$, as in `Node(value, parts, slopes, name)`. Only one of the two moves the result.
+
+# %%
+def maximum(x, y):
+    """The node of max(x, y), for nodes x and y."""
+    ...
+
+exercises.check("03.1", maximum, Node)
+
+# %% [markdown]
+# ## 2 · Where ways part, slopes add
+#
+# $f = x \cdot x + 3x$ uses $x$ three times. At $x = 2$ the slope is $2x + 3 = 7$.
+# If $x$ moves, all three uses move at once, so $f$ moves by the **sum** of what they do. That is the `+=` in `backward`. Switch it off (folded: `backward` with `=` in its place, so that the way visited last wins):
+
+# %% tags=["define", "fold"]
+def backward_overwriting(last):
+    """backward with = in place of +=: the way visited last wins."""
+    order = in_order(last, {})
+    last.grad = 1.0
+    for node in reversed(order):
+        for part, slope in zip(node.parts, node.slopes, strict=True):
+            part.grad = slope * node.grad
+
+# %%
+x = Node(2.0, name="x")
+fork = x * x + times(x, 3.0)
+backward_overwriting(fork)
+overwritten = x.grad
+backward(fork)
+added = x.grad
+overwritten, added
+
+# %% [markdown]
+# So the slope for $x$ is a sum over **all ways** from the end back to $x$, each way the product of the slopes along it. One could compute just that:
+
+# %% tags=["define"]
+def by_ways(last, first):
+    """The slope of last for first as a sum over all ways, and the products that it took."""
+    if last is first:
+        return 1.0, 0
+    total, products = 0.0, 0
+    for part, slope in zip(last.parts, last.slopes, strict=True):
+        below, more = by_ways(part, first)
+        total, products = total + slope * below, products + more + 1
+    return total, products
+
+# %%
+def forks_in_a_row(count):
+    """x, then count times: the number so far plus its sigmoid."""
+    node = first = Node(0.1)
+    for _ in range(count):
+        node = node + sigmoid(node)  # two ways from here to the last one
+    return node, first
+
+exercises.predict("03.p2", "30 forks in a row: 2³⁰ ways, about a billion. Products in backward:",
+                  ("about a hundred", "about a million", "about a billion"))
+
+# %%
+far, _ = forks_in_a_row(30)
+exercises.reveal("03.p2", "about a hundred" if edges(far) < 10_000 else "about a million"
+                 if edges(far) < 1e8 else "about a billion", f"It multiplies {edges(far)} times.")
+
+# %% tags=["fold"]
+fork_counts, walked, visited, gap = list(range(1, 17)), [], [], 0.0
+for count in fork_counts:
+    last, first = forks_in_a_row(count)
+    backward(last)
+    slope, products = by_ways(last, first)
+    walked.append(products)
+    visited.append(edges(last))
+    gap = max(gap, abs(slope / first.grad - 1))
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.9))
+ax.set(yscale="log", xlabel="forks in a row", ylabel="products", ylim=(1, 1e6), xlim=(0.5, 16.5))
+ax.minorticks_off()
+ax.plot(fork_counts, walked, "o-", color=ASK)
+ax.plot(fork_counts, visited, "s-", color=BACK)
+ax.text(11, walked[10] * 2.5, "each way by itself", color=ASK, ha="right", **BOLD)
+ax.text(11, visited[10] * 2, "backprop", color=BACK, **BOLD)
+ax.set_title("Ways double with each fork; backprop adds three products")
+figures.save(fig, "eq-gradient-add-at-fork",
+             caption="Products to find one slope, each way by itself and by backprop; a graph in "
+                     "which each number is the one before plus its sigmoid.",
+             alt="Way by way the cost doubles with each fork; backprop's grows by three.")
+claims.check("eq-gradient-add-at-fork",
+             "With += the slope of x·x + 3x at 2 is {added:g}, with = it is {overwritten:g}.",
+             added=(added, "==", 7.0), overwritten=(overwritten, "<", 7.0))
+claims.check("eq-gradient-add-at-fork.ways",
+             "16 forks: {walked:,} products way by way, {visited} by backprop, for the same slope "
+             "(to {gap:.0e}).",
+             walked=(walked[-1], ">=", 100_000), visited=(visited[-1], "==", 48),
+             gap=(gap, "<=", 1e-12), varies=True)
+
+# %% [markdown]
+# That is the secret of the first figure. All ways that meet in a node are **added up before** going on, so each edge is walked once, not once for every way.
+# Forward, each edge costs about one operation; backward, one or two more (a slope for each number, a slope for each weight). Hence two to three passes.
+#
+# `reversed(order)` sees to it: a node passes on its slope only after everybody who used it has added theirs.
+#
+# **And why from the end?** The walk starts with `last.grad = 1.0`, *one* number. Let there be ten: the slopes of each of the ten scores of the network in the first figure, instead of the one loss.
+
+# %% tags=["fold"]
+def ten_walks():
+    scores = nets[-1](torch.rand(256, 64))  # (256, 10)
+    for column in range(10):
+        torch.autograd.grad(scores[:, column].sum(), nets[-1].parameters(), retain_graph=True)
+
+ten_in_passes = multiplications(ten_walks) / multiplications(lambda: one_pass(nets[-1]))
+worst, forks = 0.0, 0
+for number in range(100):
+    ours, mine, theirs, torchs = random_graph(number)
+    backward(mine)
+    slopes = torch.autograd.grad(torchs, theirs, allow_unused=True, materialize_grads=True)
+    for node, slope in zip(ours, slopes, strict=True):
+        worst = max(worst, abs(node.grad - slope.item()) / max(1, abs(slope.item())))
+    uses = [part for node in in_order(mine, {}) for part in node.parts]
+    forks += len(uses) - len(set(uses))
+claims.check("eq-micro-autograd.outputs",
+             "One walk costs {one:.1f} passes, ten walks for ten scores {ten:.1f}.",
+             one=(by_backprop[-1], "<=", 3), ten=(ten_in_passes, ">=", 15))
+claims.check("eq-micro-autograd",
+             "On 100 random graphs with {forks:,} forks our slopes differ from torch's by at most "
+             "{worst:.0e} of their size.",
+             forks=(forks, ">=", 1000), worst=(worst, "<=", 1e-12), varies=True)
+
+# %% [markdown]
+# One walk for each number at the end, however many inputs; nudging is the other way round, one pass for each input, however many ends. Learning has a million weights and *one* loss.
+#
+# **We now know** that backprop is the chain rule, each edge once, thanks to sums at the forks. The three cells with `Node`, `backward` and the steps are a whole autograd, and it agrees with torch's.
+# **This does not show** its second price: until the walk back, all values on the way must be **kept** in memory.
+#
+# **Exercise 03.2.** A fork as a piece of its own. Forward, it hands the array `x` to two users. Backward, both send slopes of the loss for their copy. What is the slope for `x`? Leave the arrays that you are given as they are.
+
+# %%
+def fork_backward(grad_1, grad_2):
+    """The slopes for x, given those for its two copies (arrays of x's shape)."""
+    ...
+
+exercises.check("03.2", fork_backward)
+
+# %% [markdown]
+# ## 3 · Whole layers: forward and backward
+#
+# A node for each number would be slow. The same idea with arrays: a **gate** has `forward`, which computes and keeps what it will need, and `backward`, which turns the slopes of the loss for its *output* into those for its *input*.
+# A gradient always has the shape of what it belongs to; that alone often tells where to transpose.
+
+# %% tags=["define", "ledger:eq-multiply-gate"]
+class Linear:
+    """x @ W + b: (N, inputs) to (N, outputs)."""
+
+    def __init__(self, inputs, outputs, random):
+        W = random.normal(size=(inputs, outputs)) * np.sqrt(2 / inputs)  # why so: lesson 06
+        self.weights = [W, np.zeros(outputs)]
+
+    def forward(self, x):
+        self.x = x  # kept: it is the slope for W
+        W, b = self.weights
+        return x @ W + b
+
+    def backward(self, grad):  # (N, outputs)
+        self.grads = [self.x.T @ grad, grad.sum(axis=0)]  # the shapes of W and b
+        return grad @ self.weights[0].T  # (N, inputs)
+
+class ReLU:
+    """max(0, x), number by number."""
+
+    weights = grads = ()
+
+    def forward(self, x):
+        self.passed = x > 0  # kept: slope 1 where x passed, else 0
+        return x * self.passed
+
+    def backward(self, grad):
+        return grad * self.passed
+
+# %% [markdown]
+# `grad.sum(axis=0)` and the sum inside `x.T @ grad` are section 2: all $N$ rows use the *same* weights, so they are forks, and their slopes add.
+#
+# At the end stands the loss of lesson 02. Softmax and logarithm are one gate, and its slope for each score is simply *probability minus truth*.
+
+# %% tags=["define"]
+class SoftmaxLoss:
+    """Mean of -log(probability of the right class), for scores (N, classes)."""
+
+    def forward(self, scores, labels):
+        shifted = scores - scores.max(axis=1, keepdims=True)  # the largest is 0: exp is safe
+        logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        self.probabilities = np.exp(logs)  # (N, classes)
+        self.truth = np.eye(scores.shape[1])[labels]  # (N, classes): a 1 for the right class
+        return -(logs * self.truth).sum(axis=1).mean()
+
+    def backward(self):
+        return (self.probabilities - self.truth) / len(self.truth)
+
+class Network:
+    """Linear, ReLU, Linear, ... for sizes such as [2, 64, 3]: 2 numbers in, 3 scores out."""
+
+    def __init__(self, sizes, random):
+        self.gates = []
+        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+            self.gates += [Linear(inputs, outputs, random), ReLU()]
+        self.gates.pop()  # the scores are not bent
+
+    def forward(self, x):
+        for gate in self.gates:
+            x = gate.forward(x)
+        return x
+
+    def backward(self, grad):
+        for gate in reversed(self.gates):
+            grad = gate.backward(grad)
+
+# %% [markdown]
+# `Network([2, 64, 3], ...)` is the two-layer network $W_2 \max(0, W_1 x)$; with one layer more it is $W_3 \max(0, W_2 \max(0, W_1 x))$. (Offsets are left out here.) Counted are the layers with weights; the 64 numbers between two of them are a *hidden* layer.
+# Then training is short: forward, loss, backward, one step against the slope.
+
+# %% tags=["define"]
+def train(network, x, labels, steps, rate):
+    """Gradient descent on all rows at once; returns the loss before each step."""
+    loss, losses = SoftmaxLoss(), []
+    for _ in range(steps):
+        losses.append(loss.forward(network.forward(x), labels))
+        network.backward(loss.backward())
+        for gate in network.gates:
+            for weights, grad in zip(gate.weights, gate.grads, strict=True):
+                weights -= rate * grad
+    return losses
+
+# %% tags=["define", "fold"]
+def pixels(pictures):
+    """A set of pictures as rows of numbers from 0 to 1, and their labels."""
+    return pictures.images.flatten(1).double().numpy() / 255, pictures.labels.numpy()
+
+def accuracy(network, x, labels):
+    return (network.forward(x).argmax(axis=1) == labels).mean()
+
+def spiral(points, random, arms=3):
+    """Points (arms * points, 2) on arms that wind around the middle, and their arms' numbers."""
+    radius = np.tile(np.linspace(0.1, 1, points), arms)
+    labels = np.repeat(np.arange(arms), points)
+    angle = 4 * (labels + radius) + random.normal(0, 0.2, len(labels))  # radians
+    return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1), labels
+
+def torch_slopes(network, x, labels):
+    """The gradient by torch's autograd for a copy of our network, in our order."""
+    layers, places = [], []
+    for gate in network.gates:
+        if gate.weights:
+            W, b = (torch.tensor(each) for each in gate.weights)
+            layer = nn.Linear(*W.shape)
+            layer.weight.data, layer.bias.data = W.T.clone(), b.clone()
+            places += [layer.weight, layer.bias]
+        layers.append(layer if gate.weights else nn.ReLU())
+    scores = nn.Sequential(*layers)(torch.tensor(x))
+    slopes = torch.autograd.grad(functional.cross_entropy(scores, torch.tensor(labels)), places)
+    return [slope.numpy().T for slope in slopes]  # a vector is its own transpose
+
+def our_slopes(network, x, labels):
+    loss = SoftmaxLoss()
+    loss.forward(network.forward(x), labels)
+    network.backward(loss.backward())
+    return [grad for gate in network.gates for grad in gate.grads]
+
+def fresh_accuracy(make, number, rate):
+    """Train make(random) on one spiral; accuracy on new points of the same arms."""
+    random = np.random.default_rng([seed, 4, number])
+    known, fresh = spiral(points, random), spiral(points, random)
+    net = make(random)
+    train(net, *known, steps, rate)
+    return accuracy(net, *fresh)
+
+# %% tags=["fold"]
+random = np.random.default_rng([seed, 1])
+x, labels = spiral(points, random)
+apart, sizes = {}, {}
+for shape in ([2, hidden, 3], [2, hidden, hidden, 3], [2, 10, 20, 10, 5, 3]):
+    some = Network(shape, random)
+    pairs = zip(our_slopes(some, x, labels), torch_slopes(some, x, labels), strict=True)
+    apart[len(shape) - 1] = max(np.abs(here - there).max() for here, there in pairs)
+    count = sum(each.size for gate in some.gates for each in gate.weights)
+    twin = [nn.Linear(a, b) for a, b in zip(shape[:-1], shape[1:], strict=True)]
+    expected = sum(each.numel() for layer in twin for each in layer.parameters())
+    sizes["-".join(map(str, shape))] = (count, expected)
+claims.check("eq-two-three-layer-net",
+             "For 2, 3 and 5 layers the slopes of all weights differ from torch's by at most "
+             "{two:.0e}, {three:.0e} and {five:.0e}.",
+             two=(apart[2], "<=", 1e-12), three=(apart[3], "<=", 1e-12),
+             five=(apart[5], "<=", 1e-12), varies=True)
+claims.table("arch-mlp-dnn", "Weights and offsets of fully connected networks.", sizes,
+             columns=("layers", "here", "torch"))
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.8))
+draw_hierarchy(ax, Network([2, hidden, 3], random))
+ax.set_title("A network is layers, a layer is neurons, a neuron is a few steps")
+figures.save(fig, "fig-network-hierarchy",
+             caption="The two-layer network of this section, drawn from its list of gates.",
+             alt="Four rows of boxes: the network; Linear, ReLU, Linear; neurons; times and plus.")
+
+# %% [markdown]
+# **Three arms of a spiral**, 100 points each. Straight borders cannot separate them (lesson 02). Can two layers?
+# (Folded in the cells above: `spiral` makes the points, `accuracy` is the share of points named right. *New points*, below, are of the same arms, with angles drawn anew.)
+
+# %%
+x, labels = spiral(points, np.random.default_rng([seed, 2]))  # (300, 2), (300,)
+network = Network([2, hidden, 3], np.random.default_rng([seed, 3]))
+snapshots = []
+for more in (0, 10, 40, steps - 50):
+    train(network, x, labels, more, rate)
+    snapshots.append(copy.deepcopy(network))
+
+# %% tags=["fold"]
+grid = np.linspace(-1.25, 1.25, 150)
+plane = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 2.9), sharex=True, sharey=True)
+for ax, step, snapshot in zip(axes, (0, 10, 50, steps), snapshots, strict=True):
+    found = snapshot.forward(plane).argmax(axis=1).reshape(150, 150)
+    plots.decision_regions(ax, grid, grid, found, points=x[::2], labels=labels[::2])
+    ax.set(title=f"{step} steps:\n{accuracy(snapshot, x, labels):.0%}", xticks=[], yticks=[])
+    ax.set_aspect("equal")
+    for drawn in (*ax.lines, *ax.collections):
+        drawn.set_rasterized(True)
+fig.suptitle("Step by step the slopes bend the borders around the arms")
+figures.save(fig, "arch-2layer-relu-net",
+             caption=f"What a network 2-{hidden}-3 answers at each place, and its accuracy on the "
+                     f"training points (half of them drawn); rate {rate:g}, all points at once.",
+             alt="At first three wedges; after 1,000 steps the borders wind along the arms.")
+spiral_runs = {"one layer": [2, 3], "two layers": [2, hidden, 3],
+               "three layers": [2, hidden, hidden, 3]}
+
+reached = {name: [fresh_accuracy(lambda random, shape=shape: Network(shape, random), number, rate)
+                  for number in range(runs)] for name, shape in spiral_runs.items()}
+claims.check("arch-2layer-relu-net",
+             "In {steps} steps two layers name {two:.1%} of new points of the spiral right, three "
+             "{three:.1%}, one {one:.1%}; guessing 33%.",
+             steps=steps, two=(reached["two layers"], ">=", 0.95),
+             three=(reached["three layers"], ">=", 0.95), one=(reached["one layer"], "<=", 0.7),
+             seeds=runs, on="every", varies=True)
+
+# %% [markdown]
+# Nobody told the 64 hidden neurons where to bend; one number, the loss, did.
+# The same classes, with other sizes, read handwriting:
+
+# %%
+known, known_labels = pixels(data.load(dataset, True).subset(pictures, seed=seed))
+asked, asked_labels = pixels(data.load(dataset, False))  # (M, pixels), (M,)
+reader = Network([known.shape[1], hidden, 10], np.random.default_rng([seed, 5]))
+train(reader, known, known_labels, steps=200, rate=0.5)
+read = accuracy(reader, asked, asked_labels)
+
+# %% tags=["define", "fold"]
+class Add:
+    def forward(self, x, y):
+        return x + y
+
+    def backward(self, grad):
+        return grad, grad
+
+class Subtract:
+    def forward(self, x, y):
+        return x - y
+
+    def backward(self, grad):
+        return grad, -grad
+
+class Multiply:
+    def forward(self, x, y):
+        self.x, self.y = x, y
+        return x * y
+
+    def backward(self, grad):
+        return grad * self.y, grad * self.x
+
+class Maximum:
+    def forward(self, x, y):
+        self.first = x > y
+        return np.where(self.first, x, y)
+
+    def backward(self, grad):
+        return grad * self.first, grad * ~self.first
+
+class Sigmoid:
+    def forward(self, x):
+        self.value = 1 / (1 + np.exp(-x))
+        return self.value
+
+    def backward(self, grad):
+        return grad * self.value * (1 - self.value)
+
+class Convolution:
+    """An image (H, W) under a sliding kernel (h, w): (H - h + 1, W - w + 1). See lesson 04."""
+
+    def forward(self, image, kernel):
+        self.image, self.kernel = image, kernel
+        windows = np.lib.stride_tricks.sliding_window_view(image, kernel.shape)
+        return (windows * kernel).sum(axis=(2, 3))
+
+    def backward(self, grad):
+        for_image, for_kernel = np.zeros_like(self.image), np.zeros_like(self.kernel)
+        height, width = self.kernel.shape
+        for row, column in np.ndindex(grad.shape):  # each place used one window: forks add
+            place = slice(row, row + height), slice(column, column + width)
+            for_image[place] += grad[row, column] * self.kernel
+            for_kernel += grad[row, column] * self.image[place]
+        return for_image, for_kernel
+
+# %% tags=["fold"]
+claims.check("arch-mlp-dnn.digits",
+             "The same gates, trained for 200 steps on {count:,} {dataset}, name {read:.1%} of "
+             "the test pictures right; guessing 10%.",
+             count=len(known), dataset=dataset, read=(read, ">=", 0.88), varies=True)
+
+# %% [markdown]
+# **We now know** that gates which know only their own slope, put in a row, are a network that learns.
+# **This does not show** that it reads the hand of a stranger (lesson 01: the same writers may stand on both sides), nor that new points far outside of the spiral would be named right.
+#
+# **Exercise 03.3.** This gate multiplies, or should. Call `MultiplyGate().forward(2.0, 3.0)`, read what Python says, and mend it. There is more than one mistake.
+
+# %% tags=["ledger:err-multiplygate-self"]
+class MultiplyGate:
+    def forward(x, y):
+        self.x, self.y = x, y
+        return x * y
+
+    def backward(dz):
+        dx = self.x * dz
+        dy = self.y * dz
+        return [dx, dy]
+
+exercises.check("03.3", MultiplyGate)
+
+# %% [markdown]
+# ## 4 · Is it right?
+#
+# Nothing warns when a `backward` is wrong: it returns numbers of the right shape, and the loss may even fall.
+# But there is a second, slow and independent way to each slope: nudging. If both agree, it would be an odd accident if both were wrong. That is the **gradient check**.
+#
+# How large should the nudge be? Nudge to one side, or, twice the work, to both sides and take half of the difference (*central*):
+#
+# $$\frac{f(x + h) - f(x)}{h} \qquad\qquad \frac{f(x + h) - f(x - h)}{2h}$$
+
+# %%
+exercises.predict("03.p3", "Central differences in float64 are most exact at h =",
+                  ("0.1", "0.00001", "0.0000000000001"))
+
+# %%
+exact = w0.grad  # by backprop, at w0 = 2; neuron_at computes the neuron with another w0
+nudges = 10.0 ** np.arange(-1, -15.5, -0.5)
+one_side = [abs((neuron_at(2 + h) - neuron_at(2)) / h / exact - 1) for h in nudges]
+central = [abs((neuron_at(2 + h) - neuron_at(2 - h)) / (2 * h) / exact - 1) for h in nudges]
+best = nudges[np.argmin(central)]
+exercises.reveal("03.p3", "0.1" if best > 1e-3 else "0.00001" if best > 1e-9
+                 else "0.0000000000001", f"At h = 0.1 the error is {central[0]:.0e}.")
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2))
+ax.set(xscale="log", yscale="log", xlabel="nudge h", ylabel="relative error of the slope",
+       ylim=(1e-13, 3))
+ax.invert_xaxis()
+ax.plot(nudges, np.maximum(one_side, 1e-13), "o-", color="C1", markersize=4)
+ax.plot(nudges, np.maximum(central, 1e-13), "s-", color="C0", markersize=4)
+ax.text(1e-3, 2e-3, "one side: h", color="C1", **BOLD)
+ax.text(0.08, 1e-10, "central: h²", color="C0", **BOLD)
+ax.text(3e-10, 1e-9, "rounding: 1/h", color="0.4", **BOLD)
+ax.set_title("The smallest nudge is not the best: then rounding takes over")
+figures.save(fig, "eq-numeric-gradient",
+             caption="Error of the slope of the neuron for w0 by differences, against backprop's; "
+                     "float64.",
+             alt="Errors fall with h, twice as steeply for central differences, and rise again "
+                 "below 1e-5 or 1e-8.")
+
+def steepness(errors, low, high):
+    """Slope of log error over log h, for h from low to high."""
+    chosen = (nudges >= low) & (nudges <= high)
+    return np.polyfit(np.log10(nudges[chosen]), np.log10(np.array(errors)[chosen]), 1)[0]
+
+claims.check("eq-numeric-gradient",
+             "From h = 0.1 down to 1e-4 the error falls like h to the power {one:.2f} on one side "
+             "and {both:.2f} centrally.",
+             one=(steepness(one_side, 0.9e-4, 0.2), "~", 1, 0.1),
+             both=(steepness(central, 0.9e-4, 0.2), "~", 2, 0.1), varies=True)
+
+# %% [markdown]
+# $h = 10^{-5}$ and central it is. The difference is set against the sizes of both gradients, $|a - b| / (|a| + |b|)$ with $|\cdot|$ the length: 0 is equal, 1 is opposite, and two unrelated ones have about 0.7. And each array of weights is looked at apart, lest a large one hides a small one. (Folded below: `relative_error`, and `network_error` for a whole network.)
+
+# %% tags=["define", "ledger:prac-gradient-check"]
+def numeric_gradient(function, x, h=1e-5):
+    """The slopes of function() for each number of the array x, which is nudged in place."""
+    slopes = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        kept = x[place]
+        x[place] = kept + h
+        above = function()
+        x[place] = kept - h
+        below = function()
+        x[place] = kept
+        slopes[place] = (above - below) / (2 * h)
+    return slopes
+
+# %% tags=["define", "fold"]
+def relative_error(one, other):
+    """|one - other| / (|one| + |other|) of two arrays, with |.| their lengths."""
+    sizes = np.linalg.norm(one) + np.linalg.norm(other)
+    return np.linalg.norm(one - other) / sizes if sizes else 0.0
+
+def network_error(network, x, labels):
+    """The largest relative error among the arrays of weights."""
+    loss, errors = SoftmaxLoss(), []
+
+    def forward():
+        return loss.forward(network.forward(x), labels)
+
+    forward()
+    network.backward(loss.backward())
+    for gate in network.gates:
+        for weights, grad in zip(gate.weights, gate.grads, strict=True):
+            errors.append(relative_error(grad, numeric_gradient(forward, weights)))
+    return max(errors)
+
+def gate_error(gate, *inputs):
+    """The largest relative error of a gate's backward, over its inputs (arrays)."""
+    weights = np.random.default_rng(seed).normal(size=gate.forward(*inputs).shape)
+    slopes = gate.backward(weights)
+    slopes = slopes if isinstance(slopes, tuple) else (slopes,)
+
+    def end():
+        return (weights * gate.forward(*inputs)).sum()
+
+    return max(relative_error(slope, numeric_gradient(end, each))
+               for slope, each in zip(slopes, inputs, strict=True))
+
+def with_mistake(place=None, kind=None):
+    """A function that makes a network 2-hidden-3, one of its gates broken."""
+    def make(random):
+        network = Network([2, hidden, 3], random)
+        if kind:
+            network.gates[place].__class__ = kind  # same weights, another backward
+        return network
+    return make
+
+def trained(place=None, kind=None, number=0):
+    """A network with or without a broken gate, trained on the spiral of section 3."""
+    network = with_mistake(place, kind)(np.random.default_rng([seed, 9, number]))
+    train(network, x, labels, steps, rate)
+    return network
+
+class HalfWeights(Linear):
+    def backward(self, grad):
+        below = super().backward(grad)
+        self.grads[0] /= 2
+        return below
+
+class WrongSignOffset(Linear):
+    def backward(self, grad):
+        below = super().backward(grad)
+        self.grads[1] *= -1
+        return below
+
+class NoOffset(Linear):
+    def backward(self, grad):
+        below = super().backward(grad)
+        self.grads[1] *= 0
+        return below
+
+class NoMask(ReLU):
+    def backward(self, grad):
+        return grad
+
+# %% [markdown]
+# Now **plant mistakes**, of the kind that one makes. A factor got lost (first weights halved); the last offsets climb instead of descending; the first offsets are forgotten; ReLU sends back everything, as if all had passed.
+# And one that nobody would dare: on the way back the last layer uses random numbers in place of its weights. All that the first layer hears of the loss has gone through them.
+
+# %% tags=["define"]
+class OtherWeightsBack(Linear):
+    def backward(self, grad):
+        super().backward(grad)
+        random, W = np.random.default_rng(0), self.weights[0]  # the same numbers at every step,
+        self.other = random.normal(size=W.shape) * np.sqrt(2 / len(W))  # as large as W at first
+        return grad @ self.other.T
+
+# %%
+mistakes = {"none: right gradient": (), "first weights halved": (0, HalfWeights),
+            "last offsets: wrong sign": (2, WrongSignOffset),
+            "random weights on the way back": (2, OtherWeightsBack),
+            "ReLU: mask forgotten": (1, NoMask), "first offsets forgotten": (0, NoOffset)}
+
+exercises.predict("03.p4", "Random weights on the way back: new points right (guessing 0.33):",
+                  ("about 0.33", "about 0.6", "above 0.9"))
+
+# %%
+learned, checked = {}, {}
+for name, mistake in mistakes.items():
+    make = with_mistake(*mistake)
+    learned[name] = [fresh_accuracy(make, number, rate) for number in range(runs)]
+    checked[name] = network_error(make(np.random.default_rng([seed, 6])), x[::10], labels[::10])
+blind = np.mean(learned["random weights on the way back"])
+exercises.reveal("03.p4", "above 0.9" if blind > 0.9 else "about 0.6" if blind > 0.45
+                 else "about 0.33", f"It is {blind:.2f}, on average.")
+
+# %% tags=["fold"]
+fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.0), sharey=True)
+colours = {name: "C1" if mistakes[name] else "C0" for name in mistakes}
+plots.bars(left, learned, horizontal=True, format="{:.2f}", colours=colours)
+for place in (1 / 3, np.mean(reached["one layer"])):
+    left.axvline(place, color="0.13", linewidth=1.5, linestyle=":")
+left.set(xlabel="new points right (dotted:\nguessing, one layer)", xlim=(0, 1.3), xticks=(0, 0.5, 1))
+for place, name in enumerate(mistakes):
+    right.plot((1e-13, checked[name]), (place, place), color=colours[name], linewidth=2)
+    right.plot(checked[name], place, "o", color=colours[name], markersize=9)
+right.set(xscale="log", xlim=(1e-13, 10), xlabel="error in the gradient check\n(0.7: unrelated)")
+right.set_xticks([1e-12, 1e-9, 1e-6, 1e-3, 1])
+right.tick_params(axis="y", length=0)
+fig.suptitle("Three of five wrong gradients learn; the check finds them all")
+figures.save(fig, "prac-gradient-check",
+             caption=f"Networks 2-{hidden}-3 with a planted mistake: accuracy on new points of the "
+                     f"spiral after {steps} steps ({runs} runs: mean and range), and the largest "
+                     "relative error between backprop and central differences.",
+             alt="Halved weights, wrong-signed last offsets and random weights on the way back "
+                 "learn as well as the right gradient; the check shows errors above 0.1 for all.")
+
+# %% tags=["fold"]
+no_mistake = next(iter(mistakes))
+wrong = [error for name, error in checked.items() if mistakes[name]]
+claims.check("prac-gradient-check",
+             "The right gradient passes with {right:.0e}, the five wrong ones have errors of "
+             "{low:.2f} to {high:.2f}.",
+             right=(checked[no_mistake], "<=", 1e-7), low=(min(wrong), ">=", 0.1), high=max(wrong),
+             varies=True)
+claims.check("prac-gradient-check.learns",
+             "New points right in {steps} steps: right gradient {none:.1%}, halved {half:.1%}, "
+             "wrong sign {sign:.1%}, random way back {random:.1%}; without mask {mask:.1%}, "
+             "without first offsets {offset:.1%}.",
+             steps=steps, none=(learned[no_mistake], ">=", 0.95),
+             half=(learned["first weights halved"], ">=", 0.95),
+             sign=(learned["last offsets: wrong sign"], ">=", 0.95),
+             random=(learned["random weights on the way back"], ">=", 0.95),
+             mask=(learned["ReLU: mask forgotten"], "<=", 0.85),
+             offset=(learned["first offsets forgotten"], "<=", 0.75), seeds=runs, on="every",
+             varies=True)
+
+# %% [markdown]
+# A falling loss proves nothing: three of the five learn as well as the right gradient, on *this* task. The other two look like a network that is too weak, and one would look for the fault elsewhere.
+#
+# The random way back was published in 2016 as *feedback alignment*, and its name is the reason given: the last weights grow to resemble the random ones, so that what comes back is half right after all.
+# If that is so, it must fail when the last weights **cannot** move. Freeze them, and for fairness freeze those of a network with the right way back, too.
+
+# %% tags=["define", "fold"]
+class Frozen(Linear):
+    def backward(self, grad):
+        below = super().backward(grad)
+        self.grads = [0 * grad for grad in self.grads]  # right slopes below, no step here
+        return below
+
+class FrozenOther(OtherWeightsBack):
+    def backward(self, grad):
+        below = super().backward(grad)
+        self.grads = [0 * grad for grad in self.grads]
+        return below
+
+def all_by_nudging(network):
+    loss = SoftmaxLoss()
+    for gate in network.gates:
+        for each in gate.weights:
+            numeric_gradient(lambda: loss.forward(network.forward(x), labels), each)
+
+def cosine(a, b):
+    """1: same direction, 0: unrelated."""
+    return (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)
+
+# %%
+frozen = {name: [max(fresh_accuracy(with_mistake(2, kind), number, rate / slower)
+                     for slower in (1, 10)) for number in range(runs)]
+          for name, kind in (("right", Frozen), ("random", FrozenOther))}
+last_gates = [trained(2, OtherWeightsBack, number).gates[2] for number in range(runs)]
+resembled = [cosine(gate.weights[0], gate.other) for gate in last_gates]
+
+# %% tags=["fold"]
+random = np.random.default_rng([seed, 8])
+one, other, kernel = (random.normal(size=size) for size in ((6, 5), (6, 5), (3, 2)))
+gate_errors = {"Add": gate_error(Add(), one, other),
+               "Subtract": gate_error(Subtract(), one, other),
+               "Multiply": gate_error(Multiply(), one, other),
+               "Maximum": gate_error(Maximum(), one, other),
+               "Sigmoid": gate_error(Sigmoid(), one), "ReLU": gate_error(ReLU(), one),
+               "Convolution": gate_error(Convolution(), one, kernel)}
+claims.check("eq-multiply-gate",
+             "The gates {names} pass the check; the worst has an error of {worst:.0e}.",
+             names=", ".join(gate_errors), worst=(max(gate_errors.values()), "<=", 1e-7),
+             varies=True)
+claims.check("prac-gradient-check.alignment",
+             "With the last weights frozen the random way back leads to {random:.1%} and the right "
+             "one to {right:.1%} (the better of two rates); free, they come to point as the random "
+             "ones do: cosine {cosine:.2f} after {steps} steps, unrelated ones have about 0.",
+             random=(frozen["random"], "<=", 0.65), right=(frozen["right"], ">=", 0.7),
+             cosine=(resembled, ">=", 0.25), steps=steps, seeds=runs, on="every", varies=True)
+
+small = Network([2, 100, 7, 3], random)  # about 1,000 weights
+slow = seconds(lambda: all_by_nudging(small), repeats=1)
+fast = seconds(lambda: our_slopes(small, x, labels))
+claims.check("emp-numeric-gradient-slow-accurate",
+             "For {count} weights nudging took {ratio:.0f} times as long as backprop.",
+             count=sum(each.size for gate in small.gates for each in gate.weights),
+             ratio=(slow / fast, ">=", 50), varies=True)
+
+# %% [markdown]
+# So nudging is for checking, on a small network and few points; backprop is for learning.
+#
+# **We now know** how to trust a gradient: compare it with central differences, in float64, array by array.
+# **This does not show** that a wrong gradient is harmless elsewhere: three layers, another task or rate may tell another story.
+#
+# **Exercise 03.4.** Four gates, `Square`, `Absolute`, `Tanh` and `Leaky`, one of them with a planted mistake (their cell is folded; find it by measuring). `gate_error(gate, x)` checks a gate at the numbers `x`; below 1e-7 it passes. At 0.5, 1.5 and 2.5 all four pass: `gate_error(Tanh(), np.array([0.5, 1.5, 2.5]))`.
+# Who is it? Answer with the name. A gate may be right at some numbers and wrong at others.
+
+# %% tags=["define", "fold"]
+class Square:
+    def forward(self, x):
+        self.x = x
+        return x**2
+
+    def backward(self, grad):
+        return grad * 2 * self.x
+
+class Absolute:
+    def forward(self, x):
+        self.x = x
+        return np.abs(x)
+
+    def backward(self, grad):
+        return grad * np.sign(self.x)
+
+class Tanh:
+    def forward(self, x):
+        self.value = np.tanh(x)
+        return self.value
+
+    def backward(self, grad):
+        return grad * (1 - self.value**2)
+
+class Leaky:
+    def forward(self, x):
+        self.x = x
+        return np.where(self.x > 0, x, 0.1 * x)
+
+    def backward(self, grad):
+        return grad * np.where(self.x > -1, np.where(self.x > 0, 1, 0.1), 0)
+
+# %%
+guilty = ...
+exercises.check("03.4", guilty)
+
+# %% [markdown]
+# ## 5 · Where there is no slope
+#
+# ReLU has a kink at 0: slope 0 on one side, 1 on the other, none in between. Our gate says 0 there, because `x > 0` is false. Half the truth at best. What if it said 1? (Folded: `OtherKink`, the same gate with `x >= 0`, which also counts how often it was asked at exactly 0.)
+
+# %% tags=["define", "fold"]
+class OtherKink(ReLU):
+    """ReLU with slope 1 at exactly 0, which counts how often that was asked."""
+
+    zeros = asked = 0
+
+    def forward(self, x):
+        self.zeros, self.asked = self.zeros + (x == 0).sum(), self.asked + x.size
+        super().forward(x)
+        self.passed = x >= 0
+        return x * self.passed
+
+# %%
+exercises.predict("03.p5", "Slope 1 instead of 0 at the kink. The trained weights are:",
+                  ("the same to the last bit", "a little different", "quite different"))
+
+# %%
+usual, other = trained(), trained(1, OtherKink)  # from the same start, on the same points
+moved = np.abs(usual.gates[0].weights[0] - other.gates[0].weights[0]).max()
+exercises.reveal("03.p5", "the same to the last bit" if moved == 0 else "a little different"
+                 if moved < 0.1 else "quite different", f"The largest difference is {moved:g}.")
+
+# %% tags=["fold"]
+kink = other.gates[1]
+claims.check("emp-backprop-enables-complex.kink",
+             "Of {asked:,} numbers that arrived at the ReLUs in {steps} steps, {zeros} were "
+             "exactly 0; the two networks differ by {moved:g}.",
+             asked=(kink.asked, ">=", 1_000_000), steps=steps, zeros=(kink.zeros, "==", 0),
+             moved=(moved, "==", 0.0))
+at_kink = gate_error(ReLU(), np.zeros(5))
+claims.check("prac-gradient-check.kink",
+             "At exactly 0 the check accuses a right ReLU: error {at_kink:.1f}; at random numbers "
+             "{elsewhere:.0e}.",
+             at_kink=(at_kink, ">=", 0.9), elsewhere=(gate_errors["ReLU"], "<=", 1e-7), varies=True)
+
+# %% [markdown]
+# A single missing point is no trouble: training practically never stands on it. (It *can* stand there, where all inputs and offsets are 0, say. There the gradient check raises a false alarm.)
+#
+# Worse is a function that has a slope nearly everywhere, namely **zero**: a step, 1 for positive numbers and 0 otherwise, as the first neurons had it. Its `backward` is right, and useless.
+# Now the intervention: keep the step in `forward`, and let `backward` **pretend** that it was a ramp, with slope 1 between −1 and 1.
+
+# %% tags=["define"]
+class Step(ReLU):
+    def forward(self, x):
+        self.x = x
+        return (x > 0).astype(float)
+
+    def backward(self, grad):
+        return grad * 0  # the true slope
+
+class PretendedRamp(Step):
+    def backward(self, grad):
+        return grad * (np.abs(self.x) < 1)  # a slope that forward does not have
+
+# %%
+bends = {"ReLU": (), "step, true slope": (1, Step), "step, pretended ramp": (1, PretendedRamp)}
+bent = {name: [fresh_accuracy(with_mistake(*gate), number, rate) for number in range(runs)]
+        for name, gate in bends.items()}
+
+# %% tags=["fold"]
+went = []
+for number in range(runs):
+    start = with_mistake()(np.random.default_rng([seed, 9, number])).gates[0].weights[0]
+    went.append(np.abs(trained(1, Step, number).gates[0].weights[0] - start).max())
+slower = [max(fresh_accuracy(with_mistake(1, Step), number, other_rate)
+              for other_rate in (rate / 3, rate / 10)) for number in range(runs)]
+best_step = np.maximum(slower, bent["step, true slope"]).tolist()
+shown = bent | {"step, true slope": best_step, "one layer": reached["one layer"]}
+shown = {name.replace(", ", ",\n"): values for name, values in shown.items()}
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.2))
+plots.bars(ax, shown, horizontal=True, format="{:.2f}",
+           colours=dict(zip(shown, ("C0", "C1", "C2", "0.7"), strict=True)))
+ax.axvline(1 / 3, color="0.13", linewidth=1.5, linestyle=":")
+ax.set(xlabel="new points of the spiral right (dotted: guessing)", xlim=(0, 1.12))
+ax.set_title("A false slope teaches; a true slope of zero cannot")
+figures.save(fig, "emp-backprop-enables-complex",
+             caption=f"Networks 2-{hidden}-3 with three bends in the middle, {steps} steps, "
+                     f"{runs} runs: mean and range; the true slope at its best of three "
+                     "rates; below, a network of one layer.",
+             alt="ReLU names nearly all points right, and so does a step with a pretended slope; "
+                 "a step with its true slope is hardly better than one layer.")
+claims.check("emp-backprop-enables-complex",
+             "Where a step follows, the first weights move by {went:g} in {steps} steps. New "
+             "points right: {step:.1%} (at the best of three rates), with a pretended slope "
+             "{ramp:.1%}, with ReLU {relu:.1%}.",
+             went=(went, "==", 0.0), steps=steps, step=(best_step, "<=", 0.75),
+             ramp=(bent["step, pretended ramp"], ">=", 0.88), relu=(bent["ReLU"], ">=", 0.95),
+             seeds=runs, on="every", varies=True)
+
+# %% [markdown]
+# So the step itself was never the trouble: with the same forward pass, a *usable* slope is enough.
+#
+# **We now know** that the parts of a network need a slope almost everywhere, that it should not be zero everywhere, and that it need not even be the true one.
+# **This does not show** that any pretended slope would do, nor how far down a chain of them stays useful.
+#
+# **Exercise 03.5.** Taking the largest number is a bend with kinks, too (*max pooling* in lesson 04). Forward it is `x.max(axis=1)`. Write its backward; where two are equal, let the first have it all.
+
+# %%
+def row_max_backward(x, grad):
+    """The slopes (N, D) for x (N, D), given those (N,) for the largest of each row."""
+    ...
+
+exercises.check("03.5", row_max_backward)
+
+# %% [markdown]
+# ## In practice
+#
+# - `loss.backward()` is `backward` of section 1; torch builds the graph while `forward` runs. `optimizer.zero_grad()` comes before it, for `+=` also adds to the slopes of the *last* step.
+# - `torch.no_grad()` and `torch.inference_mode()` keep nothing for a walk back: less memory where nothing is to be learned.
+# - A step of your own: `torch.autograd.Function` with `forward` and `backward`; check it with `torch.autograd.gradcheck` in float64.
+# - Memory too small: `torch.utils.checkpoint` forgets values and computes them again on the way back.
+# - Slopes of many outputs: `torch.func.jacrev` walks back once for each output, `jacfwd` forward once for each input. Pretended slopes ("straight-through") train networks of few bits.
+#
+# ## History
+#
+# - 1847: A. Cauchy walks against the slope. 1960: H. Kelley finds slopes backwards through time, for the paths of rockets.
+# - 1970: S. Linnainmaa describes the walk back through any computation, to follow rounding errors (in his master's thesis).
+# - 1983: W. Baur and V. Strassen prove that all slopes cost at most a fixed multiple of the function.
+# - 1974: P. Werbos proposes it for models that learn; 1986: D. Rumelhart, G. Hinton and R. Williams show hidden units that find features by it.
+# - 2016: T. Lillicrap and others train networks with random weights on the way back.
+#
+# ## Exercises that are left
+#
+# **03.6 Open.** The walk ends at the weights; let it go one step further, to the **input**: by how much does the loss move, for each number of `x`? `Network.backward` throws that away. Write it from the gates.
+# The check compares with differences. For you: on `reader`, which pixels of a digit matter most? Are they inked?
+
+# %%
+def input_gradient(network, loss, x, labels):
+    """The slopes (N, D) of the loss for x (N, D)."""
+    ...
+
+exercises.check("03.6", input_gradient, Network, SoftmaxLoss)
+
+# %% [markdown]
+# **03.7 Open.** Look again at "Three of five wrong gradients learn". What does this figure *not* show?
+# Take the random weights on the way back into a network of three or five layers, into `reader`, or to `rate=0.1` and fewer steps, and find a place where the right gradient is ahead.
+#
+# ## Summary
+#
+# - A formula is a graph of steps. Each knows its own slope; going backwards, slopes multiply along a way and add where ways meet.
+# - Each edge is walked once, so all slopes of *one* number cost two to three passes, a million weights or ten. Walking each way by itself costs twice as much with each fork.
+# - Layers are gates with `forward` and `backward`. In a row they are a network; a few dozen lines learn a spiral, and to read digits.
+# - A falling loss proves no gradient: three of five wrong ones learned as well as the right one. Central differences at $h = 10^{-5}$ in float64 find all of them.
+# - A kink is harmless, a slope of zero is not, and a pretended slope can teach.
+
+# %% [markdown] tags=["ledger:err-three-layer-paren", "ledger:err-differentiable-must", "ledger:err-multiplygate-self"]
+# ## Corrections
+#
+# | the notes say | correct | how we know |
+# |---|---|---|
+# | `class MultuplyGate`: `def forward(x, y)`, `def backward(dz)` | `class MultiplyGate`: `def forward(self, x, y)` and `def backward(self, dz)`, or Python raises a `TypeError` | exercise 03.3 runs it |
+# | in the same gate: "`self.y` is dx" | `self.y` is the **local slope** $dz/dx$; `dx` is that times `dz`, $dL/dx$ | section 1: slopes multiply along a way |
+# | three layers: $W_3 \max(0, W_2 \max(0, W_1 x)$ | $W_3 \max(0, W_2 \max(0, W_1 x))$: a parenthesis was missing | section 3, `Network` and torch agree |
+# | the components of a network must be differentiable | differentiable **almost everywhere** is enough (ReLU, maximum), if the slope is not zero everywhere; it may even be a pretended one | section 5 |
+#
+# ## Sources
+#
+# - The notes: lecture 001 on backpropagation, 003 on neurons and deep networks, 004 section 4 (after CS231n, Stanford 2017; the sigmoid neuron's numbers are from there).
+# - A. Cauchy: Méthode générale pour la résolution des systèmes d'équations simultanées. Comptes rendus 25, 1847.
+# - H. Kelley: Gradient theory of optimal flight paths. ARS Journal 30, 1960.
+# - S. Linnainmaa: master's thesis, University of Helsinki, 1970; Taylor expansion of the accumulated rounding error. BIT 16, 1976.
+# - P. Werbos: Beyond regression. PhD thesis, Harvard University, 1974.
+# - W. Baur and V. Strassen: The complexity of partial derivatives. Theoretical Computer Science 22, 1983.
+# - D. Rumelhart, G. Hinton and R. Williams: Learning representations by back-propagating errors. Nature 323, 1986.
+# - T. Lillicrap, D. Cownden, D. Tweed and C. Akerman: Random synaptic feedback weights support error backpropagation for deep learning. Nature Communications 7, 2016.
+# - Y. Bengio, N. Léonard and A. Courville: Estimating or propagating gradients through stochastic neurons for conditional computation, 2013 (arXiv:1308.3432): pretended slopes.
+# - A. Griewank and A. Walther: Evaluating derivatives. SIAM, second edition, 2008.
