@@ -13,7 +13,7 @@ import torchvision
 import yaml
 from torch import nn
 
-from cnncourse import cost, exercises, lab, models, paths
+from cnncourse import cost, data, exercises, lab, models, paths
 from cnncourse.exercises import Wrong
 from cnncourse.exercises import lesson_14 as solutions
 from cnncourse.lab.lesson import Lesson
@@ -173,6 +173,28 @@ def test_the_error_of_copying_is_measured_in_variances_of_the_pixels():
         mean_picture.bias.copy_(pixels.mean(0))
     before, _ = lesson().copy_error(mean_picture, pixels, steps=1)
     assert before == pytest.approx(1.0, rel=0.1)
+
+
+def test_two_hundred_residual_layers_learn_in_twenty_steps():
+    torch.manual_seed(0)
+    network = lesson().CifarNet(200, lesson().ResidualBlock, in_channels=1, width=8)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    losses = []
+    few = data.digits(train=True).normalised()[:96]
+    for x, y in [batch for _ in range(5) for batch in few.batches(24)]:
+        loss = F.cross_entropy(network(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-4:]) / 4 < 1.8 < math.log(10)  # guessing
+
+
+def test_1202_layers_have_the_parameters_that_the_paper_prints():
+    with torch.device("meta"):
+        network = lesson().CifarNet(1202, lesson().ResidualBlock)
+    assert sum(weight.numel() for weight in network.parameters()) == 19_421_274
+    assert lesson().weight_layers(network) == 1202
 
 
 def test_the_wilson_interval_is_that_of_a_table():
