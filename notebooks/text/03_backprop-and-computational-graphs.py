@@ -914,12 +914,11 @@ fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2))
 ax.set(xscale="log", yscale="log", xlabel="nudge h", ylabel="relative error of the slope",
        ylim=(1e-13, 3))
 ax.invert_xaxis()
-ax.minorticks_off()
 ax.plot(nudges, np.maximum(one_side, 1e-13), "o-", color="C1", markersize=4)
 ax.plot(nudges, np.maximum(central, 1e-13), "s-", color="C0", markersize=4)
-ax.text(1e-3, 2e-3, "one side: h", color="C1", **BOLD)
-ax.text(0.08, 1e-10, "central: h²", color="C0", **BOLD)
-ax.text(3e-10, 1e-9, "rounding: 1/h", color="0.4", **BOLD)
+ax.text(1e-3, 2e-3, "one side: h", color="C1", fontsize=14)
+ax.text(0.08, 1e-10, "central: h²", color="C0", fontsize=14)
+ax.text(3e-10, 1e-9, "rounding: 1/h", color="0.4", fontsize=14)
 ax.set_title("The smallest nudge is not the best: then rounding takes over")
 figures.save(fig, "eq-numeric-gradient",
              caption="Error of the slope of the neuron for w0 by differences, against backprop's; "
@@ -1067,8 +1066,7 @@ for place, name in enumerate(mistakes):
     right.plot((1e-13, checked[name]), (place, place), color=colours[name], linewidth=2)
     right.plot(checked[name], place, "o", color=colours[name], markersize=9)
 right.set(xscale="log", xlim=(1e-13, 10), xlabel="error in the gradient check\n(0.7: unrelated)")
-right.set_xticks([1e-12, 1e-9, 1e-6, 1e-3, 1])
-right.minorticks_off()
+right.set_xticks([1e-12, 1e-6, 1])
 right.tick_params(axis="y", length=0)
 fig.suptitle("Three of five wrong gradients learn; the check finds them all")
 figures.save(fig, "prac-gradient-check",
