@@ -75,7 +75,7 @@ def slide(picture, filter_):
 
 
 photo = F.avg_pool2d(data.photos()["camera"][:1].double(), 3)[0].numpy()  # grey, 0..255
-photo = photo[18:168, 22:128]  # the man and his tripod
+photo = photo[18:168, 30:126]  # the man and his tripod
 zero_mean = CURVE_FILTER - CURVE_FILTER.mean()  # the same drawing, minus one number
 on_photo = {"as drawn": slide(photo, CURVE_FILTER), "minus its mean": slide(photo, zero_mean)}
 
@@ -348,12 +348,12 @@ exercises.reveal(
 )
 
 # %% tags=["fold"]
-fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 2.5), width_ratios=(1, 1.3, 1, 1.3))
+fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 2.3), width_ratios=(1, 1.4, 1, 1.4))
 for pair, light, world in ((axes[:2], 0, "light equal"), (axes[2:], 1, "light varies")):
     weights = learned[light][0]
     draw_answer(pair[0], weights, f"{world}:\nsum {weights.sum():+.1f}", fontsize=12)
     found = "finds strokes" if light else "finds light"
-    draw_answer(pair[1], slide(photo[75:], weights), found, fontsize=12)
+    draw_answer(pair[1], slide(photo[90:], weights), found, fontsize=12)
 for panel in axes:
     panel.set(xticks=[], yticks=[])
 figures.save(fig, "emp-conv-detects-features.learned",
