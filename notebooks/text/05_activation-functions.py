@@ -140,15 +140,16 @@ lost = -np.log10(share["logistic"][:, 0])
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.4))
 ax.set(yscale="log", xlabel="hidden layer (1: next to the pixels)", xlim=(0.8, depth + 0.1),
        ylabel="gradient, as a share of\nthat in the last hidden layer", ylim=(1e-7, 30))
-bold = {"fontsize": 14, "fontweight": "bold"}
+large = {"fontsize": 14}
 for bend, rows in share.items():
     told = bend in ("logistic", "tanh", "ReLU")
-    ax.plot(range(1, depth + 1), rows.mean(axis=0), "o-", zorder=3 if told else 2,
-            color=COLOURS[bend] if told else "0.65", linewidth=3 if told else 1.5)
-ax.text(1, 4, "ReLU", color=COLOURS["ReLU"], **bold)
+    ax.plot(range(1, depth + 1), rows.mean(axis=0), "o-" if told else "-",
+            zorder=3 if told else 2, color=COLOURS[bend] if told else "0.65", linewidth=3 if told else 1.5)
+ax.minorticks_off()
+ax.text(1, 4, "ReLU", color=COLOURS["ReLU"], **large)
 ax.text(1.7, 4, ", leaky ReLU, PReLU, ELU, maxout", color="0.35", fontsize=13)
-ax.text(1, 0.06, "tanh", color="#b06800", **bold)
-ax.text(depth / 2, 1e-5, "logistic", color=COLOURS["logistic"], **bold)
+ax.text(1, 0.06, "tanh", color="#b06800", **large)
+ax.text(depth / 2, 1e-5, "logistic", color=COLOURS["logistic"], **large)
 ax.set_title(f"Six bends hand the gradient on; the logistic function loses "
              f"{lost.mean():.1f} powers of ten")
 figures.save(fig, "fig-vanishing-gradient",
@@ -214,24 +215,25 @@ exercises.reveal("05.p1", "about 50 to 80 %" if max(right["straight"]) < 0.85 el
                  f"Without bend {np.mean(right['straight']):.0%}, with one {right['bent'][0]:.0%}.")
 
 # %% tags=["fold", "ledger:emp-relu-piecewise-linear"]
-grid = np.linspace(-2, 2, 161)
+grid = np.linspace(-2, 2, 121)
 places = torch.tensor(np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2))
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.1), sharex=True, sharey=True)
 axes[0].set_title(f"five layers, no bend: {right['straight'][0]:.0%} right")
 axes[1].set_title(f"two layers, ReLU: {right['bent'][0]:.0%} right")
 for ax, (name, result) in zip(axes, learnt.items(), strict=True):
     with torch.no_grad():
-        found = result.models[0](places).argmax(1).reshape(161, 161)
-    plots.decision_regions(ax, grid, grid, found.numpy(), points=points[:200].numpy(),
-                           labels=sides[:200].numpy())
+        found = result.models[0](places).argmax(1).reshape(121, 121)
+    plots.decision_regions(ax, grid, grid, found.numpy(), points=points[:48].numpy(),
+                           labels=sides[:48].numpy())
     ax.set(aspect="equal", xlabel="x")
 first = learnt["bent"].models[0][0]
 with torch.no_grad():
     positive = (first(places) > 0).numpy()  # (places, 8): which units let their number through
 pieces = len(np.unique(positive, axis=0))
-for unit in range(8):
-    axes[1].contour(grid, grid, positive[:, unit].reshape(161, 161), levels=[0.5],
-                    colors="0.35", linewidths=1, linestyles=":")
+for weight, shift in zip(first.weight.detach(), first.bias.detach(), strict=True):
+    onto = -shift * weight / weight.square().sum()  # a point of the line weight · p + shift = 0
+    axes[1].axline(onto.tolist(), (onto + weight[[1, 0]] * torch.tensor([1.0, -1.0])).tolist(),
+                   color="0.35", linewidth=1, linestyle=":")
 axes[0].set(ylabel="y")
 fig.suptitle("Five layers without a bend draw one line; eight ReLUs fold the plane")
 figures.save(fig, "emp-nonlinearity-needed",
@@ -297,7 +299,7 @@ exercises.reveal("05.p2", winner or "each its own shape",
                  f"ReLU leads by {corner.mean():.1f} powers of ten on the corner, tanh by "
                  f"{bump.mean():.1f} on the bump.")
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.8), sharey=True)
-x = np.linspace(-1, 1, 200)
+x = np.linspace(-1, 1, 60)
 for ax, (shape, target) in zip(axes, shapes.items(), strict=True):
     for place, name in enumerate(("ReLU", "tanh")):
         ax.plot(np.full(8, place) + np.linspace(-0.15, 0.15, 8), 10 ** fits[shape, name], "o",
@@ -305,14 +307,13 @@ for ax, (shape, target) in zip(axes, shapes.items(), strict=True):
     ax.set(yscale="log", xlim=(-0.6, 1.6), ylim=(1e-8, 3e-2),
            title={"corner": "a corner, |x|", "bump": "a round bump, exp(−8x²)"}[shape])
     ax.set_xticks([0, 1], ["ReLU", "tanh"], fontsize=13)
+    ax.minorticks_off()
     small = ax.inset_axes([0.36, 0.7, 0.28, 0.28])
     small.plot(x, target(torch.tensor(x)), color="0.2")
     small.set_axis_off()
 axes[0].set_ylabel("mean squared error\n(dots: eight seeds)")
 fig.suptitle("Neither bend is better: pieces suit a corner, tanh suits a bump")
-figures.save(fig, "emp-relu-more-expressive",
-             caption="Error after 600 steps of Adam, 12 units, learning rate 0.05; eight seeds.",
-             alt="On the corner ReLU has the smaller error, on the bump tanh has.")
+plt.show()  # left: the corner is ReLU's; right: the bump is tanh's; 600 steps of Adam at 0.05
 claims.check("emp-relu-more-expressive",
              "On the corner the error of ReLU is smaller by {corner:.1f} powers of ten, on the "
              "bump that of tanh by {bump:.1f}, in 600 steps.",
@@ -371,7 +372,7 @@ def slope(bend, x):
     return torch.autograd.grad(bend(x).sum(), x)[0]
 
 # %% tags=["fold", "not-drawn:fig-relu-nonlinearity-png", "not-drawn:fig-relu-deriv-png", "ledger:err-relu-range", "ledger:err-sigmoid-derivatives-infinite", "ledger:err-tanh-gradient-range"]
-x = torch.linspace(-4, 4, 801)
+x = torch.linspace(-4, 4, 161)
 pair = torch.tensor([[[1.0]], [[-0.5]]]), torch.tensor([[0.0], [0.5]])  # weights, biases
 panels = {"binary": binary, "logistic": logistic, "tanh": tanh, "ReLU": relu,
           "leaky ReLU, 0.1": lambda x: leaky_relu(x, 0.1),
@@ -384,8 +385,8 @@ for ax, (name, bend) in zip(axes.flat, panels.items(), strict=True):
     ax.plot(x, slope(bend, x), color="C1", linestyle="--")
     ax.set(title=name, ylim=(-1.3, 2.6), xticks=(-4, 0, 4), yticks=(-1, 0, 1, 2))
     ax.title.set_fontsize(11)
-axes[0, 1].text(-3.7, 1.6, "value", color="C0", fontsize=12, fontweight="bold")
-axes[0, 1].text(-3.7, 2.1, "slope", color="#b06800", fontsize=12, fontweight="bold")
+axes[0, 1].text(-3.7, 1.6, "value", color="C0", fontsize=12)
+axes[0, 1].text(-3.7, 2.1, "slope", color="#b06800", fontsize=12)
 fig.supxlabel("pre-activation")
 fig.suptitle("No slope here is above 1; that of the logistic function never exceeds 1/4")
 figures.save(fig, "fig-activation-gallery",
@@ -681,8 +682,8 @@ axes[0].plot(*wanted, "*", markersize=20, color=figures.COLOUR["ink"])
 axes[0].set(xlabel="first weight", ylabel="second weight", title="two walks")
 axes[0].axis("equal")
 axes[1].set(xlabel="step", ylabel="distance left", title="mean of 20 walks", ylim=(0, 1.6))
-axes[1].text(9, 1.1, "inputs all positive", color="C3", fontsize=13, fontweight="bold")
-axes[1].text(0.5, 0.07, "minus ½", color="#b06800", fontsize=13, fontweight="bold")
+axes[1].text(9, 1.1, "inputs all positive", color="C3", fontsize=13)
+axes[1].text(0.5, 0.07, "minus ½", color="#b06800", fontsize=13)
 fig.suptitle("Positive inputs move both weights up or both down: the way is a zigzag")
 figures.save(fig, "emp-sigmoid-not-zero-centred-zigzag",
              caption="Two weights of one linear unit, from 0 to the star, one example a step; "
