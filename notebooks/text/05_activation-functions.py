@@ -144,7 +144,8 @@ large = {"fontsize": 14}
 for bend, rows in share.items():
     told = bend in ("logistic", "tanh", "ReLU")
     ax.plot(range(1, depth + 1), rows.mean(axis=0), "o-" if told else "-",
-            zorder=3 if told else 2, color=COLOURS[bend] if told else "0.65", linewidth=3 if told else 1.5)
+            zorder=3 if told else 2, color=COLOURS[bend] if told else "0.65",
+            linewidth=3 if told else 1.5)
 ax.minorticks_off()
 ax.text(1, 4, "ReLU", color=COLOURS["ReLU"], **large)
 ax.text(1.7, 4, ", leaky ReLU, PReLU, ELU, maxout", color="0.35", fontsize=13)
@@ -597,7 +598,7 @@ rewritten[2], apart
 
 # %% [markdown]
 # Two things have changed in the units: the weights are four times as large (they make up for the slope of ¼), and biases of −(sum of the weights) take away the ½ around which logistic outputs lie.
-# Now train: as usual; with weights four times as large only; rewritten from tanh; with BatchNorm (lesson 07), which centres and scales every pre-activation; and tanh itself. All learn at a rate of 0.1, which of 0.03, 0.1 and 0.3 is the best for the larger weights.
+# Now train: as usual; with weights four times as large only; rewritten from tanh; with BatchNorm (lesson 07), which centres and scales every pre-activation; and tanh itself. All learn at a rate of 0.1: of 0.03, 0.1 and 0.3 the one that served the larger weights best, in a trial on other seeds.
 
 # %%
 exercises.predict("05.p4", "Which logistic networks of ten layers reach 90 % in the test?",
