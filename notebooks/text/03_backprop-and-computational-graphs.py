@@ -113,6 +113,11 @@ def neuron_at(value):
     """The neuron of section 1 with another w0, and nothing else changed."""
     return sigmoid(Node(value * -1.0 + 6.0 - 3.0)).value
 
+def ranges(runs):
+    """The runs of each name; one of them where all are equal, which has no range to draw."""
+    return {name: values if max(values) > min(values) else values[:1]
+            for name, values in runs.items()}
+
 def short(number):
     """Two digits behind the point, without zeros at the end."""
     return f"{number:.2f}".rstrip("0").rstrip(".").replace("-", "−")
@@ -1057,7 +1062,7 @@ exercises.reveal("03.p4", "above 0.9" if blind > 0.9 else "about 0.6" if blind >
 # %% tags=["fold"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.0), sharey=True)
 colours = {name: "C1" if mistakes[name] else "C0" for name in mistakes}
-plots.bars(left, learned, horizontal=True, format="{:.2f}", colours=colours)
+plots.bars(left, ranges(learned), horizontal=True, format="{:.2f}", colours=colours)
 for place in (1 / 3, np.mean(reached["one layer"])):
     left.axvline(place, color="0.13", linewidth=1.5, linestyle=":")
 left.set(xlabel="new points right (dotted:\nguessing, one layer)", xlim=(0, 1.3))
@@ -1281,7 +1286,7 @@ best_step = np.maximum(slower, bent["step, true slope"]).tolist()
 shown = bent | {"step, true slope": best_step, "one layer": reached["one layer"]}
 shown = {name.replace(", ", ",\n"): values for name, values in shown.items()}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.2))
-plots.bars(ax, shown, horizontal=True, format="{:.2f}",
+plots.bars(ax, ranges(shown), horizontal=True, format="{:.2f}",
            colours=dict(zip(shown, ("C0", "C1", "C2", "0.7"), strict=True)))
 ax.axvline(1 / 3, color="0.13", linewidth=1.5, linestyle=":")
 ax.set(xlabel="new points of the spiral right (dotted: guessing)", xlim=(0, 1.12))
