@@ -47,7 +47,7 @@ CURVE_FILTER = np.array([  # the drawn filter of the lecture notes
     [0, 0, 0, 30, 0, 0, 0],
     [0, 0, 0, 30, 0, 0, 0],
     [0, 0, 0, 0, 0, 0, 0],
-])  # fmt: skip
+])
 MOUSE_BACK = np.array([  # a window of a drawn mouse that contains the curve
     [0, 0, 0, 0, 0, 0, 30],
     [0, 0, 0, 0, 50, 50, 50],
@@ -56,7 +56,7 @@ MOUSE_BACK = np.array([  # a window of a drawn mouse that contains the curve
     [0, 0, 0, 50, 50, 0, 0],
     [0, 0, 0, 50, 50, 0, 0],
     [0, 0, 0, 50, 50, 0, 0],
-])  # fmt: skip
+])
 MOUSE_EAR = np.array([  # a window that does not
     [0, 0, 0, 0, 0, 0, 0],
     [0, 40, 0, 0, 0, 0, 0],
@@ -65,7 +65,7 @@ MOUSE_EAR = np.array([  # a window that does not
     [0, 50, 0, 0, 0, 0, 0],
     [0, 0, 50, 0, 0, 0, 0],
     [25, 25, 0, 50, 0, 0, 0],
-])  # fmt: skip
+])
 
 # %%
 def slide(picture, filter_):
@@ -102,10 +102,10 @@ draw_answer(axes[2], on_photo["minus its mean"], "minus its mean: strokes", font
 for panel in axes:
     panel.axis("off")
 figures.save(fig, "emp-conv-detects-features.photo",
-    caption="A 7×7 filter of a curve, and its answers at every place of a photograph (camera, "
-    "), before and after subtracting its mean. Red: large, blue: negative, white: 0. No "
-    "randomness.", alt="The filter as drawn returns a blurred photograph; minus its mean it "
-    "answers to thin bright strokes, above all to a leg of the tripod.")
+    caption="A 7×7 filter of a curve, and its answers at every place of a photograph, before and "
+    "after subtracting its mean. Red: large, blue: negative, white: 0. No randomness.",
+    alt="The filter as drawn returns a blurred photograph; minus its mean it answers to thin bright "
+    "strokes, above all to a leg of the tripod.")
 
 # %% [markdown]
 # What is odd: a filter drawn to find a curve answers with a blurred copy of the photograph, sky and grass included.
@@ -1144,7 +1144,7 @@ def cnn():
         nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(2 * width * (side // 4) ** 2, classes),
-    )  # fmt: skip
+    )
 
 
 def mlp(hidden):
