@@ -132,8 +132,8 @@ def check_shrinkage(shrinkage) -> str:
             )
         raise Wrong(f"{what}: {call} is {expected:.4g}, got {answer:.4g}")
     return (
-        "the weak start loses 21 powers of ten over 54 layers; the zeros at the border, 5.3 at these "
-        "sizes, make it 26, and the figure shows 27"
+        "the weak start loses 21 powers of ten over 54 layers; the zeros at the border take about five "
+        "more, as the curve of He's start shows, which loses nothing else"
     )
 
 
@@ -212,7 +212,7 @@ def check_prediction(count: object) -> str:
         )
     return (
         "only the stem: every branch is shut behind its last BatchNorm, whose own weights do get a gradient, "
-        "so from the second step on all convolutions learn"
+        "so from the second step on branches learn; whether with all of their channels, the next cells measure"
     )
 
 
