@@ -13,9 +13,9 @@
 # ### Can a picture be recognised by finding the one most like it?
 #
 # Lay two pictures over each other, add up the differences of their pixels, and call that their distance.
-# Measured so, a digit that moves by one pixel is farther from itself than from many *other* digits: the first figure shows it.
-# And yet the simplest rule of all, "take the label of the nearest picture", hardly ever misreads a digit.
-# This lesson finds out how both can be true, and where the rule breaks.
+# Measured so, a small digit that moves aside by one pixel, an eighth of its width, lies nearer to a *different* digit than to what it was: the first figure shows it.
+# Can the simplest rule of all, "take the label of the nearest picture", then read digits?
+# This lesson finds out where the rule works, where it breaks, and why.
 #
 # **You will be able to**
 # - write a k-nearest-neighbour classifier, first with loops, then as one matrix product;
@@ -33,7 +33,7 @@
 # **It costs** about 40 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
-seed: int = 0  # of everything drawn at random; at least 0
+seed: int = 0  # of all that is drawn at random (the digits' test part is fixed); at least 0
 dataset: str = "digits"  # the pictures; one of digits, mnist, fashion_mnist, cifar10, or a folder
 size: int = 0  # pixels a side, to which pictures are scaled; 0 leaves them as they are; 0 to 128
 train_images: int = 1347  # training pictures, at most; at least 100
@@ -42,7 +42,7 @@ fold_count: int = 5  # parts of the training pictures that take turns in validat
 margin: int = 4  # black pixels around each picture, within which it moves; 2 to 8
 epochs: int = 8  # passes of a network over its training pictures; 1 to 200
 width: int = 16  # filters in the first layer of those networks; 4 to 64
-runs: int = 3  # networks trained for each comparison, each with a seed of its own; 2 to 10
+runs: int = 2  # networks trained for each comparison, each with a seed of its own; 2 to 10
 
 # %% tags=["imports", "fold"]
 import copy
@@ -77,11 +77,11 @@ def seconds(function, *arguments):
     return min(times)
 
 def sheet_numbers(labels):
-    """The sheet (N,) of each picture: a new one begins where labels run 0 to 9 after a pause."""
+    """The sheet (N,) of each picture: a new one begins where labels run 1 to 9 after a pause."""
     starts = [0]
-    for i in range(len(labels) - 9):
-        if list(labels[i:i + 10]) == list(range(10)) and i - starts[-1] > 50:
-            starts.append(i)
+    for i in range(1, len(labels) - 8):
+        if list(labels[i:i + 9]) == list(range(1, 10)) and i - starts[-1] > 50:
+            starts.append(i - 1 if labels[i - 1] == 0 else i)  # one sheet has lost its first 0
     return np.searchsorted(starts, np.arange(len(labels)), side="right") - 1
 
 def regions(ax, points, labels, k, names):
@@ -95,6 +95,13 @@ def regions(ax, points, labels, k, names):
     for artist in (*ax.lines, *ax.collections):
         artist.set_rasterized(True)  # points and borders as one picture: a fifth of the bytes
     return ax
+
+def noise_test(count, loudness):
+    """1-NN's accuracy, and the nearest distance in average distances, with noise appended."""
+    known = with_noise(train_pixels, count, loudness * deviation, seed)
+    table = l2_no_loop(with_noise(test_pixels, count, loudness * deviation, seed + 1), known)
+    right = train_labels[table.argmin(axis=1)] == test_labels
+    return right.mean(), (table.min(axis=1) / table.mean(axis=1)).mean()
 
 def tilted(images, degrees):
     """The pictures (N, C, H, W) turned about their middle, as uint8."""
@@ -136,32 +143,33 @@ figures.use_style()
 framed_train = replace(train, images=functional.pad(train.images, (margin,) * 4))  # black
 framed_test = replace(test, images=functional.pad(test.images, (margin,) * 4))
 stored, asked = pixels(framed_train.images), pixels(framed_test.images)  # (N, D), (M, D)
-table = torch.cdist(torch.tensor(asked), torch.tensor(stored)).numpy()  # (M, N)
-other = np.where(train_labels == test_labels[:, None], np.nan, table)  # of other classes only
-nearest_other, typical_other = np.nanmin(other, axis=1), np.nanmedian(other, axis=1)
-aside = augment.shift(framed_test.images, 1, 1)
+
+def of_other_classes(features):
+    """Distances (M, N) of changed test pictures from training pictures of other classes."""
+    table = torch.cdist(torch.tensor(features), torch.tensor(stored)).numpy()
+    return np.where(train_labels == test_labels[:, None], np.inf, table)
+
+aside = augment.shift(framed_test.images, 1, 0)
+strangers = of_other_classes(pixels(aside))  # measured from the moved picture, as 1-NN would
 own = np.linalg.norm(pixels(aside) - asked, axis=1)
-place = int(np.argsort(own / nearest_other)[len(own) // 2])  # a middling example
-friend, stranger = table[place].argmin(), np.nanargmin(other[place])
-row = torch.stack([framed_test.images[place], framed_train.images[friend],
-                   framed_train.images[stranger], aside[place]])
-names = [f"a test picture:\n{test.classes[test_labels[place]]}",
-         f"nearest: {train.classes[train_labels[friend]]},\n{table[place, friend]:.0f} away",
-         f"another class: {train.classes[train_labels[stranger]]},\n"
-         f"{nearest_other[place]:.0f} away",
-         f"itself, moved:\n{own[place]:.0f} away"]
-fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.9))
-plots.image_grid(ax, row, columns=4, labels=names, gap=0.2, fontsize=14)
-ax.set_title("Moved by a pixel, a picture is a stranger to itself")
+place = int(np.argsort(own / strangers.min(axis=1))[len(own) // 2])  # a middling example
+stranger = strangers[place].argmin()
+row = torch.stack([aside[place], framed_test.images[place], framed_train.images[stranger]])
+names = ["a test picture,\nmoved by one pixel", f"before it moved:\n{own[place]:.0f} away",
+         f"another class, {train.classes[train_labels[stranger]]}:\n"
+         f"{strangers[place, stranger]:.0f} away"]
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
+plots.image_grid(ax, row, columns=3, labels=names, gap=0.35, fontsize=14)
+ax.set_title("Moved by a pixel, a digit is nearer to another class than to itself")
 figures.save(fig, "emp-knn-poor-for-images.surprise",
-             caption="A test picture, its nearest training picture, the nearest of another class, "
-                     "and its own copy one pixel further right and down, with L2 distances; "
+             caption="A test picture one pixel further right, its original, and the nearest "
+                     "training picture of another class, with L2 distances from the moved one; "
                      f"{dataset}, in a black frame so that no ink is lost.",
-             alt="The copy moved by a pixel is twice as far away as a picture of another class.")
+             alt="The moved picture is nearer to a picture of another class than to its original.")
 claims.check("emp-knn-poor-for-images.surprise",
-             "Moved by one pixel each way, {farther:.0%} of the test digits are farther from "
-             "themselves than from half of all training digits of other classes.",
-             farther=((own > typical_other).mean(), ">=", 0.9))
+             "Moved right by one pixel, {nearer:.0%} of the test pictures lie nearer to a training "
+             "picture of another class than to their own original.",
+             nearer=((strangers.min(axis=1) < own).mean(), ">=", 0.95))
 
 # %%
 exercises.predict("01.p1", "Of 100 test digits the nearest training digit names right:",
@@ -254,12 +262,16 @@ def predict_knn(distances, labels, k):
 distances = l2_no_loop(test_pixels, train_pixels)
 accuracy = (predict_knn(distances, train_labels, k=1) == test_labels).mean()
 exercises.reveal("01.p1", "about 99" if accuracy > 0.85 else "about 70" if accuracy > 0.5
-                 else "about 30", f"Of 100 it names {100 * accuracy:.0f} right.")
+                 else "about 30", f"{(1 - accuracy) * len(test):.0f} of {len(test)} are misread.")
 
 # %% tags=["fold"]
+to_other = of_other_classes(asked).min(axis=1)  # the frame adds no distance
 claims.check("emp-knn-poor-for-images.aligned",
-             "1-NN names {right:.1%} of the test digits right, without having learned anything.",
-             right=(accuracy, ">=", 0.97))
+             "1-NN names {right:.1%} of the test digits right, without having learned anything. "
+             "The nearest picture is at {near:.0%} of the distance of the nearest of another "
+             "class.",
+             right=(accuracy, ">=", 0.97),
+             near=(np.median(distances.min(axis=1) / to_other), "<=", 0.8))
 known_rows = {row.tobytes() for row in train_pixels}
 claims.check("prac-train-val-test-split.disjoint",
              "Of the {count} test pictures {both} are training pictures as well.",
@@ -267,8 +279,9 @@ claims.check("prac-train-val-test-split.disjoint",
              both=(sum(row.tobytes() in known_rows for row in test_pixels), "==", 0))
 
 # %% [markdown]
-# How can a distance that takes a moved digit for a stranger be so good? Look at the first figure again: the *nearest* picture is far nearer than all strangers.
-# These digits were centred when they were scanned, and there are 1,347 to compare with: somebody has put nearly the same ink in the same place.
+# How can a distance that takes a moved digit for a stranger be so good? Because these digits do not move: they were centred when they were scanned (section 5 moves them, and the rule fails).
+# Among so many, somebody has put nearly the same ink in the same place.
+# And a pixel is much here: of 8 it is as large a step as 3.5 of MNIST's 28. With `dataset = "mnist"` one pixel does far less harm.
 #
 # **We now know** that on centred digits the nearest picture nearly always has the right label.
 # **This does not show** that the number holds for *your* handwriting. That is the next question.
@@ -283,7 +296,7 @@ exercises.check("01.1", answer)
 # %% [markdown]
 # ## 2 · Whose handwriting was it?
 #
-# Two parts were kept apart from the start: **training** pictures, which we may look at and try things on as often as we like, and **test** pictures, which answer one question, once.
+# Two parts were kept apart from the start: **training** pictures, which we may look at and try things on as often as we like, and **test** pictures, which in an honest project answer one question, once.
 # No picture stands in both. Is the test then fair?
 # It was drawn *at random* from one file. Look at the labels in the order of that file:
 
@@ -299,10 +312,11 @@ for start in (0, 128, 254, 384):
 #
 # The experiment: ask each of the 1,797 pictures for its nearest neighbour among all others, and count the mistakes.
 # Then once more, with the neighbours on its **own sheet** out of bounds.
+# Fewer pictures to ask make any task harder, so there is a yardstick: withhold about as many, but of **another** sheet; each other sheet has its turn.
 
 # %%
-exercises.predict("01.p2", "All others may answer: 21 mistakes. Without the own sheet, one of 14:",
-                  ("about 20", "about 30", "60 or more"))
+exercises.predict("01.p2", "Without the own sheet, the number of mistakes:",
+                  ("stays about the same", "grows by half", "doubles, or worse"))
 
 # %%
 between = l2_no_loop(every_pixels, every_pixels)  # (1797, 1797)
@@ -317,32 +331,29 @@ def mistakes(banned):
 
 free = mistakes(itself)
 without_own = mistakes(sheet[:, None] == sheet)
-exercises.reveal("01.p2", "60 or more" if without_own > 45 else "about 30" if without_own > 25
-                 else "about 20", f"{without_own} mistakes instead of {free}.")
-
-# %% [markdown]
-# Fewer pictures to ask make any task harder; is it only that?
-# The yardstick is to withhold just as many, but of **another** sheet. There are 13 others, so that was done 13 times.
+times = without_own / free
+exercises.reveal("01.p2", "doubles, or worse" if times > 1.8 else "grows by half" if times > 1.2
+                 else "stays about the same", f"{without_own} mistakes instead of {free}.")
 
 # %% tags=["fold"]
 without_another = [mistakes(itself | ((sheet[:, None] + step) % sheets == sheet))
                    for step in range(1, sheets)]
-withheld = {"nothing": [free], "another sheet\n(13 ways)": without_another,
+withheld = {"nothing": [free], f"another sheet\n({sheets - 1} ways)": without_another,
             "the own sheet": [without_own]}
 colours = dict(zip(withheld, (figures.COLOUR["muted"], figures.COLOUR["muted"], "C1"), strict=True))
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.3))
 plots.bars(ax, withheld, horizontal=True, format="{:.0f}", colours=colours)
 ax.set(xlabel="mistakes of 1-NN in 1,797 digits", ylabel="withheld", xlim=(0, 75))
-ax.set_title("Without the writer's other digits, three times the mistakes")
+ax.set_title(f"Without its own sheet, {times:.1f} times the mistakes")
 figures.save(fig, "prac-train-val-test-split",
              caption="Mistakes of 1-NN on all 1,797 digits, each asked of all others, with one of "
-                     "14 sheets withheld.",
-             alt="Withholding the own sheet triples the mistakes, another sheet changes nothing.")
+                     f"{sheets} sheets withheld.",
+             alt="Withholding the own sheet multiplies the mistakes; another sheet does not.")
 claims.check("prac-train-val-test-split",
-             "Without its own sheet 1-NN makes {own} mistakes instead of {free}; without another "
-             "one {low} to {high}.", own=(without_own, ">=", 2 * free), free=free,
-             low=(min(without_another), ">=", free - 5),
-             high=(max(without_another), "<=", free + 5))
+             "Without its own sheet 1-NN makes {own} mistakes instead of {free}, {times:.1f} times "
+             "as many; without another one {low} to {high}.", own=without_own, free=free,
+             times=(times, ">=", 2.5), low=(min(without_another), ">=", 16),
+             high=(max(without_another), "<=", 26))
 
 def split_accuracy(order):
     """1-NN trained on the first 1,347 pictures of an order and tested on the last 450."""
@@ -358,11 +369,12 @@ claims.check("prac-train-val-test-split.order",
 
 # %% [markdown]
 # The other digits of the own sheet save two thirds of the mistakes; as many of any other sheet save none.
-# So 1-NN recognises, for a part, a hand and not a digit.
-# (The data's description says that 13 people wrote, not who wrote what: "one sheet, one hand" is our reading.)
+# So 1-NN recognises, for a part, the sheet and not the digit; most likely the hand that filled it.
+# (That is a guess: the data's description says that 13 people wrote, not who wrote what, and we count one sheet more than people.)
 #
 # **We now know** that a test promises only what its split promises. A random split tells of *new digits by known writers*; for *new writers*, whole writers must be kept out. The same goes for patients, cameras, streets.
 # **This does not show** that random splits are wrong: they are right if your users are the people in your file.
+# From here on we ask the random test pictures again and again, to compare methods with each other. Read those accuracies as "for known writers", and a little flattering.
 #
 # **Exercise 01.2.** Write the split that answers for new writers: no group on both sides.
 
@@ -462,6 +474,15 @@ right_one = predict_knn(test_table, plane_labels, 1) == plane_test_labels
 {f"test, k = {best_k}": right_chosen.mean().item(), "test, k = 1": right_one.mean().item()}
 
 # %% tags=["fold"]
+def mistakes_left(number):
+    """Test mistakes with best_k in mistakes with k = 1, for another random split."""
+    both, names = np.vstack([plane, plane_test]), np.append(plane_labels, plane_test_labels)
+    order = np.random.default_rng(number).permutation(len(both))
+    known, new = order[:len(plane)], order[len(plane):]
+    table = l2_no_loop(both[new], both[known])
+    one, chosen = ((predict_knn(table, names[known], k) != names[new]).sum() for k in (1, best_k))
+    return chosen / one
+
 plane_train = [among_themselves(plane, plane_labels, k) for k in ks]
 error = plane_scores.std(axis=0, ddof=1) / fold_count**0.5
 blue, orange, green = (figures.COLOUR[name] for name in ("train", "valid", "test"))
@@ -489,13 +510,17 @@ figures.save(fig, "fig-knn-decision-regions.cross-validation",
 claims.check("err-cv-training-values",
              "Training accuracy chooses k = {by_training}, right in {one:.1%} of the test; "
              "five folds choose k = {by_folds}, right in {chosen:.1%}.",
-             by_training=(ks[int(np.argmax(plane_train))], "==", 1), one=right_one.mean(),
-             by_folds=(best_k, ">=", 10),
-             chosen=(right_chosen.mean(), ">=", right_one.mean() + 0.08))
+             by_training=(ks[int(np.argmax(plane_train))], "==", 1),
+             one=(right_one.mean(), "<=", 0.8),
+             by_folds=(best_k, ">=", 10), chosen=(right_chosen.mean(), ">=", 0.82))
+cuts = [ks[cross_validate(plane, plane_labels, ks, folds(len(plane), fold_count, number))
+           .mean(axis=0).argmax()] for number in range(seed, seed + 10)]
+left = [mistakes_left(number) for number in range(seed, seed + 40)]
 claims.check("prac-cv-folds",
-             "Of {count} test pictures this mends {mended} and spoils {spoiled}.",
-             count=len(right_one), mended=((right_chosen & ~right_one).sum(), ">=", 12),
-             spoiled=((right_one & ~right_chosen).sum(), "<=", 4))
+             "In 40 other random splits this k leaves {left:.0%} of the mistakes of k = 1 on "
+             "average ({best:.0%} to {worst:.0%}). Ten ways of cutting into folds choose k from "
+             "{low} to {high}.", left=(np.mean(left), "<=", 0.75), best=min(left), worst=max(left),
+             low=(min(cuts), ">=", 7), high=(max(cuts), "<=", 70))
 every_k = [(predict_knn(test_table, plane_labels, k) == plane_test_labels).mean() for k in ks]
 claims.check("emp-cv-chooses-k",
              "Had we peeked, the best k for the test would have gained {lost:.1%}.",
@@ -504,18 +529,18 @@ parts = folds(len(train), fold_count, seed)
 few_ks = [1, 3, 10, 30, 100]
 pixel_mean = cross_validate(train_pixels, train_labels, few_ks, parts).mean(axis=0)
 claims.check("emp-knn-train-accuracy",
-             "On all pixels the folds choose k = {small}, and k = 100 is worse by {lost:.1%}; "
-             "on its own training pictures 1-NN is right in {own:.0%} there, too.",
-             small=(few_ks[pixel_mean.argmax()], "<=", 3),
+             "On all pixels, in five folds, k = 1 and k = 3 differ by {gap:.1%}, and k = 100 is "
+             "worse by {lost:.1%}; on its own training pictures 1-NN is right in {own:.0%}, too.",
+             gap=(abs(pixel_mean[0] - pixel_mean[1]), "<=", 0.01),
              lost=(pixel_mean.max() - pixel_mean[-1], ">=", 0.05),
              own=(among_themselves(train_pixels, train_labels, 1), "==", 1.0))
 
 # %% [markdown]
-# One number, chosen by honest means, halves the mistakes.
-# On all 64 pixels $k = 1$ is best: the classes hardly touch there, and there are few strays to outvote.
+# One number, chosen by honest means, takes away about a third of the mistakes on average; half in this split, in others far less.
+# On all the pixels a small $k$ does as well as $k = 1$, and a large one harms.
 #
 # **We now know** how to choose: training pictures are the neighbours, folds choose $k$, the test speaks once, at the end.
-# **This does not show** that $k = 30$ is *the* answer: other cuts into folds choose anything from 15 to 50.
+# **This does not show** that the chosen $k$ is *the* answer: other cuts into folds choose others.
 #
 # **Exercise 01.3.** Folds of one picture each: every picture is asked about with all others as its neighbours.
 # From the table of distances of the training pictures among themselves this needs one call of `predict_knn`, if you prevent one thing.
@@ -532,7 +557,7 @@ exercises.check("01.3", leave_one_out)
 #
 # The vote is simple; everything depends on the numbers that are compared. Three things can go wrong with them.
 #
-# **Units.** 178 Italian wines from three growers, 13 measurements each (they come with scikit-learn), named by 1-NN.
+# **Units.** 178 Italian wines of three grape varieties, 13 measurements each (they come with scikit-learn), named by 1-NN.
 # Before you look at the accuracies: by their deviations, which measurement will decide who is near?
 
 # %%
@@ -549,15 +574,19 @@ for name, deviation in zip(wine.feature_names, wine.data.std(axis=0), strict=Tru
     print(f"{name:30}{deviation:8.1f}")
 
 # %% tags=["fold"]
+rescaled = wine.data / np.where(np.array(wine.feature_names) == "proline", wine.data.std(axis=0), 1)
 claims.check("emp-good-representation-helps.units",
-             "As measured, 1-NN names {raw:.0%} of the wines (by proline alone {proline:.0%}), in "
+             "As measured, 1-NN names {raw:.0%} of the wines (by proline alone {proline:.0%}), "
+             "without proline {without:.0%}, with proline alone rescaled {one:.0%}, with all in "
              "units of their deviations {standardised:.0%}.",
              raw=(named_by_others(wine.data), "<=", 0.8),
              proline=(named_by_others(wine.data[:, -1:]), "<=", 0.8),
+             without=(named_by_others(wine.data[:, :-1]), ">=", 0.82),
+             one=(named_by_others(rescaled), ">=", 0.85),
              standardised=(named_by_others(in_units_of_deviation), ">=", 0.93))
 
 # %% [markdown]
-# Proline is counted in milligrams, by the hundred, and the other twelve measurements hardly had a say.
+# Proline is counted in milligrams, by the hundred, and has the loudest voice: leave it out, or only turn it down, and the rest is named better. With all voices equal it is best.
 # Units are an accident; dividing by the deviation removes it. (Pixels share one unit.)
 #
 # **Axes.** Two numbers can be measured along other axes: instead of "upper" and "left", along the diagonals. Does it matter?
@@ -566,15 +595,20 @@ claims.check("emp-good-representation-helps.units",
 # %% tags=["fold"]
 count = train_pixels.shape[1]  # numbers a picture
 mixed, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(count, count)))  # a rotation
-same = {}
+same, right_by, answers = {}, [], []
 for distance in (l1_distances, l2_no_loop):
     before = distance(test_pixels, train_pixels).argmin(axis=1)
     after = distance(test_pixels @ mixed, train_pixels @ mixed).argmin(axis=1)
     same[distance] = (before == after).mean()
+    answers.append(before)
+    right_by += [(train_labels[rows] == test_labels).mean() for rows in (before, after)]
 claims.check("emp-l1-l2-axis-dependence",
              "After the rotation L2 finds the same neighbour for {l2:.0%} of the test pictures, "
-             "L1 for {l1:.0%}.",
-             l2=(same[l2_no_loop], ">=", 0.99), l1=(same[l1_distances], "<=", 0.9))
+             "L1 for {l1:.0%} (without any rotation L1 and L2 agree on {both:.0%}). L1 is right in "
+             "{before:.1%} before and {after:.1%} after it.",
+             l2=(same[l2_no_loop], ">=", 0.99), l1=(same[l1_distances], "<=", 0.9),
+             both=(answers[0] == answers[1]).mean(), before=right_by[0],
+             after=(right_by[1], ">=", 0.96))
 best = [cross_validate(train_pixels, train_labels, [1, 3, 5], parts, distance).mean(axis=0).max()
         for distance in (l1_distances, l2_no_loop)]
 claims.check("err-knn-l1-l2-wording",
@@ -582,8 +616,8 @@ claims.check("err-knn-l1-l2-wording",
              gap=(abs(best[0] - best[1]), "<=", 0.02))
 
 # %% [markdown]
-# $L_2$ does not notice: a length is a length from whatever side one looks. $L_1$ does, so it is for axes that mean something by themselves ("age", "pixel 17").
-# Which of the two is better is then measured, like $k$.
+# $L_2$ does not notice a rotation: a length is a length from whatever side one looks. $L_1$ does: it changes as many neighbours as going over to $L_2$ would, though here no fewer digits are read.
+# (A change of *units*, as with the wines, both notice.) Which of the two is better is measured, like $k$.
 #
 # **Numbers that say nothing.** Append noise to each picture: random numbers that deviate as much as a pixel does.
 # The 64 pixels are all still there. Does it matter how many strangers stand beside them?
@@ -628,22 +662,29 @@ figures.save(fig, "emp-good-representation-helps",
              caption=f"1-NN on the pixels of {dataset} with random numbers appended, and on the 20 "
                      "principal components of the same rows.",
              alt="Accuracy falls with 1,024 random numbers; 20 components save most of it.")
-noisy_table = l2_no_loop(new, known)
+clean, noisy, pca = by_noise[0], by_noise[-1], by_pca[-1]
+mixtures = np.random.default_rng(seed).normal(size=axes.shape)
 claims.check("emp-good-representation-helps",
-             "With 1,024 random numbers 1-NN falls from {clean:.1%} to {noisy:.1%}, on 20 "
-             "components to {pca:.1%}. The nearest picture is then at {near:.0%} of the average "
-             "distance, without noise at {before:.0%}. With every pixel repeated 17 times, as many "
-             "numbers, 1-NN is right in {repeated:.1%}.",
-             repeated=(knn_accuracy(*(np.repeat(rows, 17, axis=1)
-                                      for rows in (test_pixels, train_pixels))), "==", by_noise[0]),
-             clean=by_noise[0], noisy=(by_noise[-1], "<=", 0.8),
-             pca=(by_pca[-1], ">=", by_noise[-1] + 0.1),
-             near=((noisy_table.min(axis=1) / noisy_table.mean(axis=1)).mean(), ">=", 0.85),
-             before=((distances.min(axis=1) / distances.mean(axis=1)).mean(), "<=", 0.5))
+             "With 1,024 random numbers 1-NN falls from {clean:.1%} to {noisy:.1%}, on their 20 "
+             "components to {pca:.1%}; on 20 random mixtures to {random:.1%}.",
+             clean=clean, noisy=(noisy, "<=", 0.8), pca=(pca, ">=", 0.85),
+             random=(knn_accuracy(new @ mixtures, known @ mixtures), "<=", 0.4))
+
+(many, many_near), (half, half_near), (loud, loud_near) = (
+    noise_test(*kind) for kind in ((1024, 1), (1024, 0.5), (16, 8)))
+claims.check("emp-good-representation-helps.concentration",
+             "1,024 random numbers: the nearest picture is at {many_near:.0%} of the average "
+             "distance, and {many:.0%} are right. At half the loudness: {half_near:.0%}, and "
+             "{half:.0%} right. 16 numbers, each 8 times as loud: {loud_near:.0%}, and {loud:.0%}.",
+             many_near=(many_near, ">=", 0.85), many=(many, "<=", 0.8),
+             half_near=(half_near, ">=", 0.8), half=(half, ">=", 0.9),
+             loud_near=(loud_near, "<=", 0.7), loud=(loud, "<=", 0.5))
 
 # %% [markdown]
-# With many numbers that say nothing, everything is about equally far from everything: a face of the **curse of dimensionality**.
-# It is the noise that hurts, not the sheer number: 1,088 numbers without noise do no harm, and PCA, which leaves out most of the noise, wins most of it back.
+# With many strangers beside the pixels everything is about equally far from everything: a face of the **curse of dimensionality**.
+# It goes along with the mistakes, but it is not what makes them. At half the loudness the distances stay nearly as alike, and the answers are right again.
+# And 16 strangers of the same total loudness as 1,024 (the sum of their squares) spread the distances, and do more harm.
+# What counts is how loud the noise is beside the differences between pictures. PCA leaves most of the noise out, and wins much back.
 #
 # **We now know** that kNN compares whatever we feed it, each number by its size, whether it matters or not.
 # **This does not show** that PCA finds what *matters*: it finds what *varies*. Section 6 does better.
@@ -687,15 +728,17 @@ figures.save(fig, "prac-challenges-of-classification",
              caption="One test picture after each change, and the share of all test pictures that "
                      f"1-NN still names right; {dataset}.",
              alt="Moved by two pixels, tilted or darkened, many test pictures are named wrong.")
-farther = {name: (copies > nearest_other).mean() for name, copies in own_copy.items()}
+nearer = {name: (of_other_classes(features).min(axis=1) < own_copy[name]).mean()
+          for name, features in changed.items()}  # measured from the changed picture
 claims.check("prac-challenges-of-classification",
-             "Moved by 1 pixel {moved:.0%} and tilted by 30° {tilted:.0%} of the digits are "
-             "nearer to a digit of another class than to their own copy.",
-             moved=(farther["moved by 1 pixel"], ">=", 0.95),
-             tilted=(farther["tilted by 30°"], ">=", 0.9))
+             "Tilted by 30° {tilted:.0%} of the digits lie nearer to a digit of another class than "
+             "to their own original, moved by 1 pixel {moved:.0%}, brighter by 120 {bright:.0%}.",
+             tilted=(nearer["tilted by 30°"], ">=", 0.8),
+             moved=(nearer["moved by 1 pixel"], ">=", 0.95),
+             bright=(nearer["brighter by 120"], "<=", 0.6))
 claims.check("prac-challenges-of-classification.accuracy",
-             "1-NN names {two:.0%} right when they move by 2 pixels, {dark:.0%} at a quarter of "
-             "the brightness.",
+             "1-NN names {one:.0%} right when they move by 1 pixel, {two:.0%} by 2, {dark:.0%} at "
+             "a quarter of the brightness.", one=right["moved by 1 pixel"],
              two=(right["moved by 2 pixels"], "<=", 0.3),
              dark=(right["a quarter as bright"], "<=", 0.6))
 
@@ -730,9 +773,12 @@ amounts = [0, 30, 60, 120, 180, 255]
 bright = [knn_accuracy(asked + amount, stored) for amount in amounts]
 bright_without = [knn_accuracy(without_mean(asked + amount), without_mean(stored))
                   for amount in amounts]
-print("brighter by         ", *(f"{amount:5}" for amount in amounts))
-print("pixels              ", *(f"{share:5.2f}" for share in bright))
-print("less each one's mean", *(f"{share:5.2f}" for share in bright_without))
+clipped = [knn_accuracy(without_mean(np.minimum(asked + amount, 255)), without_mean(stored))
+           for amount in amounts]  # as a camera would store it
+print("brighter by              ", *(f"{amount:5}" for amount in amounts))
+print("pixels                   ", *(f"{share:5.2f}" for share in bright))
+print("less each one's mean     ", *(f"{share:5.2f}" for share in bright_without))
+print("the same, clipped at 255 ", *(f"{share:5.2f}" for share in clipped))
 
 # %% tags=["fold"]
 ink = stored.sum(axis=1)  # (N,)
@@ -743,14 +789,19 @@ brightest = l2_no_loop(asked + 255, stored).argmin(axis=1)
 claims.check("prac-challenges-of-classification.light",
              "Brighter by 255, 1-NN is right in {bright:.0%}; the pictures it answers with hold "
              "{ink:.2f} times the ink of the average one. Less their means it is right in "
-             "{without:.1%}, and for {same:.0%} the nearest picture is the same as before.",
+             "{without:.1%}, and for {same:.0%} the nearest picture is the same as before. Clipped "
+             "at 255, brighter by 180 it is right in {clipped:.0%}; at a quarter of the light in "
+             "{quarter:.0%}.",
              bright=(bright[-1], "<=", 0.5), ink=(ink[brightest].mean() / ink.mean(), ">=", 1.2),
-             without=(bright_without[-1], ">=", 0.97), same=(same_picture.mean(), ">=", 0.999))
+             without=(bright_without[-1], ">=", 0.97), same=(same_picture.mean(), ">=", 0.999),
+             clipped=(clipped[4], "<=", 0.9),
+             quarter=(knn_accuracy(without_mean(asked / 4), without_mean(stored)), "<=", 0.7))
 
 # %% [markdown]
-# The reason is confirmed: without the sums, no amount of light changes an answer.
+# The reason is confirmed: without the sums, no answer changes when every pixel gets an equal amount of light.
+# The algebra needs *every pixel* and *equal*: where pixels are clipped at 255, or multiplied instead, the means do not help enough.
 #
-# **We now know** that the distance of pixels minds moves, tilts and light as much as another digit, and that light is cured by one subtraction.
+# **We now know** that the distance of pixels minds moves, tilts and light, and that one subtraction cures light that is added equally.
 # **This does not show** a cure for moving: no subtraction undoes it. That needs section 6.
 #
 # **Exercise 01.5.** A fainter pen *multiplies* the pixels. The cosine distance $1 - \frac{a \cdot b}{\|a\| \|b\|}$ compares directions and not lengths; write it for all pairs, without a loop.
@@ -767,8 +818,8 @@ exercises.check("01.5", cosine_distances)
 # ## 6 · A better space
 #
 # Now every test digit stands at its own random place. 1-NN is lost, of course.
-# It has one remedy: **store** every training picture at every place, 81 copies of each.
-# The table of all distances would take 390 MB, so go through the training pictures in pieces and keep the nearest so far.
+# It has one remedy: **store** every training picture at every place.
+# The table of all distances would take hundreds of megabytes, so go through the training pictures in pieces and keep the nearest so far.
 
 # %% tags=["define"]
 def nearest_in_pieces(test, train, size=4096):
@@ -793,6 +844,8 @@ moved = pixels(moved_test.images)
 places = range(-margin, margin + 1)
 copies = torch.cat([augment.shift(framed_train.images, dx, dy) for dx in places for dy in places])
 copies, copy_labels = copies.flatten(1).numpy(), np.tile(train_labels, len(places) ** 2)  # bytes
+shifts = [augment.shift(framed_test.images, steps, 0) for steps in range(margin + 1)]
+numbers = range(seed, seed + runs)  # the networks' seeds
 exact = nearest_in_pieces(moved, copies)
 knn_moved, knn_copies = knn_accuracy(moved, stored), (copy_labels[exact] == test_labels).mean()
 claims.check("emp-knn-poor-for-images.everywhere",
@@ -801,7 +854,7 @@ claims.check("emp-knn-poor-for-images.everywhere",
              lost=(knn_moved, "<=", 0.35), copies=(knn_copies, ">=", 0.97), count=len(copies))
 
 # %% [markdown]
-# As good as ever, at 81 times the memory and 81 times the work for each question; and that was for moving alone, not for tilts and pens.
+# As good as ever, with a copy for every place to store and to compare; and that was for moving alone, not for tilts and pens.
 #
 # **Less work.** *Approximate search* gives up the promise to find the very nearest.
 # Choose 300 pictures as landmarks and put every picture into the cell of its nearest landmark; a question then looks only into the 3 cells whose landmarks are nearest to it.
@@ -820,8 +873,11 @@ for i, cells in enumerate(nearest(l2_no_loop(moved, landmarks), 3)):
 
 # %% tags=["fold"]
 claims.check("eq-knn-l1-l2.approximate",
-             "It computes {share:.1%} of those distances, finds the same neighbour for {same:.0%} "
-             "of the digits, and is right in {right:.1%}.",
+             "Once the cells are built, a question computes {share:.1%} of those distances, finds "
+             "the same neighbour for {same:.0%} of the digits, and is right in {right:.1%}. "
+             "Building them took {build:.1f} million distances, and pays after {pays:.0f} "
+             "questions.", build=len(copies) * len(landmarks) / 1e6,
+             pays=(cell.size * len(landmarks) / (cell.size - looked_at / len(moved)), "<=", 400),
              share=(looked_at / len(moved) / len(copies), "<=", 0.05),
              same=((exact == found).mean(), ">=", 0.9),
              right=((copy_labels[found] == test_labels).mean(), ">=", 0.96))
@@ -837,27 +893,31 @@ claims.check("eq-knn-l1-l2.approximate",
 class SmallNetwork(nn.Module):
     """Two convolutions and a linear layer: (N, C, H, W) to class scores (N, classes)."""
 
-    def __init__(self, channels, classes, width):
+    def __init__(self, channels, classes, width, step=2):
         super().__init__()
+        self.step = step  # of the pooling
         self.first = nn.Conv2d(channels, width, kernel_size=3, padding=1)
         self.second = nn.Conv2d(width, 2 * width, kernel_size=3, padding=1)
         self.head = nn.Linear(2 * width, classes)
 
     def features(self, images):
         """The largest answer of each of the second layer's filters, (N, 2 * width)."""
-        maps = functional.max_pool2d(functional.relu(self.first(images)), 2)
+        maps = functional.max_pool2d(functional.relu(self.first(images)), 2, self.step)
         return functional.relu(self.second(maps)).amax(dim=(2, 3))
 
     def forward(self, images):
         return self.head(self.features(images))
 
 # %% tags=["fold"]
-def trained(part, number, change=None, batch_size=64):
-    """A network trained on `part`, its pictures changed anew in each epoch; number: its seed."""
+def untrained(part, number, **kind):
+    """A new network for the pictures of `part`; number: its seed."""
     torch.manual_seed(number)
-    network = SmallNetwork(part.images.shape[1], len(part.classes), width)
+    return SmallNetwork(part.images.shape[1], len(part.classes), width, **kind)
+
+def trained(network, part, change=None, batch_size=64, passes=epochs):
+    """The network, trained on `part`, whose pictures are changed anew in each pass."""
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    training.fit(network, part, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
+    training.fit(network, part, optimizer=optimizer, epochs=passes, batch_size=batch_size,
                  augment=change, progress=False)
     return network
 
@@ -868,12 +928,11 @@ def seen_accuracy(images):
     found = nearest_in_pieces(pixels(images), seen)
     return (np.tile(train_labels, epochs)[found] == test_labels).mean()
 
-middle_networks = [trained(framed_train, seed + number) for number in range(runs)]
-moving_networks = [trained(framed_train, seed + number, anywhere) for number in range(runs)]
+middle_networks = [trained(untrained(train, number), framed_train) for number in numbers]
+moving_networks = [trained(untrained(train, number), framed_train, anywhere) for number in numbers]
 generator = torch.Generator().manual_seed(seed)
 seen = torch.cat([anywhere(framed_train.images, generator) for _ in range(epochs)])
 seen = seen.flatten(1).numpy()  # bytes
-shifts = [augment.shift(framed_test.images, steps, 0) for steps in range(margin + 1)]
 results = {
     "1-NN": [knn_accuracy(pixels(images), stored) for images in shifts],
     "1-NN, saw moves": [seen_accuracy(images) for images in shifts],
@@ -881,6 +940,9 @@ results = {
     "network, saw moves": [[network_accuracy(net, images) for images in shifts]
                            for net in moving_networks],
 }
+zigzag = np.array(results["network"])  # (runs, shifts)
+losses = zigzag[:, 0] - [network_accuracy(net, moved_test.images) for net in middle_networks]
+network_moved = [network_accuracy(net, moved_test.images) for net in moving_networks]
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.3))
@@ -895,27 +957,28 @@ figures.save(fig, "emp-knn-poor-for-images",
              caption=f"Accuracy on test pictures moved to the right; {dataset}, {len(train)} "
                      f"training pictures, {runs} networks a line, {epochs} epochs.",
              alt="1-NN falls to chance when pictures move by two pixels; the network much less.")
-losses = [network_accuracy(net, framed_test.images) - network_accuracy(net, moved_test.images)
-          for net in middle_networks]
 claims.check("emp-knn-poor-for-images",
              "Trained in the middle, asked at random places, 1-NN loses {knn:.1%} and the network "
              "{network:.1%}, in {epochs} epochs.",
-             knn=accuracy - knn_moved, network=(losses, "<=", accuracy - knn_moved - 0.2),
+             knn=(accuracy - knn_moved, ">=", 0.7), network=(list(losses), "<=", 0.5),
              epochs=epochs, seeds=runs, on="every")
-network_moved = [network_accuracy(net, moved_test.images) for net in moving_networks]
-zigzag = np.array(results["network"])  # (runs, shifts)
+small_step = trained(untrained(train, seed, step=1), framed_train, passes=(epochs + 1) // 2)
+steady = [network_accuracy(small_step, images) for images in shifts]
 claims.check("emp-knn-poor-for-images.zigzag",
              "The zigzag: moved by two pixels, the step of its pooling, the network answers almost "
-             "as if not moved (at most {two:.1%} less); moved by one, it loses {one:.1%}.",
-             two=((zigzag[:, 0] - zigzag[:, 2]).max(), "<=", 0.01),
+             "as if not moved (at most {two:.1%} less); moved by one, it loses {one:.1%}. Pooling "
+             "by single steps, one (right in {whole:.0%}, half the epochs) loses at most "
+             "{steady:.1%}.", two=((zigzag[:, 0] - zigzag[:, 2]).max(), "<=", 0.01),
+             whole=steady[0], steady=(steady[0] - min(steady), "<=", 0.015),
              one=(zigzag[:, 0] - zigzag[:, 1], ">=", 0.02), seeds=runs, on="every")
 claims.check("emp-knn-poor-for-images.seen",
              "Having seen {epochs} moves 1-NN is right in {knn:.1%}, the network in {network:.1%}.",
-             epochs=epochs, knn=seen_accuracy(moved_test.images),
+             epochs=epochs, knn=(seen_accuracy(moved_test.images), ">=", 0.85),
              network=(network_moved, ">=", 0.85), seeds=runs, on="every")
 
 # %% [markdown]
-# What is it that helps the network, its layers or its way of voting?
+# For both ways of voting, then, the experience of moves is what counts; with the same experience neither reads better. What an answer costs is counted below.
+# Without that experience the network loses less. Is it its layers that help, or its way of voting?
 # Throw the vote away: take its 32 features of each picture, and ask **1-NN in that space**.
 # Only the training pictures in the middle are stored; the questions are the moved ones.
 
@@ -936,17 +999,21 @@ moved_in_space = [in_space_of(network, moved_test) for network in moving_network
 axes, _ = principal_axes(stored, 20)
 in_components = knn_accuracy(moved @ axes, stored @ axes)
 middle_in_space = [in_space_of(network, moved_test) for network in middle_networks]
+fresh_networks = [untrained(train, number) for number in numbers]
+fresh_in_space = [in_space_of(network, moved_test) for network in fresh_networks]
 claims.check("emp-good-representation-helps.features",
              "On moved digits 1-NN is right in {pixels:.1%} among pixels, in {pca:.1%} among 20 "
-             "components, in {middle:.1%} among features of networks that saw the middle only, "
-             "and in {moving:.1%} of those that saw moves.",
-             pixels=knn_moved, pca=(in_components, "<=", 0.35), middle=(middle_in_space, ">=", 0.5),
-             moving=(moved_in_space, ">=", 0.8), seeds=runs, on="every")
+             "components, in {fresh:.1%} among features of untrained networks, in {middle:.1%} of "
+             "those that saw the middle only, and in {moving:.1%} of those that saw moves.",
+             pixels=knn_moved, pca=(in_components, "<=", 0.35), fresh=(fresh_in_space, ">", 0.2),
+             middle=(middle_in_space, ">=", 0.6), moving=(moved_in_space, ">=", 0.85),
+             seeds=runs, on="every")
 work = cost.table(middle_networks[0], tuple(framed_test.images.shape[1:])).multiply_adds
 claims.check("emp-knn-poor-for-images.cost",
-             "For one answer the network multiplies {network:,} times, 1-NN among all copies "
-             "{knn:,} times, and in cells {cells:,} times.",
-             network=(work, "<=", 600_000), knn=(copies.size, ">=", 20_000_000),
+             "For one answer the network multiplies {network:,} times; 1-NN among all pictures "
+             "the network saw {seen:,}, among all copies {knn:,}, and in cells {cells:,} times.",
+             network=(work, "<=", 600_000), seen=(seen.size, ">=", 2_000_000),
+             knn=(copies.size, ">=", 20_000_000),
              cells=(looked_at // len(moved) * copies.shape[1], "<=", 1_000_000))
 
 # %% [markdown]
@@ -970,10 +1037,11 @@ card = np.full((1, known.shape[1]), known.mean())
 patch_table = l2_no_loop(new, known)
 to_card, to_nearest = l2_no_loop(new, card)[:, 0], patch_table.min(axis=1)
 answers = patch_table.argmin(axis=1)
-beaten = np.flatnonzero((to_card < to_nearest) & (patch_labels[answers] != patch_labels))
-side, shown, names = patch_test.images.shape[-1], [], []
-grey = torch.full((1, side, side), round(float(known.mean())), dtype=torch.uint8)
-for at in beaten[[0, -1]]:
+beaten = to_card < to_nearest
+shown, names = [], []
+grey = torch.full_like(patch_test.images[0], round(float(known.mean())))
+for label in (1, 2):  # the first such patch of grass and the first of gravel
+    at = int(np.argmax(beaten & (patch_labels == label)))
     shown += [patch_test.images[at], patch_train.images[answers[at]], grey]
     nearest_name = patch_test.classes[patch_labels[answers[at]]]
     names += [f"asked:\n{patch_test.classes[patch_labels[at]]}",
@@ -981,23 +1049,23 @@ for at in beaten[[0, -1]]:
               f"grey card\nat {to_card[at]:.0f}"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.1))
 plots.image_grid(ax, torch.stack(shown), columns=6, labels=names, fontsize=12)
-ax.set_title("A grey card is a better match than 600 photographs")
+ax.set_title(f"For {beaten.mean():.0%} of the patches a grey card is the best match")
 figures.save(fig, "emp-knn-poor-for-images.card",
-             caption="Two test patches, each with its nearest training patch and a plain grey "
-                     "card, and their L2 distances.",
-             alt="A grey card is nearer to the test patch than the nearest of 600 patches.")
-digit_card = np.full((1, test_pixels.shape[1]), train_pixels.mean())
+             caption="The first such patch of grass and of gravel, each with the nearest of "
+                     f"{len(known)} training patches and a plain grey card, and L2 distances.",
+             alt="A grey card is nearer to the test patch than the nearest training patch.")
+digit_card = np.full_like(train_pixels[:1], train_pixels.mean())
 digits_beaten = l2_no_loop(test_pixels, digit_card)[:, 0] < distances.min(axis=1)
 claims.check("emp-knn-poor-for-images.card",
              "For {card:.0%} of the patches a plain grey card is nearer than the nearest of 600 "
-             "training patches (of digits: {digits:.0%}); the patches that answer have {flat:.2f} "
-             "times the usual contrast.",
-             card=((to_card < to_nearest).mean(), ">=", 0.4),
-             digits=(digits_beaten.mean(), "<=", 0.01),
-             flat=(known.std(axis=1)[answers].mean() / known.std(axis=1).mean(), "<=", 0.9))
+             "training patches (of digits: {digits:.0%}). The patches that answer have {flat:.2f} "
+             "times the usual contrast, and {brick:.0%} of them are brick.",
+             card=(beaten.mean(), ">=", 0.4), digits=(digits_beaten.mean(), "<=", 0.01),
+             flat=(known.std(axis=1)[answers].mean() / known.std(axis=1).mean(), "<=", 0.9),
+             brick=((patch_labels[answers] == 0).mean(), ">=", 0.6))
 
 # %% [markdown]
-# Nobody's grass lies blade on blade with other grass. Two unrelated patches whose pixels deviate by $\sigma$ are $\sqrt{2}\,\sigma$ apart in a typical pixel; a flat one is only $\sigma$ away. So flat patches, mostly brick, are near to everybody.
+# Nobody's grass lies blade on blade with other grass. Two unrelated patches whose pixels deviate by $\sigma$ are $\sqrt{2}\,\sigma$ apart in a typical pixel; a flat one is only $\sigma$ away. So flat patches, here of brick, are near to everybody.
 # Comparing **place by place** is the trouble, then. Forget the places: *sort* the 256 pixels of each patch from dark to light, so that nobody could tell what it shows.
 
 # %%
@@ -1012,42 +1080,62 @@ exercises.reveal("01.p5", "much better" if gain > 0.1 else "worse" if gain < -0.
                  else "about the same", f"{patch_pixels:.2f} before, {patch_sorted:.2f} sorted.")
 
 # %% tags=["fold"]
-patch_networks = [trained(patch_train, seed + number, batch_size=32) for number in range(runs)]
-patch_in_space = [patch_accuracy(features(network, patch_test), features(network, patch_train))
-                  for network in patch_networks]
-digits_in_space = [in_space_of(network, framed_test) for network in moving_networks]
+patch_in_space, patch_fresh = [], []
+for number in numbers:
+    fresh = untrained(patch_train, number)
+    learned = trained(untrained(patch_train, number), patch_train, batch_size=32)
+    for found, network in ((patch_fresh, fresh), (patch_in_space, learned)):
+        found.append(patch_accuracy(features(network, patch_test), features(network, patch_train)))
+centred_fresh = [in_space_of(network, framed_test) for network in fresh_networks]
+centred_in_space = [in_space_of(network, framed_test) for network in middle_networks]
 moved_sorted = knn_accuracy(np.sort(moved), np.sort(stored))
-panels = {f"{dataset}, centred": (accuracy, digits_sorted, digits_in_space),
-          f"{dataset}, moved": (knn_moved, moved_sorted, moved_in_space),
-          "photographs": (patch_pixels, patch_sorted, patch_in_space)}
-fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 3.9), sharey=True)
+panels = {f"{dataset}, centred": (accuracy, digits_sorted, centred_fresh, centred_in_space),
+          f"{dataset}, moved": (knn_moved, moved_sorted, fresh_in_space, middle_in_space),
+          "photographs": (patch_pixels, patch_sorted, patch_fresh, patch_in_space)}
+colours = dict(zip(("pixels", "sorted\npixels", "features,\nuntrained", "features,\ntrained"),
+                   ("C1", "C2", "0.6", "C0"), strict=True))
+fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 4.2), sharex=True, sharey=True)
 for ax, (title, values) in zip(axes, panels.items(), strict=True):
-    bars = dict(zip(("pixels", "sorted\npixels", "network's\nfeatures"), values, strict=True))
-    plots.bars(ax, bars, format="{:.2f}", colours=dict(zip(bars, ("C1", "C2", "C0"), strict=True)))
+    bars = dict(zip(colours, values, strict=True))
+    plots.bars(ax, bars, horizontal=True, format="{:.2f}", colours=colours)
     guess = 1 / 3 if title == "photographs" else 1 / len(train.classes)
-    ax.axhline(guess, color=figures.COLOUR["ink"], linewidth=1.5, linestyle=":")
-    ax.set(title=title, ylim=(0, 1.1))
-axes[0].set_ylabel("accuracy of 1-NN (dotted: guessing)")
-fig.suptitle("The same vote in three spaces: the space decides")
+    ax.axvline(guess, color=figures.COLOUR["ink"], linewidth=1.5, linestyle=":")
+    ax.set(title=title, xlim=(0, 1.25), xticks=(0, 0.5, 1))
+axes[0].set_ylim(3.5, -0.5)  # shared: the first on top
+axes[1].set_xlabel("accuracy of 1-NN (dotted: guessing)")
+fig.suptitle("The same vote in four spaces: the space decides")
 figures.save(fig, "emp-good-representation-helps.spaces",
              caption=f"1-NN among pixels, sorted pixels and features of {runs} networks (mean and "
-                     f"range, {epochs} epochs); {dataset}, and patches of brick, grass and gravel.",
-             alt="Pixels serve centred digits only, sorting only photographs, features all three.")
+                     f"range), untrained and after {epochs} epochs on what is stored; {dataset} "
+                     "stored in the middle, and patches of brick, grass and gravel.",
+             alt="Pixels serve centred digits only, sorting photographs, trained features all.")
+
+# %% tags=["fold"]
+def mean_and_contrast(rows):
+    return np.stack([rows.mean(axis=1), rows.std(axis=1)], axis=1)
+
 claims.check("emp-knn-poor-for-images.photographs",
-             "On patches 1-NN is right in {pixels:.1%}, with all at one mean and contrast in "
-             "{alike:.1%}, sorted in {sorted:.1%}, in features in {network:.1%}; on sorted digits "
-             "in {digits:.1%}.",
-             pixels=(patch_pixels, "<=", 0.6), sorted=(patch_sorted, ">=", 0.65),
-             alike=(patch_accuracy(alike(new), alike(known)), "<=", 0.65), seeds=runs, on="every",
-             network=(patch_in_space, ">=", patch_pixels + 0.2),
+             "On patches 1-NN is right in {pixels:.1%} among pixels, in {sorted:.1%} sorted, in "
+             "{fresh:.1%} among features of untrained networks and in {network:.1%} of trained "
+             "ones; on sorted digits in {digits:.1%}.",
+             pixels=(patch_pixels, "<=", 0.6), sorted=(patch_sorted, ">=", 0.7), seeds=runs,
+             on="every", fresh=(patch_fresh, ">=", 0.6), network=(patch_in_space, ">=", 0.75),
              digits=(digits_sorted, "<=", 0.4))
+claims.check("emp-knn-poor-for-images.sorted",
+             "From mean and contrast alone, two numbers, 1-NN is right in {two:.1%}. With all "
+             "patches at one mean and contrast: place by place {alike:.1%}, sorted {both:.1%}.",
+             two=(patch_accuracy(mean_and_contrast(new), mean_and_contrast(known)), ">=", 0.6),
+             alike=(patch_accuracy(alike(new), alike(known)), "<=", 0.65),
+             both=(patch_accuracy(np.sort(alike(new)), np.sort(alike(known))), ">=", 0.72))
 
 # %% [markdown]
-# Flatness was only part of it: with all contrasts alike, place by place is still little better than half right.
+# Much of what sorting keeps is a patch's mean and contrast. But not all: with those made alike, place by place is little better than half right, and sorting still helps.
 # What to forget depends on the task: for digits *where* is everything, for grass it is in the way.
-# The network was not told; it found out from the labels.
 #
-# **We now know** that the vote of neighbours was never the weak part: in a good space the same vote works. Finding such spaces is what most layers of a network do, and what most of this course is about.
+# Who told the network to forget the place? In part its builder: "the largest answer, wherever it was" is in the code, and the same layers help before any training (the grey bars).
+# What the labels add is the step from untrained to trained.
+#
+# **We now know** that the vote of neighbours was not the weak part here: in a good space the same vote works. Finding such spaces is what most layers of a network do, and what most of this course is about.
 # **This does not show** how any of them would do on a *new* photograph of grass: both sides come from the same three.
 #
 # ## Also in the lectures
@@ -1070,8 +1158,8 @@ for number in range(5):
 claims.check("num-feature-reduction-800-40",
              "From 64 pixels to 20 components ({variance:.0%} of the variance) 1-NN goes from "
              "{pixels:.1%} to {pca:.1%}; with 20 random directions to {random:.1%}.",
-             variance=variance, pixels=accuracy, pca=(with_pca, ">=", accuracy - 0.02),
-             random=(by_chance, "<=", with_pca - 0.01), seeds=5, on="every")
+             variance=variance, pixels=accuracy, pca=(with_pca, ">=", 0.97),
+             random=(by_chance, "<=", 0.975), seeds=5, on="every")
 machines = (LogisticRegression(max_iter=2000), RandomForestClassifier(random_state=seed), SVC())
 line, forest, svm = (machine.fit(train_pixels / 255, train_labels)
                      .score(test_pixels / 255, test_labels) for machine in machines)
@@ -1093,10 +1181,10 @@ claims.check("emp-classic-ml-cheap-good",
 # ## History
 #
 # - 1901: K. Pearson finds principal components. 1933: H. Hotelling names them.
-# - 1951: E. Fix and J. Hodges write down the rule of nearest neighbours.
+# - 1951: E. Fix and J. Hodges write down the rule of nearest neighbours. 1957: R. Bellman speaks of the curse of dimensionality.
 # - 1967: T. Cover and P. Hart: with ever more data, 1-NN errs at most twice as often as the best possible rule.
-# - 1957: R. Bellman speaks of the curse of dimensionality. 1974: M. Stone on cross-validatory choice.
-# - 1998: on MNIST's pixels kNN errs in 5.0 %, LeNet-5 in 0.95 % (LeCun et al.). P. Indyk and R. Motwani publish hashing for approximate neighbours.
+# - 1974: M. Stone on cross-validatory choice.
+# - 1998: on MNIST, in pictures of 20×20 pixels, kNN errs in 5.0 %; LeNet-5 in 0.95 % (LeCun et al.). P. Indyk and R. Motwani publish hashing for approximate neighbours.
 #
 # ## Exercises that are left
 #
@@ -1115,27 +1203,27 @@ def shifted_distances(test, train, reach):
 exercises.check("01.6", shifted_distances)
 
 # %% [markdown]
-# **01.7 Open.** Look again at "The same vote in three spaces".
+# **01.7 Open.** Look again at "The same vote in four spaces".
 # What does this figure *not* show? Name something that both halves of a photograph share and that a traveller with another camera would not find; and say what you would withhold, as in section 2, to measure what it is worth.
 #
 # ## Summary
 #
 # - A picture is a row of numbers; kNN names it by the nearest rows. All distances at once are one matrix product.
-# - On centred digits 1-NN is right in 99 of 100, partly because it knows the hand: without the own sheet it makes three times as many mistakes.
-# - Training accuracy always chooses k = 1. On two numbers a picture the folds chose k = 30 and halved the mistakes in the test.
-# - Distances weigh whatever they are fed: units, noise and light change who is near. Dividing by the deviation, principal components, taking each mean away: each cures one of them.
-# - Moved by a pixel, a digit is a stranger to itself; among patches of photographs a grey card is the best match.
-# - In the features of a network the same vote works on moved digits. The space decides.
+# - On centred digits 1-NN is right in 99 of 100, partly because it knows the sheet: without its own it makes about three times as many mistakes.
+# - Training accuracy chooses k = 1. On two numbers a picture the folds choose a larger k, which takes away about a third of the mistakes.
+# - Distances weigh whatever they are fed: units, noise and light change who is near. Dividing by the deviation, principal components, taking each mean away: each helps against one of them.
+# - Moved aside by an eighth of its width, a digit is nearer to another class than to itself; for more than half of the patches of photographs a grey card is the best match.
+# - In the features of a network the same vote works on moved digits and on patches. A part of that the layers bring untrained, by the way we built them; training adds the rest.
+# - With equal experience of moves 1-NN reads as well as the network, for more multiplications an answer, unless it searches in cells.
 
 # %% [markdown] tags=["ledger:err-cv-flood", "ledger:err-number-grid-not-image"]
 # ## Corrections
 #
 # | the notes say | correct | how we know |
 # |---|---|---|
-# | choose the hyperparameters that give the best training values | the best **mean validation** score; by training accuracy $k = 1$ wins wherever no two equal pictures have different labels | section 3: 75 % in the test, where the choice of the folds has 87 % |
-# | $L_2$ is best for "non coordinate points", $L_1$ for "coordinate points" | $L_1$ **depends on the axes**, so use it where each axis means something; $L_2$ does not | section 4: a rotation changes a quarter of the neighbours by $L_1$ and none by $L_2$ |
+# | choose the hyperparameters that give "the best training values (Average over all folds)" | a slip of wording: the best mean **validation** score; by training accuracy $k = 1$ wins wherever no two equal pictures have different labels | section 3 |
+# | $L_2$ is best for "non coordinate points", $L_1$ for "coordinate points" | a **rotation** of the axes changes $L_1$ and not $L_2$; a change of units changes both; which is better is measured | section 4 |
 # | kNN solves image classification poorly | very well on centred digits; poorly where things **move**, and on **photographs** | sections 1 and 6 |
-# | first reduce 800 features to 40 dimensions | it saves work, and it helps against **noise**; on clean digits accuracy does not rise | section 4, "Also in the lectures" |
 # | train on f − 1 folds and test on the remaining "flood" | the remaining **fold** | a slip |
 # | a grid of numbers as "what the computer sees" | it is the grid of **Project Euler's problem 11**, with copying errors; the numbers of a picture stand in section 1 | compared with the problem's text |
 #
