@@ -104,8 +104,8 @@ for panel in axes:
 figures.save(fig, "emp-conv-detects-features.photo",
     caption="A 7×7 filter of a curve, and its answers at every place of a photograph, before and "
     "after subtracting its mean. Red: large, blue: negative, white: 0. No randomness.",
-    alt="The filter as drawn returns a blurred photograph; minus its mean it answers to thin bright "
-    "strokes, above all to a leg of the tripod.")
+    alt="The filter as drawn returns a blurred photograph; minus its mean it answers to thin "
+    "bright strokes, above all to a leg of the tripod.")
 
 # %% [markdown]
 # What is odd: a filter drawn to find a curve answers with a blurred copy of the photograph, sky and grass included.
