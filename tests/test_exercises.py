@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 from cnncourse import exercises, paths
 from cnncourse.errors import ParameterError
 from cnncourse.exercises import Exercise, Wrong
+from cnncourse.lab import definitions
 
 LESSONS = sorted(paths.lessons())
 
@@ -155,6 +156,11 @@ def test_what_differs_is_named_with_digits_that_differ(answer, expected, says):
     assert says in str(caught.value)
 
 
+def handed(number: str, exercise: Exercise) -> list:
+    """What the lesson hands to a check behind the answer."""
+    return [getattr(definitions(number), name) for name in exercise.given]
+
+
 @pytest.mark.parametrize("number", LESSONS)
 def test_every_printed_solution_runs_as_it_stands(number, capsys):
     for id, exercise in exercises.of_lesson(number).items():
@@ -165,7 +171,7 @@ def test_every_printed_solution_runs_as_it_stands(number, capsys):
         if exercise.returns_answer:
             answer = answer()
             answers = answer if isinstance(answer, tuple) else (answer,)
-        exercises.check(id, *answers)
+        exercises.check(id, *answers, *handed(number, exercise))
         assert f"{id} right: " in capsys.readouterr().out
 
 
@@ -203,7 +209,7 @@ def test_every_lesson_has_an_exercise_for_each_of_its_ideas_with_hints_in_its_no
 @pytest.mark.parametrize("number", LESSONS)
 def test_every_check_accepts_its_reference_solution_and_reports_a_stub(number, capsys):
     for id, exercise in exercises.of_lesson(number).items():
-        exercises.check(id, *exercise.answers())
+        exercises.check(id, *exercise.answers(), *handed(number, exercise))
         assert f"{id} right: " in capsys.readouterr().out
         exercises.check(id, ...)
         assert "not attempted" in capsys.readouterr().out

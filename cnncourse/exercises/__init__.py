@@ -41,6 +41,7 @@ class Exercise:
     check: called with the student's answers; returns a sentence on success (what the answer shows), raises `Wrong`.
     solution: a function that solves it; its source is what `solution` shows. With `returns_answer` its return
         value (one answer, or a tuple of them) is what `check` gets; without, the function itself is the answer.
+    given: names of what the lesson defines and hands to `check` behind the answer, such as ("Node",).
     """
 
     id: str  # "04.1": the lesson and the place in it
@@ -49,6 +50,7 @@ class Exercise:
     check: Callable[..., str]
     solution: Callable
     returns_answer: bool = False
+    given: tuple[str, ...] = ()
 
     def answers(self) -> tuple:
         """What a student with the reference solution would hand in."""

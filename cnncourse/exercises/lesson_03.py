@@ -275,6 +275,7 @@ EXERCISES = [
         ),
         check_maximum,
         solve_maximum,
+        given=("Node",),
     ),
     Exercise(
         "03.2",
@@ -327,5 +328,6 @@ EXERCISES = [
         ),
         check_input_gradient,
         solve_input_gradient,
+        given=("Network", "SoftmaxLoss"),
     ),
 ]
