@@ -824,8 +824,9 @@ around = nn.Conv2d(32, 32, 3, padding=1, dtype=torch.float32).requires_grad_(Fal
 convolution = microseconds(around, values.view(1, 32, 56, 56))
 claims.check("emp-relu-faster-to-compute",
              "100,000 numbers take ReLU {relu:.0f} µs, logistic {logistic:.0f}, tanh {tanh:.0f}, "
-             "ELU {elu:.0f}; a 3×3 convolution on them {convolution:.0f}.",
-             relu=(spent["ReLU"], "<", min(spent["tanh"], spent["ELU"])),
+             "ELU {elu:.0f} (the faster of the two: {times:.1f} times ReLU's); a 3×3 convolution on them "
+             "{convolution:.0f}.", relu=spent["ReLU"],
+             times=(min(spent["tanh"], spent["ELU"]) / spent["ReLU"], ">", 1),
              logistic=spent["logistic"], tanh=spent["tanh"], elu=spent["ELU"],
              convolution=convolution, varies=True)
 claims.check("num-maxout-params-double",
