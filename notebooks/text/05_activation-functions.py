@@ -29,7 +29,7 @@
 # **Words.** A *unit* is one number that a layer computes: a weighted sum of its inputs plus a bias, its *pre-activation*, bent by the activation function.
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 #
-# **It costs** about 40 seconds of one processor core, no network connection, no GPU.
+# **It costs** about 30 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
 seed: int = 10  # the first of the seeds; at least 0
@@ -824,8 +824,8 @@ around = nn.Conv2d(32, 32, 3, padding=1, dtype=torch.float32).requires_grad_(Fal
 convolution = microseconds(around, values.view(1, 32, 56, 56))
 claims.check("emp-relu-faster-to-compute",
              "100,000 numbers take ReLU {relu:.0f} µs, logistic {logistic:.0f}, tanh {tanh:.0f}, "
-             "ELU {elu:.0f} (the faster of the two: {times:.1f} times ReLU's); a 3×3 convolution on them "
-             "{convolution:.0f}.", relu=spent["ReLU"],
+             "ELU {elu:.0f} (the faster of the two: {times:.1f} times ReLU's); a 3×3 convolution "
+             "on them {convolution:.0f}.", relu=spent["ReLU"],
              times=(min(spent["tanh"], spent["ELU"]) / spent["ReLU"], ">", 1),
              logistic=spent["logistic"], tanh=spent["tanh"], elu=spent["ELU"],
              convolution=convolution, varies=True)
