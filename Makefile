@@ -48,8 +48,8 @@ store: $(STAMP)  ## execute LESSONS at their default parameters and store the ou
 claims: $(STAMP)  ## what the lessons claim, what was measured, and what is not covered yet
 	@$(COURSE) claims $(LESSONS)
 
-new: $(STAMP)  ## write the text of LESSON=05 to begin with: its anatomy, and the ledger's items to work off
-	@$(if $(LESSON),,echo 'which lesson? make new LESSON=05'; exit 2)
+new: $(STAMP)  ## write the text of LESSON=06 to begin with: its anatomy, and the ledger's items to work off
+	@$(if $(LESSON),,echo 'which lesson? make new LESSON=06'; exit 2)
 	@$(COURSE) new $(LESSON)
 
 doctor: $(STAMP)  ## is this machine ready? what to do if not

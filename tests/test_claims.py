@@ -490,8 +490,7 @@ def test_numbers_that_vary_are_left_out_of_the_comparison_and_nothing_else_is(va
     assert tolerance.compare([stored], [bound], strict)
 
 
-def test_a_quotation_names_its_source_and_says_it_is_not_measured(capsys, monkeypatch):
-    monkeypatch.delitem(__import__("sys").modules, "cnncourse.claims.first_edition", raising=False)
+def test_a_quotation_names_its_source_and_says_it_is_not_measured(capsys):
     claims.quoted(ID, "3.57 %", "He et al. 2015, table 5")
     assert capsys.readouterr().out == (
         "“3.57 %”\n  quoted from He et al. 2015, table 5; not measured here\n"

@@ -177,7 +177,7 @@ LINES = {
     "make claims": ("It has 3 points", None),
     "python -m cnncourse run 14 --list": (r"epochs: int = 3  # points of the curve; 1 to 9", None),
     "python -m cnncourse lab --fresh 04": ("", f"build/lab/{CONV}.ipynb"),
-    "make new LESSON=05": ("written", "notebooks/text/05_activation-functions.py"),
+    "make new LESSON=06": ("written", "notebooks/text/06_preprocessing-and-weight-initialisation.py"),
 }  # fmt: skip
 ELSEWHERE = {  # why a line of README is not run here
     "conda env create -f environment.yml && conda activate cnncourse": "installs; dependencies: the same packages",
@@ -207,7 +207,7 @@ def test_a_line_of_readme_does_what_it_says(course, line):
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert re.search(says, ran.stdout), ran.stdout[-3000:]
     assert file is None or (course / file).is_file()
-    if line == "make new LESSON=05":
+    if line == "make new LESSON=06":
         (course / file).unlink()
     if line != "make figures":  # whatever is asked for after it, the lecture's figures stay
         assert contents(course / "figures") == published

@@ -94,7 +94,7 @@ class Value:
 def check(
     id: str,
     sentence: str,
-    *first_edition: object,
+    *,
     seeds: Sequence | int | None = None,
     on: str = "interval",
     varies: bool = False,
@@ -125,10 +125,6 @@ def check(
     Raises `ClaimError` for a false claim, `ParameterError` for an unknown id (naming the nearest), a value that the
     sentence lacks or a sentence without any requirement, `ShapeError` where numbers cannot be compared.
     """
-    if first_edition:  # SHIM: calls of the first edition; goes with claims/first_edition.py
-        from cnncourse.claims import first_edition as old
-
-        return old.check(id, sentence, *first_edition, seeds=seeds, on=on, varies=varies, **values)
     known_id(id)
     where = f"claims.check({id!r}, ...)"
     parts = _parts(sentence, values, where)
@@ -269,8 +265,6 @@ def quoted(id: str, statement: str, source: str) -> None:
             where=f"claims.quoted({id!r}, ...)",
             remedy="name author, year and table or section: a figure without a source is a rumour",
         )
-    if "cnncourse.claims.first_edition" in sys.modules:  # SHIM: as `check`
-        return sys.modules["cnncourse.claims.first_edition"].quoted(id, statement, source)
     data = {"id": id, "verdict": "quoted", "sentence": statement, "source": source}
     _show(data, [f"“{statement}”"], f"quoted from {source}; not measured here")
 

@@ -30,12 +30,6 @@ def report(notebooks: Iterable[Path]) -> str:
 
 
 def _row(claim: dict, lesson: str) -> tuple[str, ...]:
-    if (
-        "sentence" not in claim
-    ):  # SHIM: stored by the first edition; goes with claims/first_edition.py
-        from cnncourse.claims.first_edition import report_row
-
-        return report_row(claim, lesson)
     sentence = textwrap.shorten(claim["sentence"], SENTENCE, placeholder=" ...")
     return lesson, claim["verdict"], claim["id"], f"{sentence} [{_required(claim)}]"
 
