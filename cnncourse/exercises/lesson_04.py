@@ -173,9 +173,12 @@ def check_layer(layer) -> str:
             raise Wrong(f"return three numbers ({', '.join(names)}), got {len(answer)}")
         for name, got, right in zip(names, answer, expected, strict=True):
             if got != right or not isinstance(got, int):
+                fewer = filters - 1
+                hint = f". {fewer} fewer: has every filter its own bias?"
                 raise Wrong(
                     f"the {name} of {filters} filters {kernel_size}×{kernel_size}, stride {stride}, padding "
                     f"{padding}, on {size}×{size}×{channels}: expected the whole number {right}, got {got}"
+                    + (hint if fewer and got == right - fewer else "")
                 )
     return "760 and the other four layers agree with torch, also where the stride does not fit."
 
