@@ -300,11 +300,7 @@ for panel in axes.values():
 fig.colorbar(shown, ax=[axes["r"], axes["f"]], label="answer", ticks=(-9000, 0, 9000), pad=0.02)
 fig.suptitle("As drawn: as loud on paper as on the curve; minus its mean: on the curve alone",
              x=0.01, ha="left", fontsize=14)
-figures.save(fig, "fig-curve-filter.search", caption="Above: four steps of the filter as drawn, "
-    "with its answer at each. Below: the maps of all 375 answers, as drawn and minus the mean; the "
-    "circle marks the largest; one colour scale for both. No randomness.",
-    alt="As drawn, the filter answers 9000 on the curve and equally all over the paper; minus its "
-    "mean it is loudest at one place, on the curve.")
+plt.show()  # above: four steps of the filter as drawn; below: the maps of all 375 answers
 on_paper = int((loudest["as drawn"][:, 1] >= 11).sum())  # their windows touch it
 claims.check("num-curve-filter-6600.search", "The largest answer of the filter as drawn, 9000, "
     "stands at {count} places, {paper} of them on the paper.",
