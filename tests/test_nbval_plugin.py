@@ -10,6 +10,7 @@ import sys
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 SETUP = (
@@ -34,10 +35,28 @@ def shown(**data):
     )
 
 
-def claimed(row, **data):
-    return new_output(
-        "display_data", data={"text/plain": row, CLAIM: {"id": "num-conv-params-760"} | data}
-    )
+def says(value, **more):
+    """A cell's claim that {x} is below one; `value` as it stands in the source."""
+    options = "".join(f", {key}={given}" for key, given in more.items())
+    return f"claims.check(ID, 'The share is {{x}}.', x=({value}, '<', 1){options})"
+
+
+def claimed(value, **more):
+    """A place for what the claim shows with this value; `recorded` lets a kernel show it."""
+    return new_output("display_data", data={CLAIM: says(value, **more)})
+
+
+def recorded(cells):
+    """The cells, each stored claim as a kernel shows it."""
+    outputs = [
+        output for cell in cells for output in cell.outputs if CLAIM in output.get("data", {})
+    ]
+    sources = [SETUP, *(output.data[CLAIM] for output in outputs)]
+    notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    for output, ran in zip(outputs, notebook.cells[1:], strict=True):
+        output.data = ran.outputs[0].data
+    return cells
 
 
 # name: (cell, text of its failure, or None where it passes)
@@ -84,48 +103,13 @@ CELLS = {
         ),
         None,
     ),
-    "claim": (
-        cell(
-            "claims.check(ID, 0.501, '<', 1)",
-            claimed(
-                "num-conv-params-760: 0.5 < 1 | holds",
-                verdict="holds",
-                measured=0.5,
-                relation="<",
-                bound=1,
-            ),
-            tags=["nbval-atol=0.01"],
-        ),
-        None,
-    ),
+    "claim": (cell(says(0.501), claimed(0.5), tags=["nbval-atol=0.01"]), None),
     "claim beyond": (
-        cell(
-            "claims.check(ID, 0.6, '<', 1)",
-            claimed(
-                "num-conv-params-760: 0.5 < 1 | holds",
-                verdict="holds",
-                measured=0.5,
-                relation="<",
-                bound=1,
-            ),
-            tags=["nbval-atol=0.01"],
-        ),
-        "measured: 0.5 became 0.6: moved by 0.1",
+        cell(says(0.6), claimed(0.5), tags=["nbval-atol=0.01"]),
+        "0.5 became 0.6: moved by 0.1",
     ),
-    "claim varies": (
-        cell(
-            "claims.check(ID, 0.6, '<', 1, varies=True)",
-            claimed("any", verdict="holds", measured=0.1, relation="<", bound=1, varies=True),
-        ),
-        None,
-    ),
-    "claim false": (
-        cell(
-            "claims.check(ID, 2, '<', 1)",
-            claimed("any", verdict="holds", measured=0.1, relation="<", bound=1),
-        ),
-        "ClaimError",
-    ),
+    "claim varies": (cell(says(0.6, varies=True), claimed(0.1, varies=True)), None),
+    "claim false": (cell(says(2), claimed(0.1)), "ClaimError"),
     "widget": (
         cell(
             f"display({{'text/plain': 'w', '{WIDGET}': {{'model_id': 'b'}}}}, raw=True)",
@@ -179,7 +163,7 @@ def verdicts(report):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    cells = [given for given, _ in CELLS.values()]
+    cells = recorded([given for given, _ in CELLS.values()])
     return run(tmp_path_factory.mktemp("planted"), cells, "--nbval", "-W", "error")
 
 
@@ -203,7 +187,7 @@ def test_a_malformed_tolerance_names_its_cell(planted):
 def test_the_summary_says_in_one_line_what_happened(planted):
     summary = planted[0].partition("short test summary")[2]
     assert "cell 5: stdout, line 2: 0.50 became 0.51: moved by 0.01 (2 %)" in summary
-    assert "cell 16: ClaimError: expected < 1" in summary
+    assert "cell 16: ClaimError: expected x: under 1" in summary
 
 
 @pytest.fixture(scope="module")
