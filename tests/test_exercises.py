@@ -156,6 +156,56 @@ def test_what_differs_is_named_with_digits_that_differ(answer, expected, says):
     assert says in str(caught.value)
 
 
+DOUBLED = [
+    ([2.0, 5.0], "the half is missing"),
+    ([[1.0], [2.5]], "a column"),
+    ([-1.0, float("nan")], "a root of a negative number"),
+    ([1.0, 2.5 + 1e-12], "this hint is right, so nobody may see it"),
+]
+
+
+@pytest.mark.parametrize(
+    "make", [list, np.asarray, torch.tensor, lambda v: torch.tensor(v).float()]
+)
+@pytest.mark.parametrize("wrong, sentence", DOUBLED[:3])
+def test_a_wrong_result_that_is_known_gets_its_sentence(make, wrong, sentence):
+    with pytest.raises(Wrong) as caught:
+        exercises.expect_same(make(wrong), [1.0, 2.5], "the slopes", DOUBLED)
+    assert str(caught.value) == f"the slopes: {sentence}"
+
+
+@pytest.mark.parametrize("answer", [[1.0, 2.5], [1.0, 2.5 + 1e-12], np.float32([1, 2.5])])
+def test_a_hint_that_is_right_as_well_accuses_nobody(answer):
+    exercises.expect_same(answer, [1.0, 2.5], "the slopes", DOUBLED)
+
+
+def test_a_shape_that_is_known_gets_its_sentence_and_the_right_one_never():
+    shapes = [((4, 6), "these are the weights"), ((7, 4), "never said: it is the right shape")]
+    with pytest.raises(Wrong, match="the gradient: these are the weights"):
+        exercises.expect_same(np.ones((4, 6)), np.ones((7, 4)), "the gradient", shapes=shapes)
+    with pytest.raises(Wrong, match=r"expected shape \(7, 4\), got \(6, 4\)"):
+        exercises.expect_same(np.ones((6, 4)), np.ones((7, 4)), "the gradient", shapes=shapes)
+    with pytest.raises(Wrong, match=r"entry \(0, 0\) is 0, expected 1"):
+        exercises.expect_same(np.zeros((7, 4)), np.ones((7, 4)), "the gradient", shapes=shapes)
+
+
+def test_the_tolerance_is_in_units_of_the_largest_number_or_of_one():
+    for size in (0.01, 1.0, 1000.0):
+        unit = max(1.0, size)
+        exercises.expect_same([size, 0.9e-6 * unit], [size, 0.0], "x", tolerance=1e-6)
+        with pytest.raises(Wrong, match="entry"):
+            exercises.expect_same([size, 1.1e-6 * unit], [size, 0.0], "x", tolerance=1e-6)
+
+
+def test_infinities_and_nan_agree_with_themselves_only():
+    numbers = [1.0, float("inf"), float("nan")]
+    exercises.expect_same(numbers, numbers, "x")
+    for place, other in ((1, float("-inf")), (1, 5.0), (2, 0.0), (0, float("inf"))):
+        changed = [other if i == place else number for i, number in enumerate(numbers)]
+        with pytest.raises(Wrong, match=rf"entry \({place},\) is {other:g}, expected"):
+            exercises.expect_same(changed, numbers, "x")
+
+
 def handed(number: str, exercise: Exercise) -> list:
     """What the lesson hands to a check behind the answer."""
     return [getattr(definitions(number), name) for name in exercise.given]

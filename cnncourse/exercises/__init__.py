@@ -8,7 +8,7 @@ import importlib
 import inspect
 import re
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ __all__ = [
     "Exercise",
     "Wrong",
     "check",
+    "expect_same",
     "find",
     "hint",
     "of_lesson",
@@ -141,31 +142,64 @@ def solution(id: str | float) -> None:
     print(runnable_source(find(id).solution))
 
 
-def expect_same(answer: object, expected: object, what: str) -> None:
+def expect_same(
+    answer: object,
+    expected: object,
+    what: str,
+    hints: Iterable[tuple[object, str]] = (),
+    *,
+    shapes: Iterable[tuple[tuple[int, ...], str]] = (),
+    tolerance: float = 1e-9,
+) -> None:
     """Raise `Wrong` unless two numbers or arrays are the same up to rounding, naming shape or the worst entry.
+
+    hints: pairs of a wrong result and the sentence for whoever gets it; one that is right as well is passed over.
+    shapes: pairs of a shape other than the expected one and the sentence for it.
+    tolerance: how far apart two numbers may be, in units of the largest expected number, or of 1 if that is smaller.
 
     >>> expect_same(torch.ones(2, 3), np.ones((3, 2)), "the output")
     Traceback (most recent call last):
     cnncourse.exercises.Wrong: the output: expected shape (3, 2), got (2, 3). Print the shape after each step.
+    >>> expect_same([3.0, 5.0], [1.5, 2.5], "the slopes", hints=[([3.0, 5.0], "the half is missing")])
+    Traceback (most recent call last):
+    cnncourse.exercises.Wrong: the slopes: the half is missing
 
     Numbers of any type and package; what was computed in float32 or less is compared as finely as its digits allow.
     Both numbers are printed with as many digits as show that they differ.
     """
     got, wanted = (_array(value, what) for value in (answer, expected))
+    for value, sentence in hints:
+        wrong = _array(value, what)
+        if _agree(got, wrong, tolerance) and not _agree(wrong, wanted, tolerance):
+            raise Wrong(f"{what}: {sentence}")
     if got.shape != wanted.shape:
+        for shape, sentence in shapes:
+            if got.shape == tuple(shape):
+                raise Wrong(f"{what}: {sentence}")
         raise Wrong(
             f"{what}: expected shape {wanted.shape}, got {got.shape}. Print the shape after each step."
         )
-    rounding = 1e-9 if got.dtype.itemsize >= 8 or got.dtype.kind in "biu" else 1e-4
-    allowed = rounding * max(1.0, float(np.abs(wanted).max(initial=0)))
-    off = np.abs(got.astype(float) - wanted.astype(float))
-    if (off <= allowed).all():
+    if _agree(got, wanted, tolerance):
         return
-    worst = np.unravel_index(np.nan_to_num(off, nan=np.inf).argmax(), wanted.shape)
+    one, other = got.astype(float), wanted.astype(float)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        off = np.where((one == other) | np.isnan(one) & np.isnan(other), 0, np.abs(one - other))
+    worst = np.unravel_index(np.nan_to_num(off, nan=np.inf).argmax(), off.shape)
     one, other = got[worst].item(), wanted[worst].item()
     digits = next((n for n in range(4, 18) if f"{one:.{n}g}" != f"{other:.{n}g}"), 17)
     entry = f"the shape is right, but entry {tuple(map(int, worst))} is " if worst else "got "
     raise Wrong(f"{what}: {entry}{one:.{digits}g}, expected {other:.{digits}g}")
+
+
+def _agree(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
+    """The same shape and, up to rounding, the same numbers; nan agrees with nan."""
+    if got.shape != wanted.shape:
+        return False
+    exact = got.dtype.itemsize >= 8 or got.dtype.kind in "biu"
+    size = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=1))
+    allowed = size * (tolerance if exact else max(tolerance, 1e-4))
+    one, other = got.astype(float), wanted.astype(float)
+    return bool(np.isclose(one, other, rtol=0, atol=allowed, equal_nan=True).all())
 
 
 def runnable_source(function: Callable) -> str:

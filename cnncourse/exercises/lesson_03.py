@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 
-from cnncourse.exercises import Exercise, Wrong
+from cnncourse.exercises import Exercise, Wrong, expect_same
 
 
 def check_maximum(maximum, node_class) -> str:
@@ -65,7 +65,7 @@ def check_fork_backward(fork_backward) -> str:
         raise Wrong(
             "the arrays of the two users were changed (+= works in place): somebody may still need them"
         )
-    _same(
+    expect_same(
         got,
         one + two,
         "two users send back their slopes",
@@ -161,7 +161,7 @@ def check_row_max_backward(row_max_backward) -> str:
     given = x.copy(), grad.copy()
     winner = (x == x.max(axis=1, keepdims=True)).astype(float)
     slopes = row_max_backward(*given)
-    _same(
+    expect_same(
         slopes,
         winner * grad[:, None],
         "slopes for 4 rows",
@@ -213,7 +213,7 @@ def check_input_gradient(input_gradient, network_class, loss_class) -> str:
     if got is None:
         raise Wrong("the function returns nothing; Network.backward returns nothing either")
     first = network.gates[0].weights[0]
-    _same(
+    expect_same(
         got,
         expected,
         "7 rows of 4 numbers",
@@ -223,7 +223,7 @@ def check_input_gradient(input_gradient, network_class, loss_class) -> str:
             (expected.T, "rows and columns are exchanged; a gradient has the shape of x"),
         ),
         tolerance=1e-6,
-        others=((first.shape, "that is the gradient of the first weights, not of x"),),
+        shapes=((first.shape, "that is the gradient of the first weights, not of x"),),
     )
     for gate, before in zip(network.gates, kept, strict=True):
         if any(not np.array_equal(a, b) for a, b in zip(gate.weights, before, strict=True)):
@@ -237,32 +237,6 @@ def solve_input_gradient(network, loss, x, labels):
     for gate in reversed(network.gates):
         grad = gate.backward(grad)
     return grad
-
-
-def _same(
-    answer: object,
-    expected: np.ndarray,
-    what: str,
-    hints: tuple = (),
-    tolerance: float = 1e-9,
-    others: tuple = (),
-) -> None:
-    answer = np.asarray(answer, dtype=float)
-    for wrong, sentence in hints:
-        if answer.shape == wrong.shape and np.allclose(answer, wrong, atol=tolerance, rtol=1e-6):
-            if wrong.shape != expected.shape or not np.allclose(wrong, expected, atol=tolerance):
-                raise Wrong(sentence)
-    for shape, sentence in others:
-        if answer.shape == shape != expected.shape:
-            raise Wrong(sentence)
-    if answer.shape != expected.shape:
-        raise Wrong(f"{what}: expected shape {expected.shape}, got {answer.shape}")
-    if not np.allclose(answer, expected, atol=tolerance, rtol=1e-6):
-        worst = np.unravel_index(np.abs(answer - expected).argmax(), expected.shape)
-        raise Wrong(
-            f"{what}: entry {tuple(map(int, worst))} is {answer[worst]:.4g}, "
-            f"expected {expected[worst]:.4g}"
-        )
 
 
 EXERCISES = [
