@@ -15,6 +15,7 @@ import urllib.request
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat.v4 import new_markdown_cell
 from test_widgets import TOY, WIRED, notebook_of
 
 from cnncourse import paths
@@ -285,6 +286,50 @@ def test_the_sliders_of_lesson_04_change_the_drawn_windows_and_the_output_size(j
     for _ in range(2):
         _, large = move_slider(page, 1)
     assert "a window of at most 12 pixels" in large[1]
+
+
+GATED = [
+    'from cnncourse import exercises\nexercises.predict("04.p1", "Half of three:", ("one", "more"))',
+    'print("measured 1.5")',
+    'exercises.reveal("04.p1", "more", "It is 1.5.")',
+    'print("drawn 1.5")',
+    'print("claimed 1.5")',
+    'print("the next idea")',
+]
+
+
+def read(page) -> str:
+    """All that can be read in the notebook, without sources and blurred text."""
+    return page.evaluate(
+        """() => [...window.panel.node.querySelectorAll('.jp-OutputArea-child, .jp-MarkdownOutput')]
+            .filter(node => node.offsetParent && getComputedStyle(node).filter === 'none')
+            .map(node => node.innerText).join(' ')"""
+    )
+
+
+@needs_browser
+def test_nothing_tells_the_answer_of_a_prediction_before_a_choice_is_made(jupyter, page):
+    notebook = notebook_of(*GATED)
+    notebook.cells.insert(5, new_markdown_cell("We now know 1.5."))
+    nbformat.write(notebook, jupyter[2] / "gated.ipynb")
+    cells = open_notebook(page, "gated.ipynb")
+    run_cells(page, [index for index, (kind, _) in enumerate(cells) if kind == "code"])
+    page.locator(".jp-Notebook:visible .jp-OutputArea", has_text="the next idea").wait_for()
+    before = read(page)
+    assert "Half of three" in before and "the next idea" in before and "1.5" not in before
+    page.locator(".jp-Notebook:visible button", has_text="one").click()
+    page.locator(".jp-Notebook:visible", has_text="You predicted: one").wait_for()
+    for told in ("measured 1.5", "It is 1.5", "drawn 1.5", "claimed 1.5", "We now know 1.5"):
+        assert told in read(page)
+
+
+@needs_browser
+def test_an_error_before_the_answer_of_a_prediction_is_seen(jupyter, page):
+    nbformat.write(notebook_of(GATED[0], "1 // 0", *GATED[2:5]), jupyter[2] / "gated_wrong.ipynb")
+    open_notebook(page, "gated_wrong.ipynb")
+    run_cells(page, [0])
+    assert page.evaluate(RUN, 1)  # it raised
+    assert "ZeroDivisionError" in read(page)
 
 
 TRAINING = """

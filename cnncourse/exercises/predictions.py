@@ -14,23 +14,34 @@ from cnncourse import widgets
 from cnncourse.errors import ParameterError, nearest
 
 # While nobody has chosen, this hides what follows: {shut} is the cell of the buttons, {answer} what `reveal` shows.
+# Figure and claims stand in the code cells right behind the answer: they are hidden too, and the text after them.
 # Once the kernel is gone the buttons lead nowhere, so that nothing is hidden by them any more.
 # Errors always show; JupyterLab gives them the MIME type of stderr.
-HIDE = """
+CELLS_BEHIND, TEXTS_BEHIND = 4, 2
+BEHIND = [" + .jp-CodeCell" * cells for cells in range(CELLS_BEHIND + 1)]
+OUTPUTS = [
+    "{shut} ~ .jp-Cell:has(~ .jp-Cell {answer})",
+    *("{shut} ~ .jp-Cell:has({answer})" + cells for cells in BEHIND),
+    ".jp-Notebook:not(:has({answer})) {shut} ~ .jp-Cell",
+]
+TEXTS = [
+    "{shut} ~ .jp-MarkdownCell:has(~ .jp-Cell {answer})",
+    *(
+        "{shut} ~ .jp-Cell:has({answer})" + cells + " + .jp-MarkdownCell" * texts
+        for cells in BEHIND
+        for texts in range(1, TEXTS_BEHIND + 1)
+    ),
+]
+CHILD = ".jp-OutputArea-child:not(:has([data-mime-type$=stderr]))"
+HIDE = f"""
 <style>
-{shut} ~ .jp-Cell:has(~ .jp-Cell {answer}) .jp-OutputArea-child:not(:has([data-mime-type$=stderr])),
-{shut} ~ .jp-Cell:has({answer}) .jp-OutputArea-child:not(:has([data-mime-type$=stderr])),
-.jp-Notebook:not(:has({answer})) {shut} ~ .jp-Cell .jp-OutputArea-child:not(:has([data-mime-type$=stderr]))
-  {{ display: none }}
-{shut} ~ .jp-Cell:has(~ .jp-Cell {answer}) .jp-OutputArea:has(.jp-OutputArea-child)::before,
-{shut} ~ .jp-Cell:has({answer}) .jp-OutputArea:has(.jp-OutputArea-child)::before,
-.jp-Notebook:not(:has({answer})) {shut} ~ .jp-Cell .jp-OutputArea:has(.jp-OutputArea-child)::before
-  {{ content: "hidden until you have chosen above"; font-style: italic; opacity: 0.6;
-    margin-left: var(--jp-cell-prompt-width) }}
-{shut} ~ .jp-MarkdownCell:has(~ .jp-Cell {answer}) .jp-MarkdownOutput,
-{shut} ~ .jp-Cell:has({answer}) + .jp-MarkdownCell .jp-MarkdownOutput,
-{shut} ~ .jp-Cell:has({answer}) + .jp-MarkdownCell + .jp-MarkdownCell .jp-MarkdownOutput
-  {{ filter: blur(6px); user-select: none }}
+{", ".join(f"{cell} {CHILD}" for cell in OUTPUTS)}
+  {{{{ display: none }}}}
+{", ".join(f"{cell} .jp-OutputArea:has(.jp-OutputArea-child)::before" for cell in OUTPUTS)}
+  {{{{ content: "hidden until you have chosen above"; font-style: italic; opacity: 0.6;
+    margin-left: var(--jp-cell-prompt-width) }}}}
+{", ".join(f"{cell} .jp-MarkdownOutput" for cell in TEXTS)}
+  {{{{ filter: blur(6px); user-select: none }}}}
 </style>
 """
 
@@ -89,9 +100,9 @@ def predict(id: str, question: str, choices: Sequence[str]) -> None:
     >>> predict("14.p1", "Gradient at the first block of plain-56 with BatchNorm:", ("vanishes", "stays", "explodes"))
     Predict: Gradient at the first block of plain-56 with BatchNorm: vanishes / stays / explodes?
 
-    In a live JupyterLab the choices are buttons, and the outputs from here to `reveal` stay hidden until one is
-    pressed; the first choice counts. Elsewhere (papermill, nbval, nbconvert, a terminal) the question stands there as
-    text, the same on every machine, and nothing waits.
+    In a live JupyterLab the choices are buttons, and the outputs from here to `reveal`, with those of the code cells
+    right behind it, stay hidden until one is pressed; the first choice counts. Elsewhere (papermill, nbval, nbconvert,
+    a terminal) the question stands there as text, the same on every machine, and nothing waits.
 
     id: lesson and number, ``"14.p1"``. Raises `ParameterError` for another form, or fewer than two different choices.
     """
