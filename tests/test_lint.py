@@ -156,7 +156,6 @@ class Lesson:
 @pytest.fixture
 def lesson(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ledger", lambda: LEDGER)
-    monkeypatch.setattr(lint, "LEGACY", set())
     (tmp_path / "notebooks").mkdir()
     return Lesson(tmp_path / "notebooks")
 
@@ -367,10 +366,6 @@ def stream(text, name="stdout"):
         (
             lambda content: content.cells[4].update(outputs=[stream("<f at 0x7f00aa11bb22>")]),
             "an address in memory",
-        ),
-        (
-            lambda content: content.cells[6].outputs[0].data.update({"image/png": "A" * 3_100_000}),
-            "3.1 MB of outputs, at most 3; the largest: cell 7",
         ),
         (
             lambda content: content.metadata.kernelspec.update(name="conda-x"),

@@ -401,8 +401,8 @@ EXERCISES = [
         "14.2",
         "How far a signal shrinks",
         (
-            "The variance behind a layer: inputs * variance of a weight * mean square of the inputs.",
-            "The ReLU before it keeps half of the mean square. With a variance of gain / inputs that makes gain / 2.",
+            "The variance behind a layer: fan * variance of a weight * mean square of what comes in.",
+            "The ReLU before it keeps half of the mean square. With a variance of gain / fan that makes gain / 2.",
             "The size is the root of the variance: layers * log10(gain / 2) / 2.",
         ),
         check_shrinkage,

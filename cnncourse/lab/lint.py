@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import io
-import json
 import re
 import tokenize
 from collections.abc import Iterable, Iterator
@@ -19,11 +18,7 @@ from cnncourse.errors import CourseError
 from cnncourse.lab import pairing, reading, tolerance
 from cnncourse.lab.lesson import Cell, Lesson
 
-LEGACY = {
-    "14",
-}  # lessons of the first edition: `reading` is asked when they are rewritten
 LONGEST_CELL = 30  # lines of code, except in cells tagged define or imports
-LARGEST = 3_000_000  # bytes of outputs a notebook: what a repository and a reader's browser carry without complaint
 TAGS = ("parameters", "imports", "define", "fold", *tolerance.MARKS)
 SHOWING = (
     "print",
@@ -34,11 +29,6 @@ SHOWING = (
     "exercises.check",
 )  # leave an output
 GOALS = re.compile(r"(?i)\bgoals\b|you will be able to")
-LEGACY_SECTIONS = {  # name: what a Markdown cell says, at least once
-    "an errata box with a table `the notes say | correct`": r"(?im)^\W*the (lecture )?notes say\b.*\|.*correct",
-    "exercises": r"(?im)^#+.*\bexercises\b",
-    "sources": r"(?im)^#+.*\b(sources|references)\b",
-}
 MACHINE = re.compile(
     r"(?<![\w.])(?:/(?:home|Users|root|tmp|work|opt|usr)/|[A-Z]:\\\\?Users)[\w.\-]*|\bsite-packages\b"
 )
@@ -66,11 +56,10 @@ def check(notebook: Path) -> list[str]:
         return [str(error)]
     cells = [Cell(number, node) for number, node in enumerate(content.cells, start=1)]
     code = [cell for cell in cells if cell.is_code]
-    legacy = notebook.name[:2] in LEGACY
     return [
         *_metadata(content),
         *(f"text twin: {difference}" for difference in pairing.differences(notebook)),
-        *_sections(cells, legacy),
+        *_sections(cells),
         *_parameters(notebook, code),
         *_imports(code),
         *_definitions(code),
@@ -78,11 +67,10 @@ def check(notebook: Path) -> list[str]:
         *_tags(cells),
         *_execution(code),
         *_outputs(code),
-        *_size(code),
         *_ledger(notebook, cells),
         *_claims(code),
         *_figures(notebook, cells),
-        *(() if legacy else _reading(notebook, cells)),
+        *_reading(notebook, cells),
     ]
 
 
@@ -123,15 +111,12 @@ def _metadata(content: NotebookNode) -> Iterator[str]:
         yield f"notebook metadata nbval: {error}"
 
 
-def _sections(cells: list[Cell], legacy: bool) -> Iterator[str]:
+def _sections(cells: list[Cell]) -> Iterator[str]:
     texts = [cell.source for cell in cells if cell.node.cell_type == "markdown"]
     if not (cells and cells[0].node.cell_type == "markdown" and re.match(r"# \S", cells[0].source)):
         yield "the first cell is no Markdown title (# ...)"
     if not any(GOALS.search(text) for text in texts):
         yield "there is no section with goals"
-    for name, pattern in LEGACY_SECTIONS.items() if legacy else ():
-        if not any(re.search(pattern, text) for text in texts):
-            yield f"there is no section with {name}"
 
 
 def _parameters(notebook: Path, code: list[Cell]) -> Iterator[str]:
@@ -287,16 +272,6 @@ def _outputs(code: list[Cell]) -> Iterator[str]:
                     yield f"{cell}: a path of this machine in the output, {match.group()!r}"
                 if match := ADDRESS.search(text):
                     yield f"{cell}: an address in memory in the output, {match.group()!r}"
-
-
-def _size(code: list[Cell]) -> Iterator[str]:
-    sizes = {cell: len(json.dumps(cell.outputs)) for cell in code}
-    if sum(sizes.values()) > LARGEST:
-        largest = max(sizes, key=sizes.get)
-        yield (
-            f"{sum(sizes.values()) / 1e6:.1f} MB of outputs, at most {LARGEST / 1e6:g}; "
-            f"the largest: {largest}, {sizes[largest] / 1e6:.1f} MB"
-        )
 
 
 def _ledger(notebook: Path, cells: list[Cell]) -> Iterator[str]:
