@@ -819,6 +819,7 @@ claims.check(
 # We choose the step that promises a fall of 0.1, take it, and look at the same images again.
 # How far did the loss really fall?
 # And does the gradient still point the same way?
+# (At the top of the picture: what the first step of training promises.)
 # The *cosine* of the angle between the old gradient and the new one is 1 if so, and 0 at a right angle.
 
 # %% tags=["define"]
@@ -855,13 +856,6 @@ kept = {key: 100 * found[:, 0, 2] / 0.1 for key, found in fallen.items()}  # per
 cosines = {key: found[:, 1, 2] for key, found in fallen.items()}
 
 # %% tags=["fold"]
-typical = kept["plain", deep].mean()
-exercises.reveal(
-    "14.p4",
-    "less than a third of that" if typical < 33 else
-    "about half of that" if typical < 75 else "about 0.1",
-    "The picture compares four networks.",
-)
 shares = {f"{kind}-{depth}": 100 * np.clip(found[:, 0] / np.array(promises), -0.05, None)
           for (kind, depth), found in fallen.items()}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2))
@@ -879,7 +873,7 @@ for (name, share), end in zip(shares.items(), ends):
 for (kind, depth), fall in first.items():  # what the first step of training promises
     ax.plot(np.mean(fall), 112, "v", markersize=11, markeredgewidth=2, color=figures.COLOUR[kind],
             markerfacecolor=None if depth == deep else "white")
-ax.text(0.4, 112, "the first step in training:", va="center", ha="right", fontsize=11)
+ax.text(0.4, 112, "first step in training:", va="center", ha="right", fontsize=11)
 ax.text(100, 112, f"plain-{deep}: {np.mean(first['plain', deep]):,.0f} →", va="center",
         ha="right", color=figures.COLOUR["plain"], fontweight="bold", fontsize=11)
 figures.save(fig, "err-vanishing-contradiction.promise",
@@ -892,6 +886,13 @@ figures.save(fig, "err-vanishing-contradiction.promise",
                  "thousands, that of the others about one to five.")
 
 # %% tags=["fold"]
+typical = kept["plain", deep].mean()
+exercises.reveal(
+    "14.p4",
+    "less than a third of that" if typical < 33 else
+    "about half of that" if typical < 75 else "about 0.1",
+    "The picture above compares four networks.",
+)
 claims.check(
     "err-vanishing-contradiction.promise",
     "Of a promised fall of 0.1 plain-56 keeps {deep:.0f} %, plain-20 {shallow:.0f} %, residual-56 "
@@ -1115,7 +1116,7 @@ for ax, start in zip(panels, GAINS):
     ax.axhline(1, color=figures.COLOUR["muted"], linewidth=1)
     plots.curves(ax, {kind: copied[kind, start][:, :, 1] for kind in KINDS}, x=LAYERS)
 panels[0].set_ylabel("error of copying / variance")
-panels[0].text(2, 1.4, "mean picture", color="0.35", fontsize=12)
+panels[0].text(2, 0.8, "the mean picture", color="0.35", fontsize=12, va="top")
 figures.save(fig, "emp-identity-hard-for-plain.by-layers",
              caption="Dense stacks learn to copy 8×8 digits for 25 steps; 1 is what the mean "
                      "picture reaches; two seeds, cpu.",
