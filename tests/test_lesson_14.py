@@ -159,6 +159,20 @@ def test_response_sizes_of_zero_branches_are_zero_and_the_network_keeps_its_runn
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_recomputed_statistics_are_those_of_the_images_and_the_network_keeps_its_own():
+    images = data.digits(train=True).normalised()[:60]
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10)).eval()
+    x, y = next(images.batches(60))
+    with torch.no_grad():
+        right = 100 * (network.train()(x).argmax(1) != y).float().mean().item()
+        network.eval()[0].running_mean.fill_(9.0)  # of other pictures
+    before = copy.deepcopy(network.state_dict())
+    recomputed = lesson().percent_wrong_recomputed(network, images)
+    assert recomputed == pytest.approx(right, abs=1e-4)
+    assert lesson().percent_wrong(network, images) != pytest.approx(right, abs=1)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_readers_sees_a_convolution_without_batchnorm():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()

@@ -819,8 +819,9 @@ claims.check(
 # We choose the step that promises a fall of 0.1, take it, and look at the same images again.
 # How far did the loss really fall?
 # And does the gradient still point the same way?
-# (At the top of the picture: what the first step of training promises.)
 # The *cosine* of the angle between the old gradient and the new one is 1 if so, and 0 at a right angle.
+#
+# The picture will compare steps of several lengths; at its top stands what the first step of training promises.
 
 # %% tags=["define"]
 def falls(network, images, labels, promises):
