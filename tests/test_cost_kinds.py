@@ -41,6 +41,18 @@ def patches(x):
     return cut.permute(0, 1, 3, 5, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
 
 
+def in_windows(net, x):  # a step among the pixels of each 6 x 6 window, shifted by 2
+    x = net.a(x).roll((2, 2), (2, 3)).reshape(len(x), 1, 4, 6, 4, 6).permute(0, 1, 2, 4, 3, 5)
+    x = net.b(x.reshape(-1, 36)).reshape(-1, 1, 4, 4, 6, 6).permute(0, 1, 2, 4, 3, 5)
+    return x.reshape(-1, 1, 24, 24)
+
+
+def shuffled(net, x):
+    x = torch.cat([net.a(x), net.a(x), net.b(x), net.b(x)], 1)
+    x = x.view(len(x), 2, 2, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
+    return net.c(x)
+
+
 def halves_written(net, x):
     y = net.a(x)
     out = x.new_zeros(len(x), 2, *y.shape[2:])
@@ -108,6 +120,23 @@ REARRANGED = {
     "squeeze and excitation": Net(gate, a=conv(), b=conv(), c=conv(1, 1)),
     "mean of rows": Net(lambda net, x: net.a(x).mean(3), a=conv()),
     "chosen channels": Net(lambda net, x: net.b(net.a(x)[:, [0, 2]]), a=nn.Conv2d(1, 4, 3), b=conv(2)),
+    "rolled": Net(lambda net, x: net.b(net.a(x).roll((-3, 2), (2, 3))), a=conv(), b=conv()),
+    "rolled there and back": Net(
+        lambda net, x: net.b(net.a(x).roll((-3, 2), (2, 3)).roll((3, -2), (2, 3))), a=conv(), b=conv()
+    ),
+    "in windows and back": Net(in_windows, a=conv(1, 1), b=nn.Linear(36, 36)),
+    "maps of several windows": Net(
+        lambda net, x: net.c(torch.cat([net.a(x), net.b(x)], 1)), a=conv(), b=conv(1, 5, padding=1), c=conv(2)
+    ),
+    "channels shuffled": Net(shuffled, a=conv(), b=conv(1, 5, padding=1), c=nn.Conv2d(4, 4, 3, groups=4)),
+    "channels shuffled and split": Net(
+        lambda net, x: net.d(shuffled(net, x).split(2, 1)[1]), a=conv(), b=conv(1, 5, padding=1),
+        c=nn.Conv2d(4, 4, 3, groups=4), d=nn.Conv2d(2, 2, 1, groups=2),
+    ),
+    "rows unbound and squeezed": Net(
+        lambda net, x: net.b(torch.stack(net.a(x).squeeze(1).unbind(1)[3:9], 1).unsqueeze(1)), a=conv(), b=conv()
+    ),
+    "a row expanded": Net(lambda net, x: net.a(x)[:, :, :1].expand(-1, -1, 9, -1) + net.a(x)[:, :, :9], a=conv()),
     "times its transpose": Net(lambda net, x: net.a(x) @ net.a(x).transpose(2, 3), a=conv()),
 }  # fmt: skip
 

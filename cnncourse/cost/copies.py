@@ -13,6 +13,16 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+_PLAIN = {
+    int,
+    float,
+    bool,
+    str,
+    type(None),
+    torch.dtype,
+    torch.device,
+    torch.layout,
+}  # hold nothing
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
 
@@ -28,6 +38,8 @@ def tensors(value: object) -> list[torch.Tensor]:
     stack = [value]
     while stack:
         value = stack.pop()
+        if type(value) in _PLAIN:
+            continue
         if isinstance(value, torch.Tensor):
             found.append(value)
             continue
@@ -132,7 +144,7 @@ def same_random_stream(model: nn.Module) -> Iterator[None]:
         x
         for module in model.modules()
         for x in vars(module).values()
-        if isinstance(x, torch.Generator)
+        if torch.Generator in type(x).__mro__  # isinstance asks torch's Python, for every value
     ]
     states = [generator.get_state() for generator in generators]
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}

@@ -22,6 +22,7 @@ _ELEMENTWISE = {
     "linalg_vector_norm",
     "_scaled_dot_product_attention",
 }
+_MATRICES = {aten.mm: 0, aten.bmm: 0, aten.addmm: 1, aten.baddbmm: 1, aten._int_mm: 0}
 _PACKED = ("linear", "conv")  # torch.ops.quantized.linear_dynamic, .conv2d_relu, ...
 _NO_PRODUCTS = {
     "nms",
@@ -35,6 +36,11 @@ _NO_PRODUCTS = {
 def multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int | None:
     """How many multiply-adds one call of a torch operation has; None where we do not know."""
     packet = func._overloadpacket
+    if packet is aten.convolution:
+        scanned = args[0] if args[6] else output  # transposed: every input value meets every weight
+        return scanned.numel() * args[1][0].numel()
+    if packet in _MATRICES:
+        return output.numel() * args[_MATRICES[packet]].shape[-1]
     if packet in flop_registry:
         return (
             flop_registry[packet](*args, **kwargs, out_val=output) // 2
@@ -45,8 +51,6 @@ def multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int | None
         return args[1].numel()
     if packet is aten.addbmm:
         return args[1].numel() * args[2].shape[-1]
-    if packet is aten._int_mm:
-        return args[0].numel() * args[1].shape[-1]
     if packet in (
         aten.mkldnn_rnn_layer,
         aten._cudnn_rnn,

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import sub
 
 import torch
 
@@ -41,6 +43,46 @@ class Spread:
     )  # axis: (after so many positions, so many pixels on)
 
 
+class Beside(Spread):
+    """Lines that run alike, side by side along axis `dim`, such as the channels of a concatenation."""
+
+    def __init__(self, dim: int, counts: tuple[int, ...], lines: tuple[Line, ...], length: int):
+        self.__dict__ |= {"dim": dim, "counts": counts, "lines": lines, "length": length}
+
+    @cached_property
+    def ends(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The arrays, made when somebody asks for them."""
+        along, line = torch.zeros((), device="cpu"), self.lines[0]
+        if line.dim is not None:
+            along = positions(self.length).mul(line.step).reshape(-1, *[1] * (-line.dim - 1))
+        counts = torch.tensor(self.counts, device="cpu")
+        every = [[float(x.first) for x in self.lines], [float(x.last) for x in self.lines]]
+        beside = [torch.tensor(x, device="cpu").repeat_interleave(counts) for x in every]
+        return tuple(along + x.reshape(-1, *[1] * (-self.dim - 1)) for x in beside)
+
+    @property
+    def first(self) -> torch.Tensor:
+        return self.ends[0]
+
+    @property
+    def last(self) -> torch.Tensor:
+        return self.ends[1]
+
+    @property
+    def pace(self) -> dict[int, tuple[int, float]]:
+        line = self.lines[0]
+        return {} if line.dim is None else {line.dim: (1, line.step)}
+
+    def with_lines(self, lines: list[Line], length: int) -> Beside:
+        return Beside(self.dim, self.counts, tuple(lines), length)
+
+    def over_all(self) -> Line:
+        """What a sum over the axis sees."""
+        line = self.lines[0]
+        first, last = min(x.first for x in self.lines), max(x.last for x in self.lines)
+        return Line(line.dim, first, last, line.step)
+
+
 Seen = Line | Spread
 Field = tuple[Seen, ...]  # one for each axis of the image
 UNKNOWN = "unknown"  # it sees pixels, we cannot say which
@@ -59,8 +101,11 @@ def size(state: State) -> Shape | None:
         return None
     widths = []
     for seen in state:
-        width = seen.last - seen.first + 1  # of a line the same everywhere
-        width = float(width.max()) if isinstance(width, torch.Tensor) else width
+        if isinstance(seen, Beside):
+            width = max(line.last - line.first + 1 for line in seen.lines)
+        else:
+            width = seen.last - seen.first + 1  # of a line the same everywhere
+            width = float(width.max()) if isinstance(width, torch.Tensor) else width
         if width < 1:
             return None
         widths.append(math.ceil(width))
@@ -92,21 +137,19 @@ def arrays(seen: Seen, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
 def simplest(first: torch.Tensor, last: torch.Tensor, pace: dict | None = None) -> Seen:
     """The simplest form of two arrays: a line if they are one."""
     for d in range(-first.ndim, 0):
-        one = [x.narrow(d, 0, 1) for x in (first, last)]
-        if first.shape[d] > 1 and all(
-            bool((x == y).all()) for x, y in zip((first, last), one, strict=True)
-        ):
-            first, last = one
+        if first.shape[d] > 1 and all(_repeats(x, d, 1, 0.0) for x in (first, last)):
+            first, last = first.narrow(d, 0, 1), last.narrow(d, 0, 1)
     vary = [d for d in range(-first.ndim, 0) if first.shape[d] > 1]
     start, end = float(first.flatten()[0]), float(last.flatten()[0])
     if not vary:
         return Line(None, start, end)
     if len(vary) == 1:
-        steps = [x.flatten().diff() for x in (first, last)]
-        step = float(steps[0][0])
-        if math.isfinite(step) and all(bool((x == step).all()) for x in steps):
+        step = _difference(*reversed(_beginning(first, vary[0])[:2]))
+        if math.isfinite(step) and all(_repeats(x, vary[0], 1, step) for x in (first, last)):
             return Line(vary[0], start, end, step)
-    return Spread(first.clone(), last.clone(), {d: p for d, p in (pace or {}).items() if d in vary})
+    whole = [x.untyped_storage().nbytes() == x.nbytes for x in (first, last)]
+    first, last = (x if own else x.clone() for x, own in zip((first, last), whole, strict=True))
+    return Spread(first, last, {d: p for d, p in (pace or {}).items() if d in vary})
 
 
 def pace_along(seen: Seen, dim: int) -> tuple[int, float] | None:
@@ -115,18 +158,51 @@ def pace_along(seen: Seen, dim: int) -> tuple[int, float] | None:
         return (1, seen.step if seen.dim == dim else 0.0)
     if dim in seen.pace or dim < -seen.first.ndim or seen.first.shape[dim] == 1:
         return seen.pace.get(dim, (1, 0.0))
-    count = seen.first.shape[dim]
-    for period in range(1, min(count // 2, 16) + 1):
-        moves = [
-            (x.narrow(dim, period, count - period) - x.narrow(dim, 0, count - period)).nan_to_num(
-                0.0
-            )
-            for x in (seen.first, seen.last)
-        ]  # inf - inf: both see nothing
-        move = float(moves[0].flatten()[0])
-        if math.isfinite(move) and all(bool((x == move).all()) for x in moves):
+    start = _beginning(seen.first, dim)
+    for period in range(1, min(seen.first.shape[dim] // 2, 16) + 1):
+        move = _difference(start[period], start[0])
+        if not math.isfinite(move) or not _steady(start, period, move):
+            continue
+        if all(_repeats(x, dim, period, move) for x in (seen.first, seen.last)):
             return period, move
     return None
+
+
+def _beginning(x: torch.Tensor, dim: int, end: bool = False) -> list[float]:
+    """The first values along `dim`, at most 256, at the first or the last position of all other axes."""
+    offset = x.storage_offset()
+    if end:
+        steps = zip(x.shape, x.stride(), strict=True)
+        offset += sum((size - 1) * stride for size, stride in steps)
+        offset -= (x.shape[dim] - 1) * x.stride(dim)
+    return x.as_strided((min(x.shape[dim], 256),), (x.stride(dim),), offset).tolist()
+
+
+def _difference(one: float, other: float) -> float:
+    return 0.0 if one == other else one - other  # also inf - inf: both see nothing
+
+
+def _steady(line: list[float], period: int, move: float) -> bool:
+    if _difference(line[period], line[0]) != move:
+        return False
+    if move == 0:
+        return line[period:] == line[:-period]
+    return set(map(sub, line[period:], line)) == {move}
+
+
+def _repeats(x: torch.Tensor, dim: int, period: int, move: float) -> bool:
+    """Whether the values along `dim` are `move` more after every `period` positions."""
+    for end in (False, True):  # most answers are found here
+        line = _beginning(x, dim, end)
+        if not _steady(line, period, move):
+            return False
+        if x.numel() == len(line):  # nothing else is there
+            return True
+    count = x.shape[dim] - period
+    before, after = x.narrow(dim, 0, count), x.narrow(dim, period, count)
+    if move == 0:
+        return torch.equal(before, after)
+    return bool(((after - before).nan_to_num(0.0) == move).all())
 
 
 def is_constant(seen: Seen) -> bool:
@@ -149,6 +225,11 @@ def window(
             return seen
         reach = (-padding * seen.step, ((kernel - 1) * dilation - padding) * seen.step)
         return Line(dim, seen.first + min(reach), seen.last + max(reach), seen.step * stride)
+    if isinstance(seen, Beside) and dim != seen.dim:
+        if dim != seen.lines[0].dim:
+            return seen
+        options = (dim, count, kernel, stride, padding, dilation)
+        return seen.with_lines([window(line, *options) for line in seen.lines], count)
     taps = positions(count)[:, None] * stride - padding + positions(kernel) * dilation
     return looked_up(seen, dim, taps, None, (1, stride))
 
@@ -252,7 +333,11 @@ def reduced(seen: Seen, shape: Shape, dims: Sequence[int], keep: bool) -> Seen:
             return Line(None, seen.first + min(way, 0.0), seen.last + max(way, 0.0))
         gone = 0 if keep else sum(d > seen.dim for d in dims)
         return Line(seen.dim + gone, seen.first, seen.last, seen.step)
+    if isinstance(seen, Beside) and seen.dim in dims:
+        return reduced(seen.over_all(), shape, dims, keep)
     first, last = arrays(seen, shape)
+    if keep and all(first.shape[d] == 1 for d in dims):
+        return seen
     if dims:
         first, last = first.amin(tuple(dims), keepdim=keep), last.amax(tuple(dims), keepdim=keep)
     return simplest(first, last, seen.pace if keep else None)
@@ -261,7 +346,7 @@ def reduced(seen: Seen, shape: Shape, dims: Sequence[int], keep: bool) -> Seen:
 def union(parts: list[tuple[Seen, Shape]]) -> Seen:
     """What values see that are computed from values at the same position; sizes of 1 are broadcast."""
     parts = [part for part in parts if not is_nothing(part[0])] or parts[:1]
-    if len(parts) == 1 and not isinstance(parts[0][0], Line):
+    if len(parts) == 1:
         return parts[0][0]
     axes = max(len(shape) for _, shape in parts)
     sizes = [
@@ -296,6 +381,9 @@ def union(parts: list[tuple[Seen, Shape]]) -> Seen:
 
 def joined(parts: list[tuple[Seen, Shape]], dim: int) -> Seen:
     """What a concatenation along `dim` sees, counted from the end; arrays stay as small as they can."""
+    quick = _lines_side_by_side(parts, dim)
+    if quick is not None:
+        return quick
     ends = [arrays(seen, shape) for seen, shape in parts]
     axes = len(parts[0][1])
     sizes = [max(first.shape[d] for first, _ in ends) for d in range(axes)]
@@ -309,6 +397,27 @@ def joined(parts: list[tuple[Seen, Shape]], dim: int) -> Seen:
     return simplest(
         *both, common_pace([seen for seen, _ in parts if not is_nothing(seen)], axes, dim)
     )
+
+
+def _lines_side_by_side(parts: list[tuple[Seen, Shape]], dim: int) -> Seen | None:
+    """Lines that run alike along another axis than `dim`, such as maps of several windows as channels."""
+    lines, counts = [], []
+    for seen, shape in parts:
+        if isinstance(seen, Beside) and seen.dim == dim:
+            lines.extend(seen.lines)
+            counts.extend(seen.counts)
+        elif isinstance(seen, Line):
+            lines.append(seen)
+            counts.append(shape[dim])
+        else:
+            return None
+    along = lines[0].dim
+    if along == dim or len({(line.dim, line.step) for line in lines}) > 1:
+        return None
+    if len({(line.first, line.last) for line in lines}) == 1:
+        return lines[0]
+    length = 1 if along is None else parts[0][1][along]
+    return Beside(dim, tuple(counts), tuple(lines), length)
 
 
 def union_of_constants(lines: list[Line]) -> Line:

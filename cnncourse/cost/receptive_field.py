@@ -10,7 +10,6 @@ import math
 
 import torch
 
-from cnncourse.cost.copies import tensors
 from cnncourse.cost.fields import (
     LARGEST,
     NOTHING,
@@ -34,6 +33,7 @@ from cnncourse.cost.fields import (
     union_of_constants,
     window,
 )
+from cnncourse.cost.rearranging import arguments_by_name, rearranged
 
 # Statistics over positions are left out, as the papers do: a normalisation counts as pointwise.
 _POINTWISE = {
@@ -44,7 +44,7 @@ _POINTWISE = {
     "quantize_per_tensor", "quantize_per_tensor_dynamic", "quantize_per_channel", "dequantize", "int_repr",
     "_to_dense",
     "hardswish",
-    "hardsigmoid", "hardtanh", "log_sigmoid_forward", "rsub", "special_erf", "polar", "complex", "view_as_complex",
+    "hardsigmoid", "hardtanh", "log_sigmoid_forward", "rsub", "special_erf", "polar", "complex",
     "fake_quantize_per_tensor_affine_cachemask", "threshold", "glu_jvp", "isnan", "cumsum_backward",
 }  # fmt: skip
 _REDUCTIONS = {
@@ -95,13 +95,17 @@ def ignores_its_input(func) -> bool:
 
 
 def through(
-    func, args: tuple, kwargs: dict, outputs: list[torch.Tensor], states: dict[int, State]
+    func,
+    args: tuple,
+    kwargs: dict,
+    given: list[torch.Tensor],
+    outputs: list[torch.Tensor],
+    states: dict[int, State],
 ) -> list[State]:
     """The state of every output of an operation, from the states of its inputs (by id; others see nothing)."""
-    given = tensors((args, kwargs))
-    states = {id(x): states.get(id(x), NOTHING) for x in given}
     if plain_name(func) in _WITHOUT_INPUT:
         return [NOTHING] * len(outputs)
+    states = {id(x): states.get(id(x), NOTHING) for x in given}
     if UNKNOWN in states.values():
         return [UNKNOWN] * len(outputs)
     fields = [s for s in states.values() if isinstance(s, tuple)]
@@ -137,6 +141,8 @@ def _one_axis_at_a_time(
         [(f[a], s) for f, s in read] for a in range(axes)
     ]  # for each axis of the image, every input
 
+    if torch.Tag.pointwise in func.tags or name in _POINTWISE:
+        return tuple(union(parts) for parts in fields)
     if name == "convolution":
         return _convolved(args, first, shape, out) if isinstance(first, tuple) else None
     geometry = pool_geometry(func, args)
@@ -164,6 +170,8 @@ def _one_axis_at_a_time(
     if name in _REDUCTIONS:
         dims, keep = _dims(func, args, kwargs, len(shape))
         return tuple(reduced(seen, shape, dims, keep) for seen in first)
+    if name == "view_as_complex":  # (..., 2) to (...)
+        return tuple(reduced(seen, shape, (-1,), False) for seen in first)
     if name in _ALONG_ONE_AXIS:
         dim = args[1] if len(args) > 1 else kwargs.get("dim", -1)
         return tuple(reduced(seen, shape, (dim - len(shape) * (dim >= 0),), True) for seen in first)
@@ -176,15 +184,9 @@ def _one_axis_at_a_time(
             [(f[a] if isinstance(f, tuple) else nothing, s) for f, s in parts] for a in range(axes)
         ]
         return tuple(joined(given, dim) for given in each)
-    if name in ("index", "index_select"):
-        quick = _chosen(name, args, first, shape, out)
-        if quick is not None:
-            return quick
     if func.is_view or name in _REARRANGE:
-        quick = _kept_lines(name, args, first, shape, out)
-        return quick if quick is not None else _rearranged(func, args, kwargs, states, axes)
-    same = torch.Tag.pointwise in func.tags or name in _POINTWISE
-    if same or func.namespace == "quantized" and not name.startswith(("conv", "linear")):
+        return rearranged(func, name, args, kwargs, states, out)
+    if func.namespace == "quantized" and not name.startswith(("conv", "linear")):
         return tuple(union(parts) for parts in fields)
     if name.startswith("linear") and func.namespace == "quantized":
         return tuple(reduced(seen, shape, (-1,), True) for seen in first)
@@ -209,6 +211,8 @@ def spread(value: object, axes: int) -> Shape:
 def pool_geometry(func, args: tuple) -> tuple[Shape, Shape, Shape, Shape] | None:
     """(kernel, stride, padding, dilation) of a pooling, one number an axis; None for other operations."""
     name = plain_name(func)
+    if not name.startswith(("max_pool", "avg_pool")) or func.namespace not in ("aten", "quantized"):
+        return None
     axes = next(
         (
             n
@@ -217,7 +221,7 @@ def pool_geometry(func, args: tuple) -> tuple[Shape, Shape, Shape, Shape] | None
         ),
         0,
     )
-    if not axes or func.namespace not in ("aten", "quantized"):
+    if not axes:
         return None
     kernel = spread(args[1], axes)
     stride = spread(args[2], axes) if len(args) > 2 and args[2] else kernel
@@ -243,14 +247,10 @@ def _convolved(args: tuple, field: Field, shape: Shape, out: Shape) -> Field:
     channel = -axes - 1
     result = []
     for seen in field:
-        if (
-            isinstance(seen, Spread)
-            and seen.first.ndim >= -channel
-            and seen.first.shape[channel] > 1
-        ):
-            seen = _over_channels(seen, shape, channel, groups, out[channel])
-        elif isinstance(seen, Line) and seen.dim == channel:
+        if groups == 1 or isinstance(seen, Line) and seen.dim == channel:
             seen = reduced(seen, shape, (channel,), True)
+        elif isinstance(seen, Spread) and not groups == shape[channel] == out[channel]:
+            seen = _over_channels(seen, shape, channel, groups, out[channel])
         if spreads:
             for n in range(axes):
                 dim = n - axes
@@ -265,6 +265,8 @@ def _convolved(args: tuple, field: Field, shape: Shape, out: Shape) -> Field:
 
 def _over_channels(seen: Spread, shape: Shape, channel: int, groups: int, channels: int) -> Seen:
     """A sum over the channels of each group, once for every channel that comes out."""
+    if seen.first.ndim < -channel or seen.first.shape[channel] == 1:
+        return seen
     first, last = (x.unflatten(channel, (groups, -1)) for x in arrays(seen, shape))
     first, last = first.amin(channel, keepdim=True), last.amax(channel, keepdim=True)
     times = channels // groups
@@ -285,21 +287,13 @@ def _each(seen: Seen, resize: list[tuple]) -> Seen:
 
 def _interpolation(func, args: tuple, kwargs: dict, shape: Shape, out: Shape, dim: int) -> tuple:
     """`resized` along one axis, from the arguments of torch's upsample functions."""
-    given = _named(func, args, kwargs)
+    given = arguments_by_name(func, args, kwargs)
     scales = given.get("scale_factors") or [given.get(f"scales_{axis}") for axis in "dhw"]
     if "scales" in given:  # of a sequence
         scales = [given["scales"]]
     scale = scales[dim] if -dim <= len(scales) else None
     name = func._overloadpacket.__name__
     return resized(name, shape[dim], out[dim], scale, bool(given.get("align_corners")))
-
-
-def _named(func, args: tuple, kwargs: dict) -> dict:
-    """The arguments of an operation by name."""
-    return (
-        dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
-        | kwargs
-    )
 
 
 def _im2col(args: tuple, field: Field, shape: Shape) -> Field | None:
@@ -340,107 +334,9 @@ def _product(left, right, states, axes, fields, added) -> Field:
 
 def _dims(func, args: tuple, kwargs: dict, axes: int) -> tuple[list[int], bool]:
     """The axes over which a reduction runs, counted from the end, and whether they stay with size 1."""
-    given = _named(func, args, kwargs)
+    given = arguments_by_name(func, args, kwargs)
     dims = given.get("dim")
     if dims is None or dims == []:
         dims = range(axes)
     dims = [dims] if isinstance(dims, int) else list(dims)
     return [d - axes * (d >= 0) for d in dims], bool(given.get("keepdim"))
-
-
-def _kept_lines(name: str, args: tuple, field: State, shape: Shape, out: Shape) -> Field | None:
-    """Straight lines through a rearrangement that keeps them straight; None: the arrays must tell."""
-    if not isinstance(field, tuple) or not all(isinstance(seen, Line) for seen in field):
-        return None
-    axes = len(shape)
-
-    def renamed(where) -> Field:
-        return tuple(
-            seen if seen.dim is None else Line(where(seen.dim), seen.first, seen.last, seen.step)
-            for seen in field
-        )
-
-    dims = [seen.dim for seen in field if seen.dim is not None]
-    if name in ("view", "_unsafe_view", "reshape", "expand", "detach", "alias", "repeat"):
-        kept = -min(dims, default=0)
-        return field if out[len(out) - kept :] == shape[axes - kept :] else None
-    if name == "permute":
-        order = [d % axes for d in args[1]]
-        return renamed(lambda d: order.index(d % axes) - axes)
-    if name in ("transpose", "t"):
-        a, b = (args[1] % axes, args[2] % axes) if name == "transpose" else (0, axes - 1)
-        return renamed(lambda d: {a: b, b: a}.get(d % axes, d % axes) - axes)
-    if name == "unsqueeze":
-        new = args[1] % (axes + 1) - axes - 1  # counted from the end of the output
-        return renamed(lambda d: d - 1 if d <= new else d)
-    if name == "select" and args[1] % axes - axes not in dims:
-        gone = args[1] % axes - axes
-        return renamed(lambda d: d + 1 if d < gone else d)
-    if name == "slice":
-        dim = (args[1] if len(args) > 1 else 0) % axes - axes
-        start = (args[2] if len(args) > 2 else None) or 0
-        start = max(start + shape[dim], 0) if start < 0 else start
-        step = args[4] if len(args) > 4 else 1
-        return tuple(window(seen, dim, out[dim], 1, step, -start, 1) for seen in field)
-    return None
-
-
-def _chosen(name: str, args: tuple, field: State, shape: Shape, out: Shape) -> Field | None:
-    """Positions chosen by a list along one axis on which nothing depends: which they are does not matter."""
-    if name == "index_select":
-        axes = [args[1]]
-    else:
-        axes = [n for n, index in enumerate(args[1]) if index is not None]
-    if len(axes) != 1 or len(out) != len(shape) or not isinstance(field, tuple):
-        return None
-    dim = axes[0] % len(shape) - len(shape)
-    for seen in field:
-        varies = (
-            seen.dim == dim
-            if isinstance(seen, Line)
-            else dim >= -seen.first.ndim and seen.first.shape[dim] > 1
-        )
-        if varies:
-            return None
-    return field
-
-
-def _rearranged(
-    func, args: tuple, kwargs: dict, states: dict, axes: int
-) -> Field | list[Field] | None:
-    """What the outputs of a view, a concatenation, a shuffle see: the same is done to arrays of pixel numbers."""
-    given = tensors((args, kwargs))
-    whole = [x for x in given if not x.is_floating_point() and states[id(x)] == NOTHING]  # indices
-    if any(x.is_meta for x in whole) or sum(x.numel() for x in given) > LARGEST:
-        return None
-    results: list[list[Seen]] = []
-    for a in range(axes):
-        pair = []
-        for end in (0, 1):
-            swapped = {}
-            for x in given:
-                state, shape = states[id(x)], tuple(x.shape)
-                if isinstance(state, tuple):
-                    swapped[id(x)] = arrays(state[a], shape)[end].expand(shape)
-                elif not any(x is index for index in whole):
-                    empty = -math.inf if end else math.inf
-                    swapped[id(x)] = torch.full((), empty, device="cpu").expand(shape)
-            try:
-                made = func(*_swap(args, swapped), **_swap(kwargs, swapped))
-            except RuntimeError:  # a view that the layout of our arrays does not allow
-                swapped = {key: x.contiguous() for key, x in swapped.items()}
-                made = func(*_swap(args, swapped), **_swap(kwargs, swapped))
-            pair.append(list(made) if isinstance(made, (tuple, list)) else [made])
-        results.append([simplest(low, high) for low, high in zip(*pair, strict=True)])
-    return [tuple(axis[n] for axis in results) for n in range(len(results[0]))]
-
-
-def _swap(value: object, swapped: dict[int, torch.Tensor]) -> object:
-    """The same nest of arguments with arrays of ours in place of tensors."""
-    if isinstance(value, torch.Tensor):
-        return swapped.get(id(value), value)
-    if isinstance(value, (tuple, list)):
-        return type(value)(_swap(x, swapped) for x in value)
-    if isinstance(value, dict):
-        return {key: _swap(x, swapped) for key, x in value.items()}
-    return "cpu" if isinstance(value, torch.device) else value

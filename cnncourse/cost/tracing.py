@@ -18,13 +18,14 @@ from torch.utils.flop_counter import flop_registry
 from cnncourse.cost import counting, receptive_field
 from cnncourse.cost.copies import CannotRunOnMeta, tensors
 from cnncourse.cost.fields import NOTHING, UNKNOWN, Shape, State, of_image, size, viewed, written
-from cnncourse.cost.meta import same_shape
+from cnncourse.cost.meta import output_of
 from cnncourse.cost.refusals import refusal
 from cnncourse.cost.rows import Row, Table, size_text
 from cnncourse.errors import CourseError, ParameterError
 
 _COMPILERS = {"torch._dynamo", "torch.nn.attention.flex_attention"}
 _PACKED_WEIGHTS = ("LinearPackedParams", "PackedParameter")  # parts of a quantised layer, no layers
+_WITHOUT_PARTS: set = set()  # operations that torch was asked to decompose and could not
 INPUT = -1  # the producer of what the network is given
 
 
@@ -90,11 +91,14 @@ class _Operations(TorchDispatchMode):
                 return plain(*args, **kwargs)
         name = receptive_field.plain_name(func)
         whole = func._overloadpacket in flop_registry or name.startswith(("upsample", "_upsample"))
-        if not whole:  # a composite operation is counted by its parts
+        if (
+            not whole and func not in _WITHOUT_PARTS
+        ):  # a composite operation is counted by its parts
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
+            _WITHOUT_PARTS.add(func)
         return self.trace.operation(func, args, kwargs)
 
 
@@ -130,9 +134,7 @@ class Tracer:
         self.function_name: str | None = None
         self.analysing = False
         for x in given:
-            axes = (
-                x.ndim - 2 if x.ndim > 3 else 0
-            )  # (N, C, L) may be a text as well: it waits for a window
+            axes = x.ndim - 2 if x.ndim > 3 else 0  # (N, C, L) may be a text: it waits for a window
             self.note(x, _Known(x, (INPUT,), id(x), of_image(axes) if axes else None))
         self.stored = {item.storage for item in self.known.values()}
 
@@ -181,8 +183,10 @@ class Tracer:
     def leave(self, module: nn.Module, args: tuple, output: object) -> None:
         self.running.pop()
         if self.leaf is not None and module is self.leaf_module:
-            for p in module.parameters():
-                self.count(self.leaf, p)
+            if self.uncounted:
+                for part in module.modules() if module._modules else (module,):
+                    for p in part._parameters.values():
+                        self.count(self.leaf, p)
             self.close(self.leaf, output)
             self.leaf = None
 
@@ -208,7 +212,7 @@ class Tracer:
         for x in given:
             self.count(row, x)
         self.count_packed(func, row, args)
-        output = same_shape(func, args, given)
+        output = output_of(func, args, given)
         output = func(*args, **kwargs) if output is None else output
         self.analysing = True  # what goes wrong from here on is our fault, not the network's
         row.computes |= not func.is_view
@@ -216,7 +220,8 @@ class Tracer:
         row.multiply_adds += adds or 0
         row.uncounted |= adds is None
         outputs = tensors(output)
-        for n, state in enumerate(self.states(func, row, args, kwargs, known, outputs)):
+        states = self.states(func, row, args, kwargs, given, known, outputs)
+        for n, state in enumerate(states):
             self.write(func, args, kwargs, given, row, outputs, n, state)
         self.analysing = False
         if row not in (self.leaf, self.call):  # no torch function asked for this operation
@@ -249,27 +254,25 @@ class Tracer:
         return known
 
     def states(
-        self, func, row: _Draft, args: tuple, kwargs: dict, known: dict, outputs: list
+        self, func, row: _Draft, args: tuple, kwargs: dict, given: list, known: dict, outputs: list
     ) -> list[State]:
         """What the outputs of an operation see; notes its kernel."""
         states = {key: item.state for key, item in known.items()}
         geometry = counting.geometry(func, args)
         if geometry is not None:
             first = known.get(id(args[0]))
-            if (
-                first is not None and first.state is None and first.producers == (INPUT,)
-            ):  # (N, C, L) is a signal
+            input_itself = first is not None and first.producers == (INPUT,)
+            if input_itself and first.state is None:  # (N, C, L) is a signal
                 states[id(args[0])] = of_image(len(geometry[0]))
             fields = [s for s in states.values() if isinstance(s, tuple)]
             if fields and len(fields[0]) == 1:  # torch pools a sequence as an image of one row
                 geometry = tuple(
                     part[-1:] if isinstance(part, tuple) else part for part in geometry
                 )
-            if not fields or len(fields[0]) == len(
-                geometry[0]
-            ):  # a window over channels (LRN) is no kernel
+            over_channels = fields and len(fields[0]) != len(geometry[0])  # LRN: no kernel
+            if not over_channels:
                 row.geometry.append(geometry)
-        return receptive_field.through(func, args, kwargs, outputs, states)
+        return receptive_field.through(func, args, kwargs, given, outputs, states)
 
     # tensors
 
@@ -284,9 +287,7 @@ class Tracer:
         if item is None:
             if tensor.layout is not torch.strided or id(tensor) in self.uncounted:
                 return None
-            root = self.roots.get(
-                tensor.untyped_storage()._cdata
-            )  # x.data: another tensor on a known storage
+            root = self.roots.get(tensor.untyped_storage()._cdata)  # x.data: on a known storage
             if root is None or root.tensor.numel() == 0:
                 return None
             same = root.tensor.shape == tensor.shape and root.tensor.stride() == tensor.stride()
@@ -414,9 +415,7 @@ def _in_parts() -> Iterator[None]:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     eager = nullcontext()
-    if (
-        "torch._dynamo" in sys.modules
-    ):  # the import alone takes seconds, and without it nothing is compiled
+    if "torch._dynamo" in sys.modules:  # the import takes seconds; without it nothing is compiled
         eager = torch.compiler.set_stance("force_eager")
     try:
         with sdpa_kernel(SDPBackend.MATH), eager:
