@@ -1,0 +1,268 @@
+"""Lesson 06: its tables against sklearn, its starts against torch, its exercises against mistakes."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn import functional as F
+
+from cnncourse import exercises, lab
+from cnncourse.exercises import Wrong
+from cnncourse.exercises import lesson_06 as solutions
+
+LESSON = exercises.of_lesson("06")
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
+
+
+@cache
+def lesson():
+    return lab.definitions("06")
+
+
+def rejects(id: str, *answers, saying: str) -> None:
+    with pytest.raises(Wrong, match=saying):
+        LESSON[id].check(*answers)
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def test_scaled_is_sklearns_up_to_the_n_of_the_deviation():
+    x = torch.randn(50, 4) * torch.tensor([1.0, 5.0, 0.1, 2.0]) + 3
+    expected = StandardScaler().fit_transform(x.numpy()) * math.sqrt(49 / 50)
+    assert np.allclose(lesson().scaled(x).numpy(), expected)
+
+
+def test_a_column_that_never_changes_is_scaled_to_zero():
+    x = torch.randn(20, 3)
+    x[:, 1] = 7
+    assert lesson().scaled(x)[:, 1].tolist() == [0.0] * 20
+
+
+def test_whitened_is_sklearns_pca_up_to_order_and_signs():
+    x = torch.randn(60, 3) @ torch.randn(3, 3) + 2
+    expected = PCA(whiten=True).fit_transform(x.numpy())[:, ::-1]
+    assert np.allclose(abs(lesson().whitened(x).numpy()), abs(expected))
+
+
+def test_centring_leaves_what_softmax_can_express_and_steps_to_finds_it():
+    x = torch.randn(80, 3)
+    labels = (x[:, 0] + 0.3 * x[:, 1] > 0).long()
+    assert LogisticRegression(C=1e6).fit(x, labels).score(x, labels) == 1
+    steps = lesson().steps_to(x, labels, 3.0)
+    assert 0 < steps < 300
+    assert math.isinf(lesson().steps_to(x, labels, 3.0, most=steps - 1))
+
+
+def test_a_step_along_a_direction_shortened_by_one_is_the_step():
+    x = torch.randn(40, 3)
+    labels = (x[:, 0] > 0).long()
+    direction = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    plain = lesson().steps_to(x, labels, 1.0)
+    assert lesson().steps_to(x, labels, 1.0, (direction, 1.0)) == plain
+
+
+def test_steps_to_takes_the_steps_of_torchs_sgd():
+    x = torch.randn(40, 3)
+    labels = torch.arange(40) % 3
+    layer = nn.Linear(3, 3)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    for _ in range(5):
+        optimizer.zero_grad()
+        F.cross_entropy(layer(x), labels).backward()
+        optimizer.step()
+    loss = F.cross_entropy(layer(x), labels).item()
+    assert lesson().steps_to(x, labels, 0.5, goal=loss + 1e-9) == 5
+    assert lesson().steps_to(x, labels, 0.5, goal=loss - 1e-9) > 5
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_deep_network_has_weights_of_its_deviation_and_no_relu_behind_the_scores():
+    network = lesson().deep(2.0, layers=3, width=200, inputs=64, factor=5.0)
+    matrices = [part for part in network if isinstance(part, nn.Linear)]
+    assert len(matrices) == 4 and all(matrix.bias is None for matrix in matrices)
+    assert matrices[1].weight.std().item() == pytest.approx(2 / math.sqrt(200), rel=0.02)
+    x = torch.randn(6, 1, 8, 8)
+    scores = network(x)
+    assert (scores < 0).any() and torch.allclose(scores, 5 * network[:-1](x))
+
+
+def test_all_matrices_divided_by_c_walk_the_same_way_with_the_factor_and_the_rate_of_exercise_5():
+    c, rate, layers = 1.7, 0.05, 4
+    factor, other_rate = solutions.same_way(layers, rate, c)
+    one = lesson().deep(1.4, layers=layers - 1, width=12, inputs=9, classes=3)
+    other = lesson().deep(1.4, layers=layers - 1, width=12, inputs=9, classes=3, factor=factor)
+    other.load_state_dict({name: value / c for name, value in one.state_dict().items()})
+    x, labels = torch.randn(20, 1, 3, 3), torch.arange(20) % 3
+    losses = []
+    for network, step in ((one, rate), (other, other_rate)):
+        optimizer = torch.optim.SGD(network.parameters(), lr=step, momentum=0.9)
+        for _ in range(10):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(x), labels)
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+def test_small_starts_as_it_is_told():
+    network = lesson().small(lambda weight: nn.init.constant_(weight, 0.3), 4, 2, units=5)
+    assert network[1].weight.unique().tolist() == [0.3] and not network[3].bias.any()
+    assert network(torch.rand(3, 1, 2, 2)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("deviation", [0.02, 0.05, 0.1])
+def test_linear_layers_multiply_the_size_by_root_n_times_the_deviation(deviation):
+    layers, _ = lesson().through(lambda z: z, lesson().normal(lambda n: deviation), layers=4, n=300)
+    size = layers[-1].square().mean().sqrt().item()
+    assert size == pytest.approx((math.sqrt(300) * deviation) ** 4, rel=0.05)
+
+
+def test_through_returns_the_gradients_of_autograd():
+    fixed = [torch.randn(6, 6) for _ in range(3)]
+    waiting = list(fixed)
+    _, sizes = lesson().through(torch.tanh, lambda n, g: waiting.pop(0), layers=3, n=6, seed=4)
+    g = torch.Generator().manual_seed(4)
+    x = torch.randn(6, 6, generator=g)
+    top = torch.randn(6, 6, generator=g)
+    z = (torch.tanh(x @ fixed[0]) @ fixed[1]).requires_grad_()
+    (torch.tanh(torch.tanh(z) @ fixed[2]) * top).sum().backward()
+    assert sizes[1] == pytest.approx(z.grad.square().mean().sqrt().item())
+
+
+def test_even_weights_minus_a_half_have_mean_zero_and_the_deviation_of_the_even_distribution():
+    weight = lesson().uniform(lambda n: 2.0, middle=0.5)(300, torch.Generator().manual_seed(1))
+    assert weight.mean().item() == pytest.approx(0, abs=0.01)
+    assert weight.std().item() == pytest.approx(2 / math.sqrt(12), rel=0.01)
+
+
+# --- exercises ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", LESSON)
+def test_the_reference_solution_is_accepted(id):
+    assert LESSON[id].check(*LESSON[id].answers())
+
+
+def test_prepared_rejects_the_wrong_axis_own_statistics_and_a_division_by_zero():
+    def rows(train, test):
+        return tuple(x - x.mean(1, keepdims=True) for x in (train, test))
+
+    def own(train, test):
+        return solutions.prepared(train, train)[0], solutions.prepared(test, test)[0]
+
+    def divided(train, test):
+        return tuple((x - train.mean(0)) / train.std(0) for x in (train, test))
+
+    def centred(train, test):
+        return train - train.mean(0), test - train.mean(0)
+
+    rejects("06.1", rows, saying="axis 0")
+    rejects("06.1", own, saying="its own means")
+    rejects("06.1", divided, saying="never changes")
+    rejects("06.1", centred, saying="train of 40 rows")
+    rejects("06.1", lambda train, test: train, saying="expected a pair")
+
+
+def test_prepared_accepts_the_deviation_with_n_minus_1():
+    def sample(train, test):
+        deviation = train.std(0, ddof=1)
+        deviation = np.where(deviation > 0, deviation, 1)
+        return tuple((x - train.mean(0)) / deviation for x in (train, test))
+
+    assert LESSON["06.1"].check(sample)
+
+
+def test_merged_rejects_lost_columns_averages_and_units_left_twice():
+    def first_only(first, second):
+        rows, _ = solutions.merged(first, second)
+        places = [int((first == row).all(1).nonzero()[0, 0]) for row in rows]
+        return rows, second[:, places]
+
+    def averaged(first, second):
+        rows, columns = solutions.merged(first, second)
+        counts = torch.stack([(first == row).all(1).sum() for row in rows])
+        return rows, columns / counts
+
+    rejects("06.2", first_only, saying="must not be lost")
+    rejects("06.2", averaged, saying="added up, not averaged")
+    rejects("06.2", lambda first, second: (first, second), saying="different rows")
+    rejects("06.2", lambda first, second: first, saying="expected a pair")
+
+
+def test_xavier_deviation_rejects_fan_out_channels_alone_and_the_variance():
+    rejects("06.3", lambda shape: shape[0] ** -0.5, saying="outputs")
+    rejects("06.3", lambda shape: shape[1] ** -0.5, saying="each of its 3 channels")
+    rejects("06.3", lambda shape: 1 / math.prod(shape[1:]), saying="square root")
+    rejects("06.3", lambda shape: (2 / (shape[0] + shape[1])) ** 0.5, saying="the deviation for")
+
+
+def test_xavier_deviation_is_torchs_fan_in():
+    for shape in ((30, 500), (40, 8, 5, 5)):
+        weight = nn.init.kaiming_normal_(torch.empty(shape), nonlinearity="linear")
+        assert weight.std().item() == pytest.approx(solutions.xavier_deviation(shape), rel=0.03)
+
+
+def test_leaky_deviation_rejects_relus_the_unsquared_slope_and_the_variance():
+    rejects("06.4", lambda n, slope: math.sqrt(2 / n), saying="ReLU's")
+    rejects("06.4", lambda n, slope: math.sqrt(2 / ((1 + slope) * n)), saying="squared")
+    rejects("06.4", lambda n, slope: 2 / ((1 + slope**2) * n), saying="variance")
+
+
+def test_leaky_deviation_is_torchs_gain():
+    for slope in (0.01, 0.3):
+        gain = nn.init.calculate_gain("leaky_relu", slope)
+        assert solutions.leaky_deviation(50, slope) == pytest.approx(gain / math.sqrt(50))
+
+
+def test_same_way_rejects_a_sum_of_factors_the_old_rate_and_half_of_the_correction():
+    rejects("06.5", lambda layers, rate, c: (layers * c, rate), saying="multiply")
+    rejects("06.5", lambda layers, rate, c: (c**-layers, rate), saying="gives this back")
+    rejects("06.5", lambda layers, rate, c: (c**layers, rate), saying="steps are too large")
+    rejects("06.5", lambda layers, rate, c: (c**layers, rate / c), saying="once more by c")
+
+
+def test_measured_start_rejects_the_deviation_old_inputs_and_matrices_changed_one_by_one():
+    def by_deviation(weights, x, bend):
+        new = []
+        for weight in weights:
+            weight = weight / bend(x @ weight).std()
+            x = bend(x @ weight)
+            new.append(weight)
+        return new
+
+    def with_old_inputs(weights, x, bend):
+        new = []
+        for weight in weights:
+            new.append(weight / bend(x @ weight).square().mean().sqrt())
+            x = bend(x @ weight)
+        return new
+
+    def by_column(weights, x, bend):
+        return [weight / weight.norm(dim=0) for weight in weights]
+
+    rejects("06.6", by_deviation, saying="root of the mean square")
+    rejects("06.6", with_old_inputs, saying="behind layer 2")
+    rejects("06.6", by_column, saying="times one number")
+    rejects("06.6", lambda weights, x, bend: weights[:1], saying="expected 3 matrices")
