@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
-from cnncourse import data, exercises
+from cnncourse import augment, data, exercises
+from cnncourse.errors import DataError
 from cnncourse.exercises import Wrong, lesson_01
 from cnncourse.lab import definitions
 
@@ -238,6 +239,92 @@ def test_the_network_does_not_notice_a_move_by_its_pooling_step(lesson):
     )
 
 
+# --- moved, littered, centred ----------------------------------------------------------------------------------------
+
+
+def test_centring_puts_equal_pictures_at_the_same_place_whichever_way_they_were_moved(lesson):
+    picture = torch.zeros(1, 1, 12, 14, dtype=torch.uint8)
+    picture[0, 0, 4:7, 5:9] = torch.arange(1, 13, dtype=torch.uint8).reshape(3, 4)
+    moved = torch.cat([picture.roll(step, dims=(2, 3)) for step in ((0, 0), (2, -3), (-4, 4))])
+    centred = lesson.centred(moved)
+    assert (centred == centred[:1]).all() and centred.sum(dtype=int) == moved.sum(dtype=int)
+    places = (centred[0, 0] > 0).nonzero().double()
+    assert abs(places.mean(dim=0) - torch.tensor([5.5, 6.5])).max() <= 1
+    assert torch.equal(lesson.centred(torch.zeros_like(picture)), torch.zeros_like(picture))
+
+
+def test_litter_only_adds_ink_in_one_small_square(lesson):
+    images = torch.randint(0, 200, (6, 1, 16, 16), dtype=torch.uint8)
+    kept = images.clone()
+    littered = lesson.littered(images, torch.full((3, 1, 8, 8), 255, dtype=torch.uint8), 0)
+    assert torch.equal(images, kept) and ((littered > images).sum(dim=(1, 2, 3)) == 16).all()
+    assert torch.equal(
+        littered, lesson.littered(images, torch.full((3, 1, 8, 8), 255, dtype=torch.uint8), 0)
+    )
+
+
+def test_search_in_all_cells_finds_what_the_exact_search_finds(lesson):
+    pictures = np.random.default_rng(0).integers(0, 256, (200, 9)).astype(np.uint8)
+    questions = rows(20, 9, whole=True)
+    exact = lesson.nearest_in_pieces(questions, pictures)
+    landmarks = pictures[:10].astype(float)
+    found, looked_at = lesson.in_cells(questions, pictures, landmarks, count=10)
+    assert np.array_equal(
+        lesson.l2_no_loop(questions, pictures[found].astype(float)).diagonal(),
+        lesson.l2_no_loop(questions, pictures[exact].astype(float)).diagonal(),
+    )
+    assert looked_at == 20 * (10 + 200) > lesson.in_cells(questions, pictures, landmarks)[1]
+
+
+def test_the_numbers_that_the_checks_tell_are_those_of_the_lessons_digits(lesson):
+    train, test = (lesson.framed(data.load("digits", part), 4) for part in (True, False))
+    stored, labels = lesson.pixels(train.images), train.labels.numpy()
+    lesson.margin = 4
+    moved = lesson.anywhere(test.images, lesson.random_moves(0))
+
+    def accuracy(distances):
+        return (lesson.predict_knn(distances, labels, 1) == test.labels.numpy()).mean().round(3)
+
+    dark = lesson_01.solve_cosine_distances(lesson.pixels(test.images) / 4, stored)
+    assert accuracy(dark) == 0.987
+    litter = lesson.littered(moved, data.load("digits", False).images, 0)
+    home = lesson.pixels(lesson_01.solve_to_corner(train.images))
+    corner = [lesson.pixels(lesson_01.solve_to_corner(images)) for images in (moved, litter)]
+    assert [accuracy(lesson.l2_no_loop(rows, home)) for rows in corner] == [0.982, 0.34]
+    shifted = lesson_01.solve_shifted_distances(
+        *(images[:, 0].double().numpy() for images in (moved, train.images)), 4
+    )
+    assert accuracy(shifted) == 0.989
+    every = data.digits()
+    sheet, rows_, names = (
+        lesson.sheet_numbers(every.labels.numpy()),
+        lesson.pixels(every.images),
+        every.labels.numpy(),
+    )
+    between, right = lesson.l2_no_loop(rows_, rows_), []
+    for seed in range(20):
+        known, new = lesson_01.solve_split_by_group(sheet, 4, seed)
+        right.append((names[known][between[np.ix_(new, known)].argmin(1)] == names[new]).mean())
+    assert np.round([min(right), np.mean(right), max(right)], 2).tolist() == [0.93, 0.96, 0.98]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("mnist", [0.94, 0.88, 0.67, 0.40]), ("fashion_mnist", [0.77, 0.72, 0.58, 0.43])],
+)
+def test_the_larger_sets_of_section_7_are_as_its_table_says(name, told, lesson):
+    try:
+        train, test = (data.load(name, part) for part in (True, False))
+    except DataError as error:
+        pytest.skip(f"{name} is not on this machine: {error.remedy}")
+    train, test = train.subset(5000, seed=0), test.subset(1000, seed=0)
+    stored = lesson.pixels(lesson.framed(train, 4).images)
+    for steps, share in enumerate(told):
+        moved = lesson.pixels(augment.shift(lesson.framed(test, 4).images, steps, 0))
+        answers = train.labels.numpy()[lesson.nearest_in_pieces(moved, stored)]
+        assert round((answers == test.labels.numpy()).mean(), 2) == share
+
+
 # --- exercises ------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +407,25 @@ def split_by_chance(groups, test_groups, seed):
     return lesson_01.solve_split_by_group(groups, test_groups, None)
 
 
+def split_of_tuples(groups, test_groups, seed):
+    train, test = split_masks(groups, test_groups, seed)
+    return np.where(train), np.where(test)
+
+
+def to_corner(images, rows=True, columns=True, sign=-1, first=False):
+    moved = []
+    for picture in images:
+        ink = (picture[0] if first else picture.sum(dim=0)).numpy() > 0
+        y, x = (int(ink.any(axis=axis).argmax()) for axis in (1, 0))
+        moved.append(picture.roll((sign * y * rows, sign * x * columns), dims=(1, 2)))
+    return torch.stack(moved)
+
+
+def corner_in_place(images):
+    images[:] = to_corner(images)
+    return images
+
+
 def scaled(rows, like):
     return (rows - like.mean(axis=0)) / like.std(axis=0)
 
@@ -343,6 +449,7 @@ def unit(array):
 
 
 MISTAKES = {
+    "four bytes a number": ("01.1", 10_000 * 60_000 * 784 * 4, "float32"),
     "differences instead of bytes": ("01.1", 10_000 * 60_000 * 784, "8 bytes"),
     "the table after the sum": ("01.1", 10_000 * 60_000 * 8, "each of 784 pixels"),
     "a power of ten": ("01.1", 10**12, "multiply the lengths"),
@@ -353,6 +460,7 @@ MISTAKES = {
     "counts groups from 0": ("01.2", split_counting_from_0, "need not count from 0"),
     "draws a group twice": ("01.2", split_with_repeats, "groups in the test, got"),
     "truth values": ("01.2", split_masks, "flatnonzero"),
+    "tuples of np.where": ("01.2", split_of_tuples, "np.where"),
     "loses a row": ("01.2", split_without_rest, "exactly one part"),
     "one part only": ("01.2", lambda *a: lesson_01.solve_split_by_group(*a)[1], "two arrays"),
     "never another split": ("01.2", split_always_the_same, "different seeds"),
@@ -389,7 +497,13 @@ MISTAKES = {
     "similarity": ("01.5", lambda test, train: unit(test) @ unit(train).T, "1 minus it"),
     "no lengths": ("01.5", lambda test, train: 1 - test @ train.T, "lengths of both rows"),
     "transposed": ("01.5", lambda test, train: 1 - unit(train) @ unit(test).T, "exchanged"),
-    "only the training rows": ("01.5", lambda test, train: 1 - test @ unit(train).T, "expected"),
+    "only the training rows": ("01.5", lambda a, b: 1 - a @ unit(b).T, "only the training rows"),
+    "only the test rows": ("01.5", lambda a, b: 1 - unit(a) @ b.T, "only the test rows"),
+    "one length for the table": (
+        "01.5",
+        lambda a, b: 1 - a @ b.T / (np.linalg.norm(a) * np.linalg.norm(b)),
+        "each row has its own",
+    ),
     "lengths of columns": (
         "01.5",
         lambda test, train: 1 - unit(test.T).T @ unit(train).T,
@@ -401,31 +515,52 @@ MISTAKES = {
         leave_one_out_dropping_the_first_column_late,
         "only k - 1 others",
     ),
+    "k + 1 with its own vote": (
+        "01.3",
+        lambda distances, labels, k: (lesson_01._votes(distances, labels, k + 1) == labels).mean(),
+        "still among them",
+    ),
     "no first column": ("01.3", leave_one_out_without_the_first_picture, "its own column"),
     "no first column, all labels": ("01.3", leave_one_out_with_shifted_labels, "labels do not fit"),
     "caller's table changed": ("01.3", leave_one_out_in_place, "work on a copy"),
     "no average": ("01.3", lambda distances, labels, k: np.ones(60), "average over the pictures"),
-    "wraps around": ("01.6", rolled, "np.roll"),
-    "moves the wrong pictures": ("01.6", moving_the_training_pictures, "move the test pictures"),
-    "largest": (
+    "corner: only rows": (
         "01.6",
+        lambda images: to_corner(images, columns=False),
+        "the columns too",
+    ),
+    "corner: only columns": ("01.6", lambda images: to_corner(images, rows=False), "the rows too"),
+    "corner: the wrong way": ("01.6", lambda images: to_corner(images, sign=1), "negative roll"),
+    "corner: one channel": (
+        "01.6",
+        lambda images: to_corner(images, first=True),
+        "over the channels",
+    ),
+    "corner: as it was": ("01.6", lambda images: images.clone(), "nothing was moved"),
+    "corner: numbers": ("01.6", lambda images: images.numpy(), "expected a tensor"),
+    "corner: floats": ("01.6", lambda images: lesson_01.solve_to_corner(images).float(), "type"),
+    "corner: in place": ("01.6", corner_in_place, "were changed"),
+    "wraps around": ("01.7", rolled, "np.roll"),
+    "moves the wrong pictures": ("01.7", moving_the_training_pictures, "move the test pictures"),
+    "largest": (
+        "01.7",
         lambda *a: lesson_01._shifted_with_loops(*a, False, np.max),
         "not the smallest",
     ),
     "mean": (
-        "01.6",
+        "01.7",
         lambda *a: lesson_01._shifted_with_loops(*a, False, np.mean),
         "not the smallest",
     ),
     "no diagonals": (
-        "01.6",
+        "01.7",
         lambda *a: lesson_01._shifted_with_loops(*a, False, straight=True),
         "diagonal moves",
     ),
     "does not move": (
-        "01.6",
+        "01.7",
         lambda test, train, reach: lesson_01.solve_shifted_distances(test, train, 0),
-        "expected",
+        "nothing was moved",
     ),
 }
 
@@ -455,11 +590,11 @@ def test_stubs_count_as_not_attempted_and_hints_lead_to_the_solution(capsys):
         ...
 
     exercises.check("01.3", leave_one_out)
-    exercises.hint("01.6", 3)
-    exercises.solution("01.6")
+    exercises.hint("01.7", 3)
+    exercises.solution("01.7")
     printed = capsys.readouterr().out
     assert (
         "not attempted" in printed
-        and "exercises.solution('01.6')" in printed
+        and "exercises.solution('01.7')" in printed
         and "np.pad" in printed
     )

@@ -1,10 +1,11 @@
-"""Exercises of lesson 01: a careless distance, fair splits and scales, folds of one, two other distances."""
+"""Exercises of lesson 01: a careless distance, fair splits and scales, folds of one, moves forgotten."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from cnncourse.exercises import Exercise, Wrong
+from cnncourse.exercises import Exercise, Wrong, expect_same
 
 
 def check_bytes(answer) -> str:
@@ -29,6 +30,8 @@ def check_bytes(answer) -> str:
         raise Wrong(
             f"got {answer}, a rounded number in larger units; the exact number of bytes is asked for"
         )
+    if answer == expected // 2:
+        raise Wrong("that is 4 bytes a number, as float32 has; a float64 has 8")
     if answer != expected:
         raise Wrong(
             f"got {answer}; multiply the lengths of the three axes of test[:, None] - train, and the bytes"
@@ -51,6 +54,10 @@ def check_split_by_group(split_by_group) -> str:
             if not (isinstance(answer, tuple | list) and len(answer) == 2):
                 raise Wrong(
                     f"expected two arrays of indices (train, test), got {type(answer).__name__}"
+                )
+            if any(isinstance(part, tuple) for part in answer):
+                raise Wrong(
+                    "np.where(mask) gives a tuple of arrays; take its [0], or use np.flatnonzero(mask)"
                 )
             train, test = (np.asarray(part) for part in answer)
             if train.dtype == bool or test.dtype == bool:
@@ -81,7 +88,10 @@ def check_split_by_group(split_by_group) -> str:
         raise Wrong(
             "different seeds give the same groups; draw them from np.random.default_rng(seed)"
         )
-    return "no writer on both sides. On `sheet`, with 3 or 4 groups, it gives the number for new writers."
+    return (
+        "no writer on both sides. On `sheet`, with 4 groups in the test, 1-NN is right in 93 to 98 %, "
+        "96 % on average over 20 seeds; in random splits it was 98 to 100 %."
+    )
 
 
 def solve_split_by_group(groups, test_groups, seed):
@@ -109,7 +119,7 @@ def check_standardise(standardise) -> str:
         return (rows - mean) / deviation
 
     expected = scaled(train, mean, deviation), scaled(test, mean, deviation)
-    _expect(
+    expect_same(
         answer[0],
         expected[0],
         "50 training rows",
@@ -135,7 +145,7 @@ def check_standardise(standardise) -> str:
             ),
         ),
     )
-    _expect(
+    expect_same(
         answer[1],
         expected[1],
         "20 test rows",
@@ -155,7 +165,7 @@ def check_standardise(standardise) -> str:
     constant = [np.asarray(part) for part in standardise(train, test)]
     if not all(np.isfinite(part).all() for part in constant):
         raise Wrong(
-            "a column that never varies gives nan or inf: its deviation is 0. Divide it by 1 instead"
+            "a column that never varies gives nan or inf: its standard deviation is 0. Divide it by 1 instead"
         )
     return "a test row is measured by the training rows' ruler, even if it comes alone."
 
@@ -170,7 +180,7 @@ def check_cosine_distances(cosine_distances) -> str:
     generator = np.random.default_rng(0)
     test, train = generator.normal(size=(5, 7)), generator.normal(size=(6, 7))
     expected = np.array([[1 - a @ b / np.sqrt((a @ a) * (b @ b)) for b in train] for a in test])
-    _expect(
+    expect_same(
         cosine_distances(test, train),
         expected,
         "5 random test rows against 6 training rows",
@@ -178,14 +188,25 @@ def check_cosine_distances(cosine_distances) -> str:
             (1 - expected, "this is the similarity; the distance is 1 minus it"),
             (1 - test @ train.T, "divide by the lengths of both rows"),
             (expected.T, "rows and columns are exchanged: test pictures are the rows"),
+            (
+                1 - test @ train.T / (np.linalg.norm(test) * np.linalg.norm(train)),
+                "one length for all rows; each row has its own: np.linalg.norm(..., axis=1)",
+            ),
+            (
+                1 - test @ (train / np.linalg.norm(train, axis=1, keepdims=True)).T,
+                "only the training rows were divided by their lengths; the test rows too",
+            ),
+            (
+                1 - (test / np.linalg.norm(test, axis=1, keepdims=True)) @ train.T,
+                "only the test rows were divided by their lengths; the training rows too",
+            ),
         ),
+        shapes=(((6, 5), "rows and columns are exchanged: test pictures are the rows"),),
     )
-    darker = np.asarray(cosine_distances(test / 4, train))
-    if not np.allclose(darker, expected):
-        raise Wrong(
-            "dividing test by 4 changes the distances; divide by the length of each row of test as well"
-        )
-    return "a quarter as bright makes no difference to it; brighter all over still does: why?"
+    return (
+        "a quarter as bright makes no difference to it: 1-NN is right in 98.7 % (41 % with L2). "
+        "Brighter all over still does: why?"
+    )
 
 
 def solve_cosine_distances(test, train):
@@ -231,6 +252,10 @@ def check_leave_one_out(leave_one_out) -> str:
             lambda k: _votes(distances, labels, k, first=1),
             "the first column of the k nearest was dropped: the picture itself is out, but only k - 1 others vote. "
             "Keep the picture out of the table before the k nearest are taken",
+        ),
+        (
+            lambda k: _votes(distances, labels, k + 1),
+            "k + 1 pictures vote, and the picture itself is still among them; keep it out",
         ),
     ):
         if np.allclose(
@@ -291,19 +316,85 @@ def check_shifted_distances(shifted_distances) -> str:
                 "the training pictures were moved; move the test pictures",
             ),
             (
+                place_by_place(reach=0),
+                "nothing was moved: these are the distances of the pictures as they stand",
+            ),
+            (
                 place_by_place(choose=np.max),
                 "this is the largest distance over the places, not the smallest",
             ),
             (place_by_place(choose=np.mean), "this is the mean over the places, not the smallest"),
             (place_by_place(straight=True), "diagonal moves are missing: x and y together"),
         )
-        _expect(
+        expect_same(
             shifted_distances(test, train, reach),
             place_by_place(),
             f"pictures of 5 x 4, reach {reach}",
             hints,
         )
-    return "the distance forgives moving. It costs (2 reach + 1)² tables, and wrong neighbours can move closer too."
+    return (
+        "the distance forgives moving. It costs (2 reach + 1)² tables, 81 here; on `moved_test` 1-NN is "
+        "then right in 98.9 %, like with copies at all places (16 % without moving)."
+    )
+
+
+def check_to_corner(to_corner) -> str:
+    pictures = torch.zeros(4, 2, 5, 6, dtype=torch.uint8)
+    pictures[0, 0, 2, 3] = pictures[0, 1, 3, 1] = 7  # two channels: their ink counts together
+    pictures[1, :, 1:4, 2:5] = torch.arange(1, 10, dtype=torch.uint8).reshape(3, 3)
+    pictures[2, :, 4, 5] = 200  # the last is empty
+    given = pictures.clone()
+    answer = to_corner(given)
+    if not torch.equal(given, pictures):
+        raise Wrong("the caller's pictures were changed; return new ones")
+    if not torch.is_tensor(answer):
+        raise Wrong(f"expected a tensor like the pictures, got {type(answer).__name__}")
+    if answer.dtype != pictures.dtype:
+        raise Wrong(f"expected the pictures' type {pictures.dtype}, got {answer.dtype}")
+    expected = solve_to_corner(pictures)
+
+    def rolled(rows: bool, columns: bool, sign: int = -1, channels: bool = False):
+        moved = []
+        for picture in pictures:
+            ink = picture[0] if channels else picture.sum(dim=0)
+            first = [int((ink.sum(dim=dim) > 0).int().argmax()) for dim in (1, 0)]
+            moved.append(
+                picture.roll((sign * first[0] * rows, sign * first[1] * columns), dims=(1, 2))
+            )
+        return torch.stack(moved)
+
+    expect_same(
+        answer,
+        expected,
+        "four small pictures",
+        hints=(
+            (rolled(True, False), "only the rows were moved; the columns too"),
+            (rolled(False, True), "only the columns were moved; the rows too"),
+            (
+                rolled(True, True, sign=1),
+                "moved the wrong way: up and to the left is a negative roll",
+            ),
+            (pictures, "nothing was moved"),
+            (
+                rolled(True, True, channels=True),
+                "only the first channel was asked for ink; sum over the channels",
+            ),
+        ),
+    )
+    return (
+        "on `moved_test` 1-NN is then right in 98.2 %, as good as pushed back to the middle; with litter, "
+        "which has corners of its own, in 34 %."
+    )
+
+
+def solve_to_corner(images):
+    result = torch.empty_like(images)
+    for i, picture in enumerate(images):
+        ink = picture.sum(dim=0) > 0  # (H, W)
+        row = int(ink.any(dim=1).int().argmax())  # the first with ink; 0 if there is none
+        column = int(ink.any(dim=0).int().argmax())
+        result[i] = picture.roll((-row, -column), dims=(1, 2))
+    return result
 
 
 def _shifted_with_loops(test, train, reach, wrap, choose=np.min, straight=False) -> np.ndarray:
@@ -334,21 +425,6 @@ def solve_shifted_distances(test, train, reach):
             squares = (moved**2).sum(1)[:, None] - 2 * moved @ rows.T + (rows**2).sum(1)
             smallest = np.minimum(smallest, np.sqrt(np.maximum(squares, 0)))
     return smallest
-
-
-def _expect(answer: object, expected: np.ndarray, what: str, hints: tuple = ()) -> None:
-    answer = np.asarray(answer)
-    for wrong, sentence in hints:
-        right = wrong.shape == expected.shape and np.allclose(wrong, expected)
-        if answer.shape == wrong.shape and np.allclose(answer, wrong) and not right:
-            raise Wrong(sentence)
-    if answer.shape != expected.shape:
-        raise Wrong(f"{what}: expected shape {expected.shape}, got {answer.shape}")
-    if not np.allclose(answer, expected):
-        worst = np.unravel_index(np.abs(answer - expected).argmax(), expected.shape)
-        raise Wrong(
-            f"{what}: entry {tuple(map(int, worst))} is {answer[worst]:.4g}, expected {expected[worst]:.4g}"
-        )
 
 
 EXERCISES = [
@@ -401,14 +477,27 @@ EXERCISES = [
         "01.5",
         "Cosine distance",
         (
-            "Which rows have length 1 already? For them the distance is 1 - test @ train.T.",
-            "Divide each row by its length: rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)).",
+            "Each row has a length of its own, the root of its sum of squares: "
+            "np.linalg.norm(rows, axis=1, keepdims=True), of shape (N, 1).",
+            "Divide the rows of both by their lengths; then the distance is 1 - test @ train.T.",
         ),
         check_cosine_distances,
         solve_cosine_distances,
     ),
     Exercise(
         "01.6",
+        "Into the corner",
+        (
+            "For one picture: ink = picture.sum(dim=0) > 0 says where there is ink, (H, W); ink.any(dim=1) "
+            "says which rows have some.",
+            "The first True of a row of truth values is at .int().argmax(); picture.roll((-row, "
+            "-column), dims=(1, 2)) moves.",
+        ),
+        check_to_corner,
+        solve_to_corner,
+    ),
+    Exercise(
+        "01.7",
         "A distance that forgives moving",
         (
             "Start with a table of infinite distances, and take np.minimum with the table of each "
