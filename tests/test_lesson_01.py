@@ -290,7 +290,7 @@ def test_the_numbers_that_the_checks_tell_are_those_of_the_lessons_digits(lesson
     litter = lesson.littered(moved, data.load("digits", False).images, 0)
     home = lesson.pixels(lesson_01.solve_to_corner(train.images))
     corner = [lesson.pixels(lesson_01.solve_to_corner(images)) for images in (moved, litter)]
-    assert [accuracy(lesson.l2_no_loop(rows, home)) for rows in corner] == [0.982, 0.34]
+    assert [accuracy(lesson.l2_no_loop(rows, home)) for rows in corner] == [0.982, 0.54]
     shifted = lesson_01.solve_shifted_distances(
         *(images[:, 0].double().numpy() for images in (moved, train.images)), 4
     )

@@ -383,7 +383,7 @@ def check_to_corner(to_corner) -> str:
     )
     return (
         "on `moved_test` 1-NN is then right in 98.2 %, as good as pushed back to the middle; with litter, "
-        "which has corners of its own, in 34 %."
+        "which may lie further up or to the left, in 54 %."
     )
 
 

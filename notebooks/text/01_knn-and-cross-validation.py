@@ -616,7 +616,9 @@ for ax, k in zip(axes, (1, 3, 5, 30), strict=True):
 fig.supxlabel("share of the ink in the upper half", fontsize=12)
 axes[0].set_ylabel("share in the left half")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=3)
-fig.suptitle("k = 1 obeys every stray; a larger k outvotes them")
+obeyed = [(predict_knn(l2_no_loop(points, points), point_labels, k) == point_labels).mean()
+          for k in (1, 30)]
+fig.suptitle(f"k = 1 obeys {obeyed[0]:.0%} of its pictures, k = 30 outvotes {1 - obeyed[1]:.0%}")
 figures.save(fig, "fig-knn-decision-regions",
              caption="What kNN answers at each place, with 120 training pictures of three classes "
                      f"({', '.join(three_names)}) of {dataset}; L2.",
@@ -636,7 +638,7 @@ def among_themselves(features, labels, k):
 
 # %% [markdown]
 # A perfect score for $k = 1$, and it means nothing: each picture is its own nearest neighbour.
-# The test pictures may not choose either: the best of many results is partly luck, and would no longer speak of *new* pictures. (How much luck is measured below.)
+# The test pictures may not choose either: the best of many results is partly luck, and would no longer speak of *new* pictures. (How much luck is measured below, over many splits.)
 #
 # **Cross-validation** makes new pictures out of training pictures: cut them into $f$ parts called **folds**, let each in turn be the **validation set** for the others, and average.
 
@@ -1038,7 +1040,7 @@ exercises.reveal("01.p5", "about 98" if knn_centred > 0.85 else "about 70" if kn
                  else "about 30", f"{knn_centred:.1%} are right; not pushed back {knn_moved:.1%}.")
 
 # %% [markdown]
-# Five lines, nothing learned, and moving is cured. What do they rely on? That the digit is the only bright thing on a black ground.
+# A few lines, nothing learned, and moving is cured. What do they rely on? That the digit is the only bright thing on a black ground.
 # So put *litter* into the picture: a piece of another digit, of 4×4 pixels, at a random place.
 #
 # Second remedy: **store** every training picture at every place. Then litter should matter less, for nothing has to be pushed back.
@@ -1064,12 +1066,12 @@ claims.check("emp-knn-poor-for-images.litter",
              "{copies:.1%}.", centred=(by_centre[1], "<=", 0.65), copies=(by_copies[1], ">=", 0.9))
 
 # %% [markdown]
-# The copies bear both, at a price: a copy for every place to store and to compare; and that was for moving alone, not for tilts and pens.
+# The copies bear both better, at a price: a copy for every place to store and to compare; and that was for moving alone, not for tilts and pens.
 #
 # Third remedy: **learn** what to compare. A convolutional network looks for the same strokes everywhere (lesson 04 takes it apart).
 # This one has two layers of 3×3 filters, small patterns that are laid on every place of the picture. Of each filter's answers it keeps only the largest, wherever that was: 32 features. Its last layer lets these vote, each with a weight for each class.
 #
-# It is trained in two ways: on the training pictures in the middle (8 *epochs*, that is passes over them all), or on 8 randomly moved copies of each, once.
+# It is trained in two ways: on the training pictures in the middle (in 8 *epochs*, that is passes over them all), or on 8 randomly moved copies of each (once over them all).
 # To be fair, a second 1-NN stores exactly those copies.
 
 # %% tags=["define"]
@@ -1123,7 +1125,8 @@ ways = {"pixels": (knn_moved, knn_accuracy(dirty, stored)), "pixels,\npushed bac
 bar_panels({title: [both[part] for both in ways.values()]
             for part, title in enumerate(("moved", "moved, with litter"))},
            dict(zip(ways, ("C1", "C1", "C1", "C1", "C0"), strict=True)))
-plt.suptitle("Pushing back cures moving, until something else is in the picture")
+plt.suptitle(f"Pushed back, {by_centre[0]:.0%} of the moved digits are right; "
+             f"with litter {by_centre[1]:.0%}")
 figures.save(plt.gcf(), "emp-knn-poor-for-images.remedies",
              caption=f"Moved test digits of {dataset}, and the same with a piece of another digit "
                      f"in the picture: 1-NN in four ways (orange) and the network (blue; mean and "
@@ -1155,7 +1158,7 @@ claims.check("emp-knn-poor-for-images.seen-litter",
 
 # %% [markdown]
 # Without having seen moves the network bears them far better than 1-NN does. It zigzags because it keeps one of two neighbouring places after its first layer (*pooling*, lesson 04): a move by two pixels moves what it keeps by exactly one place, a move by one does not.
-# With the same moves seen, the two are within a few points of each other; with litter that neither has seen, 1-NN does better.
+# With the same moves seen, the two are within a few points of each other, and which is ahead changes with the seed; with litter that neither has seen, 1-NN does better.
 #
 # What helped the network before it saw moves: its features, or its last layer's way of voting? Throw the last layer away, take the 32 features of each picture, and ask **1-NN in that space**.
 # Only the training pictures in the middle are stored; the questions are the moved ones.
@@ -1211,8 +1214,8 @@ claims.check("emp-knn-poor-for-images.memory",
 #
 # So it was the features: in their space 1-NN does nearly as well as the network's own last layer. Part of them comes from how we built it ("the largest answer, wherever it was"), for untrained features already beat the pixels; what it saw adds the rest.
 #
-# **We now know** three remedies for moving. Pushing back costs nothing and needs a lone digit on black. Copies bear litter, and cost memory and time with every answer. A network pays once, in training, and bears what it was built or trained for.
-# **This does not show** that a network is needed for digits: pushed back, 1-NN is as good.
+# **We now know** three remedies for moving. Pushing back costs nothing and needs a lone digit on black. Copies bear litter, and cost memory and time with every answer. A network pays once, in training; it is small to keep and cheap to ask, and bears best what it has seen.
+# **This does not show** that a network is needed for digits: pushed back, 1-NN is better.
 #
 # **Exercise 01.6.** Another way to forget the place: move each picture so that its first row and its first column with ink are at the edge.
 # Then ask 1-NN: `knn_accuracy(pixels(to_corner(moved_test.images)), pixels(to_corner(framed_train.images)))`; and with `littered_test`?
@@ -1316,7 +1319,8 @@ panels = {
     "photographs": (patch_pixels, patch_sorted, patch_fresh, patch_trained)}
 bar_panels(panels, {"pixels": "C1", "sorted\npixels": "C2", "features,\nuntrained": "0.6",
                     "features,\ntrained": "C0"})
-plt.suptitle("The same vote in four spaces: the space decides")
+plt.suptitle(f"The same vote in four spaces: photographs from {patch_pixels:.0%} to "
+             f"{np.mean(patch_trained):.0%}")
 figures.save(plt.gcf(), "emp-good-representation-helps.spaces",
              caption=f"{dataset} stored in the middle; patches of photographs. Features: {runs} "
                      f"networks, mean and range, trained on {epochs} moved copies or on patches.",
@@ -1439,7 +1443,7 @@ def shifted_distances(test, train, reach):
 exercises.check("01.7", shifted_distances)
 
 # %% [markdown]
-# **01.8 Open.** Look again at "The same vote in four spaces".
+# **01.8 Open.** Look again at "The same vote in four spaces", the last figure.
 # What does this figure *not* show? Name something that both halves of a photograph share and that a traveller with another camera would not find; and say what you would withhold, as in section 2, to measure what it is worth.
 #
 # <details><summary>One answer</summary>
