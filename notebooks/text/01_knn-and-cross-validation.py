@@ -1319,8 +1319,8 @@ panels = {
     "photographs": (patch_pixels, patch_sorted, patch_fresh, patch_trained)}
 bar_panels(panels, {"pixels": "C1", "sorted\npixels": "C2", "features,\nuntrained": "0.6",
                     "features,\ntrained": "C0"})
-plt.suptitle(f"The same vote in four spaces: photographs from {patch_pixels:.0%} to "
-             f"{np.mean(patch_trained):.0%}")
+best = np.mean(patch_trained)
+plt.suptitle(f"The same vote in four spaces: photographs from {patch_pixels:.0%} to {best:.0%}")
 figures.save(plt.gcf(), "emp-good-representation-helps.spaces",
              caption=f"{dataset} stored in the middle; patches of photographs. Features: {runs} "
                      f"networks, mean and range, trained on {epochs} moved copies or on patches.",
@@ -1330,8 +1330,8 @@ claims.check("emp-knn-poor-for-images.photographs",
              "{network:.1%} of trained ones.", fresh=(patch_fresh, ">=", 0.6),
              network=(patch_trained, ">=", 0.75), seeds=runs, on="every")
 claims.check("emp-knn-poor-for-images.sorted",
-             "Sorted, {sorted:.1%} of the patches are right, and {digits:.1%} of the digits, which "
-             "do not move.", sorted=(patch_sorted, ">=", 0.7), digits=(digits_sorted, "<=", 0.4))
+             "Sorted, {sorted:.1%} of the patches are right; of the centred digits {digits:.1%}.",
+             sorted=(patch_sorted, ">=", 0.7), digits=(digits_sorted, "<=", 0.4))
 two, both = (patch_accuracy(change(patch_new), change(patch_known))
              for change in (mean_and_contrast, sorted_alike))
 claims.check("emp-knn-poor-for-images.contrast",
