@@ -1319,8 +1319,7 @@ panels = {
     "photographs": (patch_pixels, patch_sorted, patch_fresh, patch_trained)}
 bar_panels(panels, {"pixels": "C1", "sorted\npixels": "C2", "features,\nuntrained": "0.6",
                     "features,\ntrained": "C0"})
-best = np.mean(patch_trained)
-plt.suptitle(f"The same vote in four spaces: photographs from {patch_pixels:.0%} to {best:.0%}")
+plt.suptitle(f"One vote, four spaces: photos {patch_pixels:.0%} to {np.mean(patch_trained):.0%}")
 figures.save(plt.gcf(), "emp-good-representation-helps.spaces",
              caption=f"{dataset} stored in the middle; patches of photographs. Features: {runs} "
                      f"networks, mean and range, trained on {epochs} moved copies or on patches.",
@@ -1443,7 +1442,7 @@ def shifted_distances(test, train, reach):
 exercises.check("01.7", shifted_distances)
 
 # %% [markdown]
-# **01.8 Open.** Look again at "The same vote in four spaces", the last figure.
+# **01.8 Open.** Look again at "One vote, four spaces", the last figure.
 # What does this figure *not* show? Name something that both halves of a photograph share and that a traveller with another camera would not find; and say what you would withhold, as in section 2, to measure what it is worth.
 #
 # <details><summary>One answer</summary>
