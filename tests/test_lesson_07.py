@@ -1,0 +1,275 @@
+"""Lesson 07: its layers and their gradients against torch, its measurements, its exercises against mistakes."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cnncourse import data, exercises, lab
+from cnncourse.exercises import Wrong
+from cnncourse.exercises import lesson_07 as solutions
+
+LESSON = exercises.of_lesson("07")
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
+
+
+@cache
+def lesson():
+    return lab.definitions("07")
+
+
+def rejects(id: str, *answers, saying: str) -> None:
+    with pytest.raises(Wrong, match=saying):
+        LESSON[id].check(*answers)
+
+
+# --- BatchNorm ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "make"),
+    [((12, 5), nn.BatchNorm1d), ((4, 5, 3, 2), nn.BatchNorm2d), ((6, 5, 7), nn.BatchNorm1d)],
+)
+def test_batchnorm_equals_torchs_in_training_in_evaluation_and_in_what_it_keeps(shape, make):
+    ours, theirs = lesson().BatchNorm(5), make(5)
+    for _ in range(3):
+        x = 3 * torch.randn(shape) + 1
+        assert torch.allclose(ours(x), theirs(x), atol=1e-12)
+    assert torch.allclose(ours.mean, theirs.running_mean, atol=1e-12)
+    assert torch.allclose(ours.var, theirs.running_var, atol=1e-12)
+    ours.eval(), theirs.eval()
+    assert torch.allclose(ours(x[:1]), theirs(x[:1]), atol=1e-12)
+
+
+def test_batchnorm_begins_with_scale_1_and_shift_0_and_learns_both():
+    layer = lesson().BatchNorm(3)
+    assert layer.gamma.tolist() == [1, 1, 1] and layer.beta.tolist() == [0, 0, 0]
+    assert {name for name, _ in layer.named_parameters()} == {"gamma", "beta"}
+
+
+def test_batchnorm_backward_equals_autograd():
+    x, gamma, beta = torch.randn(9, 4), torch.randn(4), torch.randn(4)
+    for tensor in (x, gamma, beta):
+        tensor.requires_grad_()
+    gradient = torch.randn(9, 4)
+    lesson_layer = lesson().BatchNorm(4)
+    normal = lesson_layer(x)  # gamma 1, beta 0
+    (gamma * normal + beta).backward(gradient)
+    ours = lesson().batchnorm_backward(gradient, x.detach(), gamma.detach())
+    for mine, tensor in zip(ours, (x, gamma, beta), strict=True):
+        assert torch.allclose(mine, tensor.grad, atol=1e-10)
+
+
+def test_a_shifted_batchnorm_differs_from_step_to_step_in_training_only():
+    layer, x = lesson().ShiftedBatchNorm(3), torch.randn(8, 3)
+    assert not torch.allclose(layer(x), layer(x))
+    plain = nn.BatchNorm1d(3)
+    plain.load_state_dict(layer.state_dict())
+    assert torch.allclose(layer.eval()(x), plain.eval()(x))
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_deep_network_has_a_norm_before_each_bend_and_weights_of_the_scale():
+    network = lesson().deep(2.0, nn.BatchNorm1d, hidden=3, inputs=64, width=200)
+    kinds = [type(part).__name__ for part in network]
+    assert kinds == ["Flatten", *3 * ["Linear", "BatchNorm1d", "ReLU"], "Linear"]
+    assert network[1].weight.std().item() == pytest.approx(2 * (2 / 64) ** 0.5, rel=0.05)
+    assert not any(layer.bias.any() for layer in network if isinstance(layer, nn.Linear))
+
+
+@pytest.fixture
+def digits():
+    return data.load("digits", True).subset(128, seed=0).normalised()
+
+
+def test_descend_is_sgd_and_its_watch_sees_each_step(digits):
+    one, other = (lesson().deep(width=8, hidden=2) for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    seen = lesson().descend(one, digits, 0.1, 1, watch=lambda network: 1, seed=3)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    for x, y in digits.batches(64, torch.Generator().manual_seed(3), drop_last=True):
+        optimizer.zero_grad()
+        F.cross_entropy(other(x), y).backward()
+        optimizer.step()
+    assert seen == [1, 1]
+    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-12)
+
+
+def test_held_weights_keep_their_length_and_free_ones_in_front_of_batchnorm_grow(digits):
+    for hold in (True, False):
+        network = lesson().deep(0.1, nn.BatchNorm1d, width=8, hidden=2)
+        before = network[1].weight.detach().norm(dim=1)
+        lesson().descend(network, digits, 1.0, 1, hold)
+        after = network[1].weight.detach().norm(dim=1)
+        assert torch.allclose(after, before) if hold else bool((after >= before).all())
+
+
+def test_frozen_layers_normalise_the_images_they_were_frozen_with():
+    network = lesson().deep(3.0, lesson().Frozen, width=8, hidden=2, inputs=4)
+    x = torch.randn(50, 4)
+    lesson().freeze(network, x)
+    for end in (3, 6):  # behind each Frozen
+        out = network[:end](x)
+        assert torch.allclose(out.mean(0), torch.zeros(8), atol=1e-9)
+        assert torch.allclose(out.std(0, unbiased=False), torch.ones(8), atol=1e-3)
+
+
+def test_statistics_anew_are_the_mean_over_the_batches_and_leave_the_weights():
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    batches = [(torch.randn(6, 2), None), (torch.randn(6, 2) + 1, None)]
+    weight = network[0].weight.clone()
+    network[1].running_mean.fill_(77)
+    lesson().statistics_anew(network, batches)
+    expected = torch.stack([network[0](x).mean(0) for x, _ in batches]).mean(0)
+    assert torch.allclose(network[1].running_mean, expected)
+    assert torch.equal(network[0].weight, weight)
+
+
+# --- local response normalisation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_lrn_equals_torchs_with_n_times_alpha(n):
+    a = 30 * torch.rand(2, 7, 3, 3)
+    expected = F.local_response_norm(a, n, n * 1e-3, 0.6, 1.5)
+    assert torch.allclose(lesson().lrn(a, n, 1.5, 1e-3, 0.6), expected, atol=1e-12)
+
+
+def test_lrn_within_sums_over_places_with_zeros_outside():
+    a = torch.rand(1, 2, 4, 4)
+    got = lesson().lrn_within(a, n=3, alpha=0.5, beta=1.0)
+    corner = 1 + 0.5 / 9 * (a[0, 1, :2, :2] ** 2).sum()
+    assert got[0, 1, 0, 0].item() == pytest.approx((a[0, 1, 0, 0] / corner).item())
+
+
+def test_the_printed_formula_has_its_exponent_at_the_sum():
+    a = torch.full((1, 1, 1, 1), 2.0)
+    assert lesson().lrn_printed(a, 1, 3.0, 0.5, 0.5).item() == pytest.approx(2 / (3 + 0.5 * 2))
+
+
+def test_the_convolutional_network_has_its_norm_where_asked():
+    network = lesson().convolutional(lesson().LRN, 3, 6, 4)
+    assert network(torch.rand(2, 3, 9, 9)).shape == (2, 4)
+    assert isinstance(network[2], lesson().LRN)
+    assert isinstance(lesson().convolutional(nn.BatchNorm2d, before=True)[1], nn.BatchNorm2d)
+
+
+# --- exercises ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", LESSON)
+def test_the_reference_solution_is_accepted(id):
+    assert LESSON[id].check(*LESSON[id].answers())
+
+
+def test_undo_rejects_n_minus_1_a_forgotten_eps_the_variance_and_one_mean_for_all():
+    rejects("07.1", lambda x, e: ((x.var(0) + e).sqrt(), x.mean(0)), saying="not by N - 1")
+    rejects(
+        "07.1",
+        lambda x, e: (x.var(0, unbiased=False).sqrt(), x.mean(0)),
+        saying="must have the eps too",
+    )
+    rejects(
+        "07.1", lambda x, e: (x.var(0, unbiased=False) + e, x.mean(0)), saying="its square root"
+    )
+    rejects("07.1", lambda x, e: (x.std(), x.mean()), saying=r"gamma: expected shape \(3,\)")
+    rejects("07.1", lambda x, e: x.mean(0), saying="expected 2 answers")
+
+
+def test_same_turn_rejects_the_same_rate_one_factor_and_the_other_direction():
+    rejects("07.2", lambda rate, length: rate, saying="turns short weights further")
+    rejects("07.2", lambda rate, length: rate / length, saying="two factors")
+    rejects("07.2", lambda rate, length: rate * length**2, saying="other direction")
+    rejects("07.2", lambda rate, length: rate / length**3, saying="direction after one step")
+
+
+def test_folded_rejects_a_lost_bias_an_unscaled_bias_columns_and_a_forgotten_eps():
+    def right(*arguments):
+        return solutions.folded(*arguments)
+
+    def lost(w, b, g, beta, m, v, e):
+        return right(w, 0 * b, g, beta, m, v, e)
+
+    def unscaled(w, b, g, beta, m, v, e):
+        return right(w, b, g, beta, m, v, e)[0], b + right(w, 0 * b, g, beta, m, v, e)[1]
+
+    def no_eps(w, b, g, beta, m, v, e):
+        return right(w, b, g, beta, m, v, 0.0)
+
+    def columns(w, b, g, beta, m, v, e):
+        scale = g / torch.sqrt(v + e)
+        good = right(w, b, g, beta, m, v, e)
+        return (w * scale if w.shape[0] == w.shape[1] else good[0]), good[1]
+
+    rejects("07.3", lost, saying="old bias is lost")
+    rejects("07.3", unscaled, saying="must be scaled")
+    rejects("07.3", no_eps, saying="eps included")
+    rejects("07.3", columns, saying="one factor a row")
+
+
+def test_layernorm_backward_rejects_the_wrong_axis_a_late_gamma_and_sums_over_units():
+    def right(gradient, x, gamma, eps):
+        return solutions.layernorm_backward(gradient, x, gamma, eps)
+
+    def late(gradient, x, gamma, eps):
+        at_x = gamma * solutions.layernorm_backward_with(gradient, x, eps)
+        return at_x, *right(gradient, x, gamma, eps)[1:]
+
+    def over_units(gradient, x, gamma, eps):
+        return *right(gradient, x, gamma, eps)[:2], gradient.sum(1)
+
+    def as_batchnorm(gradient, x, gamma, eps):
+        return lesson().batchnorm_backward(gradient, x, gamma, eps)
+
+    def no_gamma(gradient, x, gamma, eps):
+        at_x = solutions.layernorm_backward_with(gradient, x, eps)
+        return at_x, *right(gradient, x, gamma, eps)[1:]
+
+    rejects("07.4", late, saying="multiply by gamma first")
+    rejects("07.4", over_units, saying="sum over pictures")
+    rejects("07.4", as_batchnorm, saying="the gradient at gamma")
+    rejects("07.4", no_gamma, saying="the gradient at x")
+
+
+def test_torch_arguments_rejects_alpha_as_it_is_alpha_divided_and_a_changed_size():
+    rejects("07.5", lambda n, k, a, b: (n, a, b, k), saying="mean of the n squares")
+    rejects("07.5", lambda n, k, a, b: (n, a / n, b, k), saying="LRN for n = 5")
+    rejects("07.5", lambda n, k, a, b: (n // 2, n * a, b, k), saying="same in both formulas")
+
+
+def test_group_norm_rejects_statistics_of_the_batch_n_minus_1_and_layernorm():
+    def over_batch(x, groups, gamma, beta, eps):
+        parts = x.reshape(len(x), groups, -1)
+        centred = parts - parts.mean((0, 2), keepdim=True)
+        normal = centred / torch.sqrt(centred.square().mean((0, 2), keepdim=True) + eps)
+        return gamma[:, None, None] * normal.reshape(x.shape) + beta[:, None, None]
+
+    def n_minus_1(x, groups, gamma, beta, eps):
+        parts = x.reshape(len(x), groups, -1)
+        normal = (parts - parts.mean(2, keepdim=True)) / torch.sqrt(
+            parts.var(2, keepdim=True) + eps
+        )
+        return gamma[:, None, None] * normal.reshape(x.shape) + beta[:, None, None]
+
+    def one_group(x, groups, gamma, beta, eps):
+        return solutions.group_norm(x, 1, gamma, beta, eps)
+
+    rejects("07.6", over_batch, saying="leave the batch out")
+    rejects("07.6", n_minus_1, saying="unbiased=False")
+    rejects("07.6", one_group, saying="3 groups of 6 channels")
+    rejects("07.6", lambda x, *_: x.mean(0), saying=r"expected shape \(3, 6, 4, 4\)")
