@@ -178,7 +178,17 @@ def test_the_learned_filter_balances_its_weights_only_where_light_varies():
         weights = lesson.learned_filter(light, run=7)
         return float(weights.sum() / abs(weights).sum())
 
-    assert abs(balance(1)) < 0.1 < 0.5 < balance(0)
+    assert abs(balance((0, 1))) < 0.05
+    assert min(balance((light, light)) for light in (0, 0.5, 1)) > 0.5
+
+
+def test_counted_paths_are_those_of_a_stack_of_ones():
+    signal = torch.zeros(1, 1, 7, dtype=torch.float64)
+    signal[..., 3] = 1
+    ones = torch.ones(1, 1, 3, dtype=torch.float64)
+    paths = F.conv1d(F.conv1d(F.conv1d(signal, ones, padding=1), ones, padding=1), ones, padding=1)
+    expected = paths[0, 0].sqrt() / paths.sqrt().sum()
+    np.testing.assert_allclose(lesson.by_paths(3), expected.numpy(), atol=1e-12)
 
 
 # Receptive fields
@@ -239,8 +249,8 @@ PLANTED = [  # exercise, source, what is right, the mistake, a word of the messa
     (
         "04.4",
         CONV2D,
-        "(s - 1) - 1) // stride",
-        "(s - 1) - 1 + stride - 1) // stride",
+        "(wide - 1) - 1) // stride",
+        "(wide - 1) - 1 + stride - 1) // stride",
         "with stride",
     ),
     ("04.4", CONV2D, "bias[:, None]", "bias.sum()", "with a bias"),
@@ -277,7 +287,7 @@ PLANTED = [  # exercise, source, what is right, the mistake, a word of the messa
         "filters[:, :, ::-1, ::-1]",
         "do not fire",
     ),
-    ("04.1", FIRES, "/ np.maximum(length, 1e-9)", "", "Bright paper"),
+    ("04.1", FIRES, "/ np.maximum(length, 1e-9)", "", "divide by the length"),
     ("04.1", FIRES, "axis=1)", "axis=1)[:, ::-1]", "row first"),
     ("04.1", FIRES, "axis=1)", "axis=1) + 3", "top left"),
     ("04.1", FIRES, "axis=1)", "axis=1).T", "shape"),
@@ -329,8 +339,14 @@ def test_a_convolution_of_torch_is_no_answer_to_the_exercise_that_writes_one(cap
 
 def test_raw_filters_are_fooled_by_the_paper_of_the_puzzle_and_zero_mean_ones_alone_are_not_enough():
     image, filters = lesson_04.puzzle()
-    for used in (filters, filters - filters.mean((1, 2, 3), keepdims=True)):
+    zero_mean = filters - filters.mean((1, 2, 3), keepdims=True)
+    for used, reason in (
+        (filters, "touches the bright paper"),
+        (zero_mean, "length of the window"),
+    ):
         answers = lesson.conv2d_im2col(image, used)[0]
         places = [np.unravel_index(answer.argmax(), answer.shape) for answer in answers]
-        with pytest.raises(Wrong, match="Bright paper must leave a filter cold"):
+        with pytest.raises(Wrong, match=reason):
             lesson_04.check_which_fires(lambda image, filters, places=places: places)
+    with pytest.raises(Wrong, match="did you divide by it"):  # argmax takes nan for the largest
+        lesson_04.check_which_fires(lambda image, filters: np.full((8, 2), (0, 7)))

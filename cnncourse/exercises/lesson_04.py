@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnncourse.exercises import Exercise, Wrong
+from cnncourse.exercises import Exercise, Wrong, expect_same
 
 
 def _arrays(seed: int, images: tuple, weight: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -18,20 +18,6 @@ def _arrays(seed: int, images: tuple, weight: tuple) -> tuple[np.ndarray, np.nda
         generator.normal(size=weight),
         generator.normal(size=weight[0]),
     )
-
-
-def _expect_same(answer: object, expected: np.ndarray, what: str) -> None:
-    answer = np.asarray(answer)
-    if answer.shape != expected.shape:
-        raise Wrong(
-            f"{what}: expected shape {expected.shape}, got {answer.shape}. Print the shape after each step."
-        )
-    if not np.allclose(answer, expected, atol=1e-8):
-        worst = np.unravel_index(abs(answer - expected).argmax(), expected.shape)
-        raise Wrong(
-            f"{what}: the shape is right, but entry {tuple(map(int, worst))} is {answer[worst]:.4g}, "
-            f"expected {expected[worst]:.4g}"
-        )
 
 
 class _WithoutTorch(TorchDispatchMode):
@@ -86,18 +72,18 @@ def check_conv2d(conv2d) -> str:
         expected = F.conv2d(*tensors, **options)
         with _WithoutTorch():
             answer = conv2d(images, weight, bias, **options)
-        _expect_same(answer, expected.numpy(), what)
+        expect_same(answer, expected.numpy(), what)
     return f"all {len(cases)} cases agree with torch, dilation included."
 
 
 def solve_conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1):
     n, c, height, width = images.shape
-    k, _, r, s = weight.shape
+    k, _, high, wide = weight.shape  # of the filters
     padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    rows = (height + 2 * padding - dilation * (r - 1) - 1) // stride + 1
-    places = (width + 2 * padding - dilation * (s - 1) - 1) // stride + 1
-    columns = np.empty((n, c, r, s, rows, places))
-    for i, j in np.ndindex(r, s):  # the pixels under tap (i, j) of all windows at once
+    rows = (height + 2 * padding - dilation * (high - 1) - 1) // stride + 1
+    places = (width + 2 * padding - dilation * (wide - 1) - 1) // stride + 1
+    columns = np.empty((n, c, high, wide, rows, places))
+    for i, j in np.ndindex(high, wide):  # the pixels under tap (i, j) of all windows at once
         top, left = i * dilation, j * dilation
         columns[:, :, i, j] = padded[
             :,
@@ -105,7 +91,7 @@ def solve_conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1):
             top : top + stride * (rows - 1) + 1 : stride,
             left : left + stride * (places - 1) + 1 : stride,
         ]
-    output = weight.reshape(k, -1) @ columns.reshape(n, c * r * s, rows * places)
+    output = weight.reshape(k, -1) @ columns.reshape(n, c * high * wide, rows * places)
     if bias is not None:
         output = output + bias[:, None]
     return output.reshape(n, k, rows, places)
@@ -303,10 +289,30 @@ def check_which_fires(which_fires_where) -> str:
         raise Wrong("these are (column, row); return row first")
     if np.array_equal(answer, expected + 3):
         raise Wrong("these are the middles of the windows; return their top left corners, 3 less")
+    first = tuple(map(int, answer[missed[0]]))
     raise Wrong(
         f"filters {missed} do not fire where their patterns are: the first of them should fire at "
-        f"{CORNERS[missed[0]]}, got {tuple(map(int, answer[missed[0]]))}. What is in the picture there? "
-        "Bright paper must leave a filter cold, and a pattern must beat others that share some of its pixels."
+        f"{CORNERS[missed[0]]}, got {first}. {_what_is_there(image[0, 0], *first)}"
+    )
+
+
+def _what_is_there(image: np.ndarray, row: int, column: int) -> str:
+    """The usual reason for choosing this window."""
+    window = image[max(row, 0) : row + 7, max(column, 0) : column + 7]
+    if window.shape != (7, 7):
+        return "No window of 7×7 begins there"
+    if np.ptp(window) == 0 and window[0, 0] == 0:
+        return (
+            "That window is dark throughout: its length is 0; did you divide by it? Its answer is 0"
+        )
+    if window.max() == image.max():
+        return (
+            "That window touches the bright paper, which must leave a filter cold: subtract the filter's mean, "
+            "and divide by the length of the window"
+        )
+    return (
+        "A brighter rival that shares some pixels beats the faint pattern there: divide by the length of the "
+        "window, so that only the shape counts"
     )
 
 
@@ -331,7 +337,7 @@ EXERCISES = [
             "With zero-mean filters the paper is silent inside, but a bright edge may still beat a faint pattern, "
             "because the answer grows with the contrast.",
             "Divide each answer by the length of its window (after subtracting the window's mean): "
-            "then only the shape counts.",
+            "then only the shape counts. A window of equal pixels has length 0: give it the answer 0.",
         ),
         check_which_fires,
         solve_which_fires,
@@ -365,9 +371,10 @@ EXERCISES = [
             "Start from im2col of the lesson: which slice of the padded image lies under tap (i, j) of all windows? "
             "With dilation it starts at row i * dilation.",
             "The slice is padded[:, :, top : top + stride * (rows - 1) + 1 : stride, ...]; gather them into an array "
-            "(N, C, R, S, rows, places) and reshape it to (N, C R S, rows places).",
-            "The weights become (K, C R S) by one reshape: channels first, then rows, then columns. Do not flip them. "
-            "Add bias[:, None].",
+            "(N, C, high, wide, rows, places), where high and wide are the sides of the filter, and reshape it to "
+            "(N, C * high * wide, rows * places).",
+            "The weights become (K, C * high * wide) by one reshape: channels first, then rows, then columns. "
+            "Do not flip them. Add bias[:, None].",
         ),
         check_conv2d,
         solve_conv2d,
