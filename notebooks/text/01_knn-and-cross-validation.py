@@ -605,8 +605,8 @@ plane, plane_labels = ink_shares(train.images.numpy())[in_train], train_labels[i
 plane_test, plane_test_labels = ink_shares(test.images.numpy())[in_test], test_labels[in_test]
 three_names = [train.classes[label] for label in three]
 points, point_labels = plane[:120], plane_labels[:120]
-fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 3.5), sharex=True, sharey=True)
-for ax, k in zip(axes, (1, 3, 5, 30), strict=True):
+fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 3.5), sharex=True, sharey=True)
+for ax, k in zip(axes, (1, 5, 30), strict=True):
     regions(ax, points, point_labels, k, names=three_names).set_title(f"k = {k}")
 fig.supxlabel("share of the ink in the upper half", fontsize=12)
 axes[0].set_ylabel("share in the left half")
