@@ -139,7 +139,8 @@ for name, rows in losses.items():
 axes[1].axhline(math.log(classes), color="0.35", linestyle=":", linewidth=1.5)
 axes[1].text(0.6, math.log(classes) + 0.12, "guessing", fontsize=12)
 middle = losses["√2"]
-axes[1].text(epochs, max(row[-1] for row in middle) + 0.15, "√2 / √n", color="C0", fontsize=13,
+at = epochs // 2 - 1  # below the lines, in the middle
+axes[1].text(at + 1, min(row[at] for row in middle) - 0.5, "√2 / √n", color="C0", fontsize=13,
              ha="right")
 axes[1].text(epochs, math.log(classes) + 0.12, "1 / √n", color=DARK["1"], fontsize=13, ha="right")
 axes[1].text(1, 0.2, "2 / √n: no finite loss", color="C3", fontsize=13)
@@ -204,7 +205,7 @@ fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 3.0), sharex=True, sharey
 for ax, (name, points) in zip(axes, versions.items(), strict=True):
     ax.axhline(0, color="0.7", linewidth=1)
     ax.axvline(0, color="0.7", linewidth=1)
-    ax.plot(*points.T, ".", color="C0", markersize=4, alpha=0.6)
+    ax.plot(*points.T, ".", color="C0", markersize=4, alpha=0.6, rasterized=True)
     ax.set(title=name, box_aspect=1, xlim=(-5.5, 7.5), ylim=(-6.5, 6.5), xlabel="first column")
     ax.title.set_fontsize(13)
 axes[0].set_ylabel("second column")
