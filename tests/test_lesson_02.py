@@ -102,7 +102,7 @@ def test_a_right_answer_without_the_margin_still_costs(lesson):
 def test_least_squares_is_ridge_regression_with_its_price(lesson):
     rows, labels = problem()
     ours = lesson.least_squares(lesson.with_one(rows), labels, 3)
-    theirs = Ridge(alpha=100.0, fit_intercept=False).fit(lesson.with_one(rows), np.eye(3)[labels])
+    theirs = Ridge(alpha=10.0, fit_intercept=False).fit(lesson.with_one(rows), np.eye(3)[labels])
     np.testing.assert_allclose(ours, theirs.coef_, atol=1e-9)
 
 
@@ -146,11 +146,51 @@ def test_l1_ends_where_its_conditions_hold(lesson):
     np.testing.assert_allclose(slope[~dead], -price * np.sign(weights[~dead]), atol=1e-5)
 
 
-def test_random_search_returns_the_matrix_of_its_lowest_loss(lesson):
+def test_elastic_net_ends_where_its_conditions_hold(lesson):
+    rows, labels = problem(length=6)
+    rows, l1, l2 = lesson.with_one(rows), 0.04, 0.02
+    W = lesson.descend_l1(
+        lesson.cross_entropy_slope, rows, labels, np.zeros((3, 7)), 6000, 0.3, l1, l2
+    )
+    slope = (lesson.cross_entropy_slope(rows @ W.T, labels).T @ rows / len(rows))[:, :-1]
+    weights = W[:, :-1]
+    dead = weights == 0
+    assert dead.any() and (np.abs(slope[dead]) <= l1 + 1e-6).all()
+    expected = -l1 * np.sign(weights[~dead]) - 2 * l2 * weights[~dead]
+    np.testing.assert_allclose(slope[~dead], expected, atol=1e-5)
+
+
+def test_scores_with_a_one_behind_the_picture_are_those_with_a_bias(lesson):
+    rows, _ = problem()
+    W = np.random.default_rng(1).normal(size=(3, 5))
+    np.testing.assert_allclose(lesson.with_one(rows) @ W.T, rows @ W[:, :-1].T + W[:, -1])
+
+
+def test_no_matrix_reads_a_picture_and_its_negative_but_for_one_class(lesson):
+    x = np.random.default_rng(0).uniform(size=(4000, 5))
+    W = np.random.default_rng(1).normal(size=(4, 6))
+    answers = [(lesson.with_one(rows) @ W.T).argmax(axis=1) for rows in (x, 1 - x)]
+    same = answers[0] == answers[1]
+    largest = (W[:, :-1].sum(axis=1) + 2 * W[:, -1]).argmax()
+    assert same.any() and set(answers[0][same]) == {largest}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_random_search_returns_the_matrix_of_its_lowest_loss(keep, lesson):
     rows, labels = problem()
-    best, history = lesson.random_search(rows, labels, 3, 40, np.random.default_rng(0))
+    best, history = lesson.random_search(rows, labels, 3, 40, np.random.default_rng(0), keep)
     assert history == sorted(history, reverse=True) and len(history) == 40
     assert lesson.cross_entropy(rows @ best.T, labels).mean() == pytest.approx(history[-1])
+
+
+def test_random_steps_go_on_from_the_best_and_random_matrices_begin_anew(lesson):
+    rows, labels = problem()
+    draws = np.random.default_rng(0)
+    anew, _ = lesson.random_search(rows, labels, 3, 40, draws, False)
+    drawn = np.random.default_rng(0).normal(0, 0.05, (40, 3, 4))
+    assert any((anew == W).all() for W in drawn)
+    steps, _ = lesson.random_search(rows, labels, 3, 40, np.random.default_rng(0), True)
+    assert np.abs(steps).max() > np.abs(drawn).max()  # no single draw is that far away
 
 
 def test_shuffling_pixels_shuffles_columns_and_changes_no_score(lesson):
@@ -218,6 +258,7 @@ MISTAKES = [
     ("02.1", with_bias(lambda s: s / 2), "wrong sign"),
     ("02.1", lambda rows, labels: means_of(rows, labels), "last column"),
     ("02.1", lambda rows, labels: lesson_02.solve_nearest_mean_matrix(rows, labels).T, "transpose"),
+    ("02.1", lambda rows, labels: np.zeros((10, 6)), "labels.max() + 1"),
     (
         "02.1",
         lambda rows, labels: -lesson_02.solve_nearest_mean_matrix(rows, labels),
@@ -234,6 +275,7 @@ MISTAKES = [
     ("02.3", lambda s, y: lesson_02.solve_squared_hinge_slope(s, y) / len(s), "averaged"),
     ("02.3", lambda s, y: np.abs(lesson_02.solve_squared_hinge_slope(s, y)), "negative"),
     ("02.4", lambda s, y: leads(s, y).min(), "multiplied to become 1"),
+    ("02.4", lambda s, y: 1 / s[np.arange(2), y].min(), "the true score itself"),
     ("02.4", lambda s, y: 1 / leads(s, y).max(), "others still lack"),
     ("02.4", lambda s, y: 1 / leads(s, y), "which of them"),
     ("02.4", lambda s, y: 1 / (s[np.arange(2), y] - s.min(axis=1)).min(), "weakest"),
