@@ -146,6 +146,19 @@ def test_l1_ends_where_its_conditions_hold(lesson):
     np.testing.assert_allclose(slope[~dead], -price * np.sign(weights[~dead]), atol=1e-5)
 
 
+def test_l1_as_a_slope_jitters_where_the_step_that_stops_at_0_gives_exact_zeros(lesson):
+    rows, labels = problem(length=6)
+    rows, W = lesson.with_one(rows), np.zeros((3, 7))
+    for _ in range(500):
+        force = np.sign(W)
+        force[:, -1] = 0
+        W = lesson.descend(lesson.cross_entropy_slope, rows, labels, W, 1, 0.3) - 0.3 * 0.05 * force
+    stops = lesson.descend_l1(
+        lesson.cross_entropy_slope, rows, labels, np.zeros((3, 7)), 500, 0.3, 0.05
+    )
+    assert (stops[:, :-1] == 0).sum() >= 3 and (W[:, :-1] == 0).sum() == 0
+
+
 def test_elastic_net_ends_where_its_conditions_hold(lesson):
     rows, labels = problem(length=6)
     rows, l1, l2 = lesson.with_one(rows), 0.04, 0.02
