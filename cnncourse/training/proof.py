@@ -117,8 +117,8 @@ def _weights(models: Sequence[nn.Module], stacked: Stacked) -> str | None:
     stacks |= {
         name: getattr(stacked, f"buffer{index}") for index, name in enumerate(stacked.buffer_names)
     }
+    each = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
     for name, stack in stacks.items():
-        each = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
         if not _close(stack.detach(), torch.stack([own[name].detach() for own in each])):
             return f"{name} moves otherwise in the stack: the optimizer mixes what it is given"
     for module in (stacked, *models):

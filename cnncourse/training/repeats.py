@@ -186,9 +186,7 @@ def _reason(models, numbers, streams, rates, steppers, train, valid, options: di
         ]
         if isinstance(own[0][1], ReduceLROnPlateau):
             return "ReduceLROnPlateau gives each seed a learning rate of its own"
-        stacked = Stacked(
-            copy.deepcopy(models), numbers, [_of_device(stream) for stream in streams]
-        )
+        stacked = Stacked(trials, numbers, [_of_device(stream) for stream in streams])
         stepped = _scaled(stacked, steppers, rates)
         size = min(options.get("batch_size") or 1, 32)
         batches = batched(train, size, machine)
