@@ -233,6 +233,13 @@ def _counted(
         )
     else:
         predicted, scored = logits.argmax(1), ~logits.isnan().any(1)
+    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
+        raise ParameterError(
+            "labels that are whole numbers, the classes",
+            f"{float(labels[labels != labels.round()][0]):.6g}",
+            where=f"metrics.{function}",
+            remedy="a regression has no accuracy; a probability becomes a class by (p > 0.5).long()",
+        )
     labels = labels.long()  # narrow integers would overflow, and cannot hold -1
     counts = torch.ones_like(labels, dtype=torch.bool)
     if ignore_index is not None:

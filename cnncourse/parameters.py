@@ -344,6 +344,8 @@ def _read(kind: str, given: object, default: object, of_text: bool) -> object:
             return None if given is None or str(given).lower() in ("none", "null") else _UNFIT
         if base == "bool":
             return given if isinstance(given, bool) else WORDS[given.strip().lower()]
+        if base in ("int", "float") and isinstance(given, str) and not given.isascii():
+            return _UNFIT  # int and float read the digits of every script
         if base == "int":
             return int(given) if isinstance(given, str) or type(given) is int else _UNFIT
         if base == "float":

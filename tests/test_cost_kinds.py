@@ -171,6 +171,28 @@ def test_what_cannot_be_followed_is_unknown_and_stays_so(run):
     assert any(line.startswith("a ") and "?" in line for line in str(costs).splitlines())
 
 
+def test_pairs_as_complex_numbers_are_followed_and_bits_of_another_type_are_not():
+    def rotated(net, x):  # neighbours of a row turned as one number, as rotary embeddings do
+        pairs = torch.view_as_complex(net.a(x)[..., :20].unflatten(3, (10, 2))) * net.w
+        return net.b(torch.view_as_real(pairs).flatten(3))
+
+    turn = nn.Parameter(torch.ones(10, dtype=torch.complex64))
+    last = cost.table(Net(rotated, a=conv(), b=conv(), w=turn), (1, 24, 24)).rows[-1]
+    assert (last.receptive_field, last.unknown) == ((5, 6), ())  # two pairs of columns
+    halves = Net(lambda net, x: net.a(x).view(torch.int16), a=conv())
+    assert cost.table(halves, (1, 24, 24)).rows[-1].unknown == ("receptive field",)
+
+
+def test_pixels_are_counted_exactly_whatever_the_default_type():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)  # holds whole numbers up to 256
+    try:
+        last = cost.table(up("nearest", 2), (1, 600, 600)).rows[-1]
+    finally:
+        torch.set_default_dtype(before)
+    assert last.receptive_field == (4, 4)
+
+
 def test_what_is_unknown_ends_where_everything_is_seen():
     def run(net, x):
         y = net.a(x).mean((2, 3), keepdim=True)
@@ -262,6 +284,14 @@ def test_inputs_may_be_shapes_and_tensors_by_place_or_by_name(net, given):
     assert cost.table(net, given).multiply_adds == 36 * 3 * 27
 
 
+@pytest.mark.parametrize(
+    "shape", [np.array([3, 8, 8]), tuple(np.array([3, 8, 8])), torch.Size([3, 8, 8]), [3, 8, 8]]
+)
+def test_whole_numbers_of_any_package_are_a_shape(shape):
+    costs = cost.table(nn.Conv2d(3, 4, 3), shape)
+    assert costs.multiply_adds == 36 * 108 and costs.input_shape == (3, 8, 8)
+
+
 def test_a_missing_input_is_named():
     with pytest.raises(ShapeError, match="2 inputs that forward takes: image, word"):
         cost.table(Named(), (3, 8, 8))
@@ -296,6 +326,37 @@ def test_quantised_layers_cost_what_they_cost_before():
         == (before.parameters, before.multiply_adds)
         == (523, 510)
     )
+
+
+def test_quantised_convolutions_cost_and_see_what_is_counted_by_hand():
+    parts = [
+        torch.ao.quantization.QuantStub(),
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),  # 3·9·8 + 8 = 224, on 16 x 16: 256·216 = 55,296
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=4),  # 2·9·8 + 8 = 152, on 14 x 14: 28,224
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 4, 1, bias=False),  # 32, on 7 x 7: 1,568
+        nn.Conv2d(4, 6, 3, dilation=2),  # 4·9·6 + 6 = 222, on 3 x 3: 1,944
+        torch.ao.quantization.DeQuantStub(),
+    ]
+    net = nn.Sequential(*parts).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the successor of its quantisation
+        engine = torch.backends.quantized.engine
+        net.qconfig = torch.ao.quantization.get_default_qconfig(engine)
+        ready = torch.ao.quantization.prepare(torch.ao.quantization.fuse_modules(net, [["1", "2"]]))
+        ready(torch.rand(2, 3, 32, 32))
+        costs = cost.table(torch.ao.quantization.convert(ready), (3, 32, 32))
+    rows = {row.name: row for row in costs}
+    assert [rows[name].parameters for name in "1356"] == [224, 152, 32, 222]
+    assert [rows[name].multiply_adds for name in "1356"] == [55_296, 28_224, 1_568, 1_944]
+    sees = {"0": 1, "1": 3, "3": 7, "4": 9, "5": 9, "6": 25, "7": 25}
+    assert {name: rows[name].receptive_field for name in sees} == {
+        n: (s, s) for n, s in sees.items()
+    }
+    assert (rows["1"].kernel, rows["1"].stride, rows["1"].padding) == ((3, 3), (2, 2), (1, 1))
+    assert rows["3"].groups == 4 and rows["1"].activation_bytes == 8 * 16 * 16  # a byte a value
+    assert not any(row.unknown for row in costs)
 
 
 def test_what_cannot_be_counted_warns_and_is_shown_as_unknown():

@@ -1,6 +1,7 @@
 """Scores against tables made by hand and against other libraries."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -162,6 +163,13 @@ def test_the_interval_over_seeds_is_students():
     assert isinstance(mean, float) and metrics.interval(torch.tensor([0.9, 0.92, 0.94]))[
         0
     ] == pytest.approx(0.92)
+
+
+def test_targets_between_classes_have_no_accuracy():
+    assert metrics.accuracy(torch.eye(3), torch.tensor([0.0, 1.0, 2.0])) == 1
+    for score in (metrics.accuracy, partial(metrics.top_k_accuracy, k=2)):
+        with pytest.raises(ParameterError, match="whole numbers(.|\n)*got: +2.5"):
+            score(torch.eye(3), torch.tensor([0.0, 1.0, 2.5]))
 
 
 def test_an_interval_over_curves_is_one_for_each_point():

@@ -83,9 +83,9 @@ def test_text_is_read_as_python_and_json_write_it(type, given, value):
 @pytest.mark.parametrize(("type", "given"), [
     ("list[int]", "1:30"), ("list[float]", "12:30"), ("list[int]", "0o17"), ("list[int]", "[1, 2"),
     ("list[int]", "[1)"), ("list[str]", "['a]"), ("float", "nan"), ("float", "inf"),
-    ("list[float]", "[1, inf]"), ("list[int]", "[1,,2]"),
+    ("list[float]", "[1, inf]"), ("list[int]", "[1,,2]"), ("int", "\u0663"), ("list[float]", "[\u0663.5]"),
 ])  # fmt: skip
-def test_what_only_yaml_would_take_for_a_number_is_refused(type, given):
+def test_what_is_no_number_of_python_or_json_is_refused(type, given):
     with pytest.raises(ParameterError):
         Parameter("p", type, 4).value(given)
 

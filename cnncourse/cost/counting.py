@@ -9,6 +9,7 @@ from torch.utils.flop_counter import flop_registry
 
 from cnncourse.cost.copies import tensors
 from cnncourse.cost.fields import Shape
+from cnncourse.cost.quantised import PACKED, convolution_of, packed_weight
 from cnncourse.cost.receptive_field import plain_name, pool_geometry, spread
 
 aten = torch.ops.aten
@@ -23,7 +24,6 @@ _ELEMENTWISE = {
     "_scaled_dot_product_attention",
 }
 _MATRICES = {aten.mm: 0, aten.bmm: 0, aten.addmm: 1, aten.baddbmm: 1, aten._int_mm: 0}
-_PACKED = ("linear", "conv")  # torch.ops.quantized.linear_dynamic, .conv2d_relu, ...
 _NO_PRODUCTS = {
     "nms",
     "roi_align",
@@ -71,34 +71,19 @@ def multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int | None
     if func.namespace == "torchvision" and name in _NO_PRODUCTS:
         return 0
     if func.namespace == "quantized":
-        return None if name.startswith((*_PACKED, "lstm", "gru", "rnn")) else 0
+        return None if name.startswith((*PACKED, "lstm", "gru", "rnn")) else 0
     known = func.namespace in ("aten", "prim", "prims") and (
         name in _ELEMENTWISE or not _MULTIPLIES.search(name)
     )
     return 0 if known or func.is_view else None
 
 
-def packed_weight(func, args: tuple) -> torch.Tensor | None:
-    """The weight inside the packed parameters of one of torch's quantised layers, which are no nn.Parameter."""
-    if func.namespace != "quantized" or not plain_name(func).startswith(_PACKED):
-        return None
-    return next((x[0] for x in map(unpacked, args) if x), None)
-
-
-def unpacked(packed: object) -> tuple[torch.Tensor, ...]:
-    """(weight, bias) of packed parameters; nothing for other objects."""
-    if not isinstance(packed, torch.ScriptObject):
-        return ()
-    try:
-        return tuple(x for x in packed.unpack() if isinstance(x, torch.Tensor))
-    except (AttributeError, RuntimeError):  # this kind cannot be unpacked: its cost is unknown
-        return ()
-
-
 def geometry(func, args: tuple) -> tuple[Shape, Shape, Shape, int] | None:
     """(kernel, stride, padding, groups) of a convolution or pooling."""
-    if func._overloadpacket is aten.convolution:
-        axes = args[1].ndim - 2
-        return tuple(args[1].shape[2:]), spread(args[3], axes), spread(args[4], axes), args[8]
+    convolution = convolution_of(func, args)
+    if convolution is not None:
+        _, weight, _, stride, padding, _, _, _, groups = convolution
+        axes = weight.ndim - 2
+        return tuple(weight.shape[2:]), spread(stride, axes), spread(padding, axes), groups
     pool = pool_geometry(func, args)
     return None if pool is None else (*pool[:3], 1)

@@ -17,6 +17,9 @@ from operator import sub
 import torch
 
 Shape = tuple[int, ...]
+EXACT = (
+    torch.float32
+)  # of pixel numbers, whatever the default type is: whole numbers up to 16 million
 LARGEST = 1 << 24  # values of an array that we still move element by element, 64 MB
 
 
@@ -52,12 +55,16 @@ class Beside(Spread):
     @cached_property
     def ends(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The arrays, made when somebody asks for them."""
-        along, line = torch.zeros((), device="cpu"), self.lines[0]
+        along, line = torch.zeros((), dtype=EXACT, device="cpu"), self.lines[0]
         if line.dim is not None:
-            along = positions(self.length).mul(line.step).reshape(-1, *[1] * (-line.dim - 1))
+            along = (
+                positions(self.length).to(EXACT).mul(line.step).reshape(-1, *[1] * (-line.dim - 1))
+            )
         counts = torch.tensor(self.counts, device="cpu")
         every = [[float(x.first) for x in self.lines], [float(x.last) for x in self.lines]]
-        beside = [torch.tensor(x, device="cpu").repeat_interleave(counts) for x in every]
+        beside = [
+            torch.tensor(x, dtype=EXACT, device="cpu").repeat_interleave(counts) for x in every
+        ]
         return tuple(along + x.reshape(-1, *[1] * (-self.dim - 1)) for x in beside)
 
     @property
@@ -126,11 +133,11 @@ def arrays(seen: Seen, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
     if isinstance(seen, Spread):
         missing = (1,) * (axes - seen.first.ndim)
         return tuple(x.reshape(missing + tuple(x.shape)) for x in (seen.first, seen.last))
-    along = torch.zeros((1,) * axes, device="cpu")
+    along = torch.zeros((1,) * axes, dtype=EXACT, device="cpu")
     if seen.dim is not None:
         sizes = [1] * axes
         sizes[seen.dim] = shape[seen.dim]
-        along = positions(shape[seen.dim]).reshape(sizes) * seen.step
+        along = positions(shape[seen.dim]).to(EXACT).reshape(sizes) * seen.step
     return along + seen.first, along + seen.last
 
 
@@ -254,12 +261,12 @@ def looked_up(
         return seen
     pace = pace_along(seen, dim)
     if isinstance(seen, Line):  # (count, taps)
-        both = [taps * seen.step + seen.first, taps * seen.step + seen.last]
+        both = [taps.to(EXACT) * seen.step + end for end in (seen.first, seen.last)]
     else:
         count = seen.first.shape[dim]
         inner = taps.clamp(0, count - 1) if pace is None else taps % pace[0]
         moved = (
-            0.0 if pace is None else (taps.div(pace[0], rounding_mode="floor") * pace[1]).float()
+            0.0 if pace is None else taps.div(pace[0], rounding_mode="floor").to(EXACT) * pace[1]
         )
         if pace is None:
             outside = (taps < 0) | (taps >= count)
@@ -269,7 +276,7 @@ def looked_up(
         ]  # (..., count, taps)
     if absent is not None:
         both = [both[0].masked_fill(absent, math.inf), both[1].masked_fill(absent, -math.inf)]
-    first, last = both[0].amin(-1).float(), both[1].amax(-1).float()
+    first, last = both[0].amin(-1), both[1].amax(-1)
     if isinstance(seen, Line):
         sizes = [1] * -dim
         sizes[0] = len(taps)
@@ -455,7 +462,7 @@ def written(base: State, shape: Shape, views: list[tuple], part: State) -> State
         both = []
         for end in (0, 1):
             empty = -math.inf if end else math.inf
-            whole = torch.full(shape, empty, device="cpu")
+            whole = torch.full(shape, empty, dtype=EXACT, device="cpu")
             if isinstance(base, tuple):
                 whole = arrays(base[a], shape)[end].expand(shape).clone()
             view = _view(whole, views)
@@ -464,7 +471,7 @@ def written(base: State, shape: Shape, views: list[tuple], part: State) -> State
             value = (
                 arrays(part[a], tuple(view.shape))[end]
                 if isinstance(part, tuple)
-                else torch.full((), empty, device="cpu")
+                else torch.full((), empty, dtype=EXACT, device="cpu")
             )
             view.copy_(value)
             both.append(whole)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -89,8 +90,10 @@ def read(model: nn.Module, given: object) -> Inputs:
     def nest(value: object) -> object:
         if isinstance(value, torch.Tensor):
             return value
+        if isinstance(value, np.ndarray) and value.ndim == 1:
+            value = tuple(value)
         if _is_shape(value):
-            return _Shape(tuple(value), dtype)
+            return _Shape(tuple(int(n) for n in value), dtype)
         if isinstance(value, dict) and value:
             return {key: nest(x) for key, x in value.items()}
         if (
@@ -118,8 +121,12 @@ def read(model: nn.Module, given: object) -> Inputs:
 
 
 def _is_shape(value: object) -> bool:
-    whole = isinstance(value, (tuple, list)) and all(type(n) is int and n > 0 for n in value)
+    whole = isinstance(value, (tuple, list)) and all(_is_whole(n) and n > 0 for n in value)
     return whole and len(value) > 0
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:

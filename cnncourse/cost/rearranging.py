@@ -12,6 +12,7 @@ import torch
 
 from cnncourse.cost.copies import tensors
 from cnncourse.cost.fields import (
+    EXACT,
     LARGEST,
     NOTHING,
     Field,
@@ -197,7 +198,7 @@ def _made_whole(
                     swapped[id(x)] = arrays(state[a], shape)[end].expand(shape)
                 elif not any(x is index for index in whole):
                     empty = -math.inf if end else math.inf
-                    swapped[id(x)] = torch.full((), empty, device="cpu").expand(shape)
+                    swapped[id(x)] = torch.full((), empty, dtype=EXACT, device="cpu").expand(shape)
             made = _done(func, args, kwargs, swapped)
             if made is None:  # perhaps a view that the layout of our arrays does not allow
                 made = _done(

@@ -33,6 +33,7 @@ from cnncourse.cost.fields import (
     union_of_constants,
     window,
 )
+from cnncourse.cost.quantised import convolution_of
 from cnncourse.cost.rearranging import arguments_by_name, rearranged
 
 # Statistics over positions are left out, as the papers do: a normalisation counts as pointwise.
@@ -143,8 +144,9 @@ def _one_axis_at_a_time(
 
     if torch.Tag.pointwise in func.tags or name in _POINTWISE:
         return tuple(union(parts) for parts in fields)
-    if name == "convolution":
-        return _convolved(args, first, shape, out) if isinstance(first, tuple) else None
+    convolution = convolution_of(func, args)
+    if convolution is not None:
+        return _convolved(convolution, first, shape, out) if isinstance(first, tuple) else None
     geometry = pool_geometry(func, args)
     if geometry is not None:
         return tuple(_all_windows(seen, out, *geometry) for seen in first)
@@ -210,7 +212,7 @@ def spread(value: object, axes: int) -> Shape:
 
 def pool_geometry(func, args: tuple) -> tuple[Shape, Shape, Shape, Shape] | None:
     """(kernel, stride, padding, dilation) of a pooling, one number an axis; None for other operations."""
-    name = plain_name(func)
+    name = plain_name(func).removeprefix("quantized_")
     if not name.startswith(("max_pool", "avg_pool")) or func.namespace not in ("aten", "quantized"):
         return None
     axes = next(

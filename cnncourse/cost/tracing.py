@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from cnncourse.cost import counting, receptive_field
+from cnncourse.cost import counting, quantised, receptive_field
 from cnncourse.cost.copies import CannotRunOnMeta, tensors
 from cnncourse.cost.fields import NOTHING, UNKNOWN, Shape, State, of_image, size, viewed, written
 from cnncourse.cost.meta import output_of
@@ -356,12 +356,12 @@ class Tracer:
             row.parameters += tensor.numel()
 
     def count_packed(self, func, row: _Draft, args: tuple) -> None:
-        if counting.packed_weight(func, args) is None:
+        if quantised.packed_weight(func, args) is None:
             return
         key = (row.name, id(self.leaf_module))
         if key not in self.packed:
             self.packed.add(key)
-            row.parameters += sum(x.numel() for packed in args for x in counting.unpacked(packed))
+            row.parameters += sum(x.numel() for packed in args for x in quantised.unpacked(packed))
 
     def close(self, row: _Draft, output: object) -> None:
         for x in tensors(output):
