@@ -17,6 +17,7 @@ import argparse
 import json
 import time
 
+import _printing as printing
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -79,11 +80,10 @@ def main() -> int:
                 lesson.conv2d_naive, (2, *SMALL[0][1:]), *SMALL[1:], pairs=3
             ),
         }
-    print(f"{'layer':36} {'ratio':>7} {'im2col ms':>10} {'torch ms':>9}")
+    print(printing.head(["layer", "ratio", "im2col ms", "torch ms"]))
     for name, row in {**rows, **others}.items():
-        print(
-            f"{name:36} {row['ratio']:7.2f} {row['milliseconds']:10.3f} {row['torch milliseconds']:9.3f}"
-        )
+        numbers = (row["ratio"], row["milliseconds"], row["torch milliseconds"])
+        print(printing.row([name, *numbers]))
     worst = max(row["ratio"] for row in rows.values())
     print(
         f"worst of the first {len(rows)}: {worst:.2f}, claimed at most {BOUND:.0f}; one thread, float32, "

@@ -19,6 +19,7 @@ import sys
 import time
 import warnings
 
+import _printing as printing
 import torch
 import torchvision
 from torch import nn
@@ -238,18 +239,19 @@ def cases() -> list[tuple[str, nn.Module, tuple[int, ...], int, int]]:
 
 def by_hand() -> None:
     print("\n2. parameters / multiply-adds counted by hand; wrong answers are marked with !")
-    print(f"   {'':34}{'by hand':>18}" + "".join(f"{name:>22}" for name in TOOLS))
+    print(printing.head(["", "by hand", *TOOLS]))
     right = dict.fromkeys(TOOLS, 0)
     table = cases()
     for name, model, shape, parameters, multiply_adds in table:
-        line = f"   {name:34}{f'{parameters:,} / {multiply_adds:,}':>18}"
+        cells = [name, f"{parameters:,} / {multiply_adds:,}"]
         for tool, analyse in TOOLS.items():
             found = quietly(analyse, model.eval(), shape)
             good = found == (parameters, multiply_adds)
             right[tool] += good
-            line += f"{(found if isinstance(found, str) else '{:,} / {:,}'.format(*found)) + ' !' * (not good):>22}"
-        print(line)
-    print(f"   {'right':34}{len(table):>18}" + "".join(f"{count:>22}" for count in right.values()))
+            answer = found if isinstance(found, str) else "{:,} / {:,}".format(*found)
+            cells.append(answer + " !" * (not good))
+        print(printing.row(cells))
+    print(printing.row(["right", len(table), *right.values()]))
 
 
 # --- 3: speed -------------------------------------------------------------------------------------------------------
@@ -259,7 +261,8 @@ def speed(runs: int) -> None:
     print(
         f"\n3. milliseconds for one analysis, and the ratio to cost.table; median of {runs} runs, taken in turn"
     )
-    for name in ("vgg19", "resnet50", "resnet152", "densenet201", "vit_b_16"):
+    print(printing.head(["network", "weights on", *TOOLS]))
+    for name in ("vgg19", "resnet50", "resnet152", "densenet201", "swin_t", "vit_b_16"):
         for place in ("cpu", "meta"):
             with torch.device(place):
                 net = torchvision.models.get_model(name).eval()
@@ -274,12 +277,11 @@ def speed(runs: int) -> None:
                     elif run:
                         taken[tool].append(time.process_time() - start)
             base = statistics.median(taken["cost.table"])
-            line = f"   {name:12} weights on {place:5}"
+            cells = [name, place]
             for tool, seconds in taken.items():
                 middle = statistics.median(seconds or [0.0])
-                answer = failed.get(tool) or f"{1e3 * middle:.0f} ms {middle / base:5.2f}×"
-                line += f"{tool:>13}{answer:>18}"
-            print(line, flush=True)
+                cells.append(failed.get(tool) or f"{1e3 * middle:.0f} ms, {middle / base:.2f}")
+            print(printing.row(cells), flush=True)
 
 
 def main(arguments: list[str]) -> None:

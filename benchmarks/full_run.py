@@ -17,6 +17,7 @@ import copy
 from functools import partial
 from pathlib import Path
 
+import _printing as printing
 import torch
 
 from cnncourse import augment, data, models, paths, runtime, training
@@ -117,8 +118,7 @@ def run(
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    lines = [HEAD, ["---"] * len(HEAD), *(row.values() for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return printing.table(HEAD, (row.values() for row in rows))
 
 
 def stored() -> list[dict[str, str]]:

@@ -22,6 +22,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import _printing as printing
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -272,9 +273,7 @@ def refused() -> list[str]:
 
 
 def table(found: dict[str, float]) -> str:
-    return "\n".join(
-        ["| | |", "|---|---:|", *(f"| {name} | {value:,.3f} |" for name, value in found.items())]
-    )
+    return printing.table(["", ""], found.items())
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 
+import _printing as printing
 import torch
 import torchvision
 
@@ -105,14 +106,14 @@ def main() -> int:
         f"{runtime.device_name(asked.device)}, batch {asked.batch}, "
         f"{f'{asked.size} pixels' if asked.size else 'size of the paper'}, {asked.rounds} rounds"
     )
-    print(f"{'network':20} {'forward':>8} {'and backward':>13} {'seconds':>9}")
+    print(printing.head(["network", "forward", "forward and backward", "seconds"]))
     rows, slow = {}, []
     for name in asked.names:
         result = compare(
             name, batch=asked.batch, size=asked.size, rounds=asked.rounds, device=asked.device
         )
         (forward, _), (backward, spent) = result["forward"], result["forward and backward"]
-        print(f"{name:20} {forward:8.3f} {backward:13.3f} {spent:9.3f}", flush=True)
+        print(printing.row([name, forward, backward, spent]), flush=True)
         rows[name] = {"forward": forward, "forward and backward": backward, "seconds": spent}
         slow += [name] * (max(forward, backward) > LIMIT)
     print(f"above {LIMIT}: {', '.join(slow) if slow else 'none'}")

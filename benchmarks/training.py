@@ -49,6 +49,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import _printing as printing
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -551,18 +552,9 @@ def many_seeds(rounds: int) -> dict[str, float]:
 def table(title: str, found: dict[str, float | list[float]]) -> str:
     rows = {name: value if isinstance(value, list) else [value] for name, value in found.items()}
     many = any(len(row) > 1 for row in rows.values())
-    lines = [
-        f"\n### {title}\n",
-        "| | ratio |" + " lowest | highest |" * many,
-        "|---|---:|" + "---:|---:|" * many,
-    ]
-    return "\n".join(
-        lines
-        + [
-            f"| {name} | {' | '.join(format(value, '.3f') for value in row)} |"
-            for name, row in rows.items()
-        ]
-    )
+    columns = ["", "ratio", *["lowest", "highest"] * many]
+    body = printing.table(columns, ([name, *row] for name, row in rows.items()))
+    return f"\n### {title}\n\n{body}"
 
 
 def main() -> None:
