@@ -45,7 +45,7 @@ LESSON = """# %% [markdown]
 seed: int = 0  # of everything; at least 0
 epochs: int = 3  # points of the curve; 1 to 9
 dataset: str = "digits"  # ; one of digits, or a folder
-size: int = 0  # pixels a side of a folder's pictures, 0: as they are; 0 to 64
+image_size: int = 0  # pixels a side of a folder's pictures, 0: as they are; 0 to 64
 
 # %%
 import matplotlib.pyplot as plt
@@ -218,7 +218,7 @@ def test_a_line_of_readme_does_what_it_says(course, line):
     ("epoch 2", "did you mean 'epochs'"),
     ("dataset nowhere", "there is no folder nowhere"),
     ("dataset pictures/sizes", "pictures of one size, 8 x 8"),
-    ("dataset pictures/classes -p size 8", "another one, 'dog'"),
+    ("dataset pictures/classes -p image_size 8", "another one, 'dog'"),
     ("dataset pictures", "a folder with train/ and test/"),
 ])  # fmt: skip
 def test_what_a_lesson_cannot_use_is_named_before_anything_runs(
@@ -242,7 +242,7 @@ def test_a_folder_of_several_sizes_is_taken_where_a_size_is_given(course, monkey
     pictures(course / "pictures" / "sizes", ("train/cat", 8), ("test/cat", 9))
     ran = []
     monkeypatch.setattr(execute, "_papermill", lambda *words: ran.append(words))
-    assert main("run 14 -p dataset pictures/sizes -p size 8".split()) == 0 and len(ran) == 1
+    assert main("run 14 -p dataset pictures/sizes -p image_size 8".split()) == 0 and len(ran) == 1
 
 
 def pictures(folder, *places):

@@ -26,7 +26,6 @@ from cnncourse.parameters import (
 )
 
 DOWNLOADED = ("mnist", "fashion_mnist", "cifar10")  # sets that do not ship with the dependencies
-SIZES = ("size", "image_size", "picture_size")  # how lessons call the side of a folder's pictures
 CELL_TIMEOUT = {"default": 600}  # seconds a cell; other presets train for hours and have none
 
 
@@ -154,7 +153,7 @@ def data_is_there(lesson: Lesson, effective: dict[str, object]) -> None:
         return
     from cnncourse import data  # imports torch: only who needs it
 
-    size = next((effective[word] for word in SIZES if word in effective), None)
+    size = effective.get("image_size")
     data.load(name, train=False, size=None if name in DOWNLOADED else size or None)
 
 
