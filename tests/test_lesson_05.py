@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import cache
 
@@ -124,6 +125,33 @@ def test_a_tanh_network_rewritten_with_logistic_units_gives_the_same_scores():
     assert not any(isinstance(part, nn.Tanh) for part in after)
 
 
+def test_biases_of_minus_half_the_sum_turn_logistic_outputs_around_one_half_into_sums_around_zero():
+    network = lesson().biased(lesson().deep("logistic", 2, width=6, inputs=4), -0.5)
+    layers = [part for part in network if isinstance(part, nn.Linear)]
+    assert not layers[0].bias.any()  # it reads pixels
+    assert layers[1](torch.full((1, 6), 0.5)).abs().max() < 1e-12
+    assert layers[2](torch.full((1, 6), 0.5)).abs().max() < 1e-12
+
+
+def test_a_scaled_and_centred_network_is_the_rewritten_one():
+    network = lesson().as_logistic(lesson().deep("tanh", 3, width=7, inputs=4))
+    again = lesson().biased(copy.deepcopy(network), -0.5)
+    x = torch.randn(5, 4)
+    assert torch.allclose(again(x), network(x), atol=1e-12)
+
+
+def test_a_binary_network_hands_no_gradient_on():
+    network = lesson().deep("binary", 3, width=5, inputs=4, classes=3)
+    assert not lesson().heard(network, torch.rand(6, 1, 2, 2), torch.arange(6) % 3).any()
+
+
+def test_the_prediction_counts_both_sums_that_read_an_input_of_maxout():
+    network, x = lesson().deep("maxout", 4, width=300, inputs=300), torch.randn(20, 300)
+    norms = lesson().heard(network, x, torch.arange(20) % 10)
+    measured = (norms[0] / norms[-1]) ** (1 / 3)
+    assert lesson().predicted(network, x, 1.0) == pytest.approx(measured, rel=0.1)
+
+
 def test_a_walk_with_orthogonal_centred_inputs_arrives():
     examples = np.array([[1.0, 0.0], [0.0, 1.0]] * 3)
     path = lesson().walk(examples, np.array([2.0, -1.0]))
@@ -170,24 +198,40 @@ def test_one_layer_rejects_the_wrong_order_a_lost_bias_and_a_bias_that_is_only_a
     rejects("05.1", lambda layers: layers[-1], saying=r"got \(2, 4\)")
 
 
-def test_prelu_backward_rejects_an_unsummed_slope_a_forgotten_gradient_and_a_relu():
-    def right(gradient, x, a):
-        return solutions.prelu_backward(gradient, x, a)
+def test_arriving_rejects_a_step_too_many_the_mean_slope_one_step_squares_and_a_relative_gain():
+    def right(slopes, gain, layers):
+        return solutions.arriving(slopes, gain, layers)
 
-    rejects(
-        "05.2",
-        lambda g, x, a: (right(g, x, a)[0], g * x.clamp(max=0)),
-        saying="one number that all inputs share",
-    )
-    rejects(
-        "05.2",
-        lambda g, x, a: (right(g, x, a)[0], x.clamp(max=0).sum()),
-        saying="times the gradient at its output",
-    )
-    rejects("05.2", lambda g, x, a: (g * (x > 0), right(g, x, a)[1]), saying="the gradient at x")
-    rejects(
-        "05.2", lambda g, x, a: (right(g, x, a)[0], (g * x).sum()), saying="the gradient at a, a"
-    )
+    def planted(share=None, keeping=None):
+        def answer(slopes, gain, layers):
+            rms = (slopes**2).mean() ** 0.5
+            one, other = right(slopes, gain, layers)
+            return (
+                share(slopes, rms, gain, layers) if share else one,
+                keeping(slopes, rms, gain) if keeping else other,
+            )
+
+        return answer
+
+    def shares(function):
+        return planted(share=function)
+
+    rejects("05.2", shares(lambda s, r, g, n: (g * r) ** n), saying="are 9 steps, not 10")
+    rejects("05.2", shares(lambda s, r, g, n: (g * s.mean()) ** (n - 1)), saying="not the mean")
+    rejects("05.2", shares(lambda s, r, g, n: g * r), saying="that is one step")
+    rejects("05.2", shares(lambda s, r, g, n: (g * r) ** (2 * n - 2)), saying="root is missing")
+    rejects("05.2", planted(keeping=lambda s, r, g: 1 / s.mean()), saying="mean square that counts")
+    rejects("05.2", planted(keeping=lambda s, r, g: 1 / (g * r)), saying="gain you have|worst|gain")
+    rejects("05.2", lambda slopes, gain, layers: 1.0, saying="expected a pair")
+
+
+def test_the_share_that_arrives_is_that_of_a_network_whose_slopes_are_known():
+    network = lesson().deep("tanh", 6, gain=1.0, width=400, inputs=400)
+    images, labels = torch.randn(50, 400), torch.randint(0, 10, (50,))
+    norms = lesson().heard(network, images, labels)
+    factor = lesson().predicted(network, images, 1.0)
+    share, _ = solutions.arriving(np.array([factor]), 1.0, 6)
+    assert norms[0] / norms[-1] == pytest.approx(share, rel=0.2)
 
 
 def test_reads_tanh_rejects_the_other_direction_and_forgotten_biases():
@@ -205,10 +249,20 @@ def test_leaky_by_maxout_rejects_a_second_bias_of_zero_swapped_pieces_and_two_li
 
 
 def test_deadly_rate_rejects_the_first_picture_a_division_of_maxima_and_negative_rates():
+    def without_a_fall_of_zero(z, fall):
+        if (fall < 0).any():
+            return math.inf
+        return max(0.0, (z[fall > 0] / fall[fall > 0]).max())
+
     rejects("05.5", lambda z, fall: z.max() / fall.max(), saying="divide first")
     rejects("05.5", lambda z, fall: (z / fall).min(), saying="the last one is silent")
     rejects("05.5", lambda z, fall: (z / fall).max(), saying="dead before the step")
-    rejects("05.5", lambda z, fall: max(0.0, (z / fall).max()), saying="second picture rises")
+    rejects(
+        "05.5",
+        lambda z, fall: max(0.0, (z / fall).max()),
+        saying="second picture is on and does not fall",
+    )
+    rejects("05.5", without_a_fall_of_zero, saying="does not fall")
 
 
 def test_the_hat_rejects_slopes_that_do_not_end_a_fourth_relu_and_wrong_forms():

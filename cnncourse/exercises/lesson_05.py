@@ -1,4 +1,4 @@
-"""Exercises of lesson 05: a folded stack, PReLU backwards, other units, maxout, a deadly step, a hat of ReLUs."""
+"""Exercises of lesson 05: a folded stack, what arrives, other units, maxout, a deadly step, a hat of ReLUs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from cnncourse.exercises import Exercise, Wrong, expect_same
 
@@ -59,36 +58,55 @@ def one_layer(layers):
     return weight, bias
 
 
-def check_prelu_backward(prelu_backward) -> str:
-    g = _stream(1)
-    for a in (0.25, 0.0, 1.5, -0.3):
-        x = (torch.randn(5, 7, generator=g).double() * 2).requires_grad_()
-        slope = torch.tensor([a], dtype=torch.float64, requires_grad=True)
-        gradient = torch.randn(5, 7, generator=g).double()
-        F.prelu(x, slope).backward(gradient)
-        at_x, at_a = _pair(
-            prelu_backward(gradient.clone(), x.detach().clone(), a), "gradient at x, gradient at a"
+def check_arriving(arriving) -> str:
+    g = np.random.default_rng(1)
+    for gain, layers in ((1.0, 10), (2**0.5, 5), (0.5, 2), (4.0, 20)):
+        slopes = g.uniform(0, 1, size=200) ** 2
+        rms = math.sqrt((slopes**2).mean())
+        share, keeping = _pair(arriving(slopes.copy(), gain, layers), "share, gain")
+        case = f"gain {gain:.3g}, {layers} layers"
+        expect_same(
+            share,
+            (gain * rms) ** (layers - 1),
+            f"the share, {case}",
+            hints=[
+                (
+                    (gain * rms) ** layers,
+                    f"from layer {layers} back to layer 1 are {layers - 1} steps, not {layers}",
+                ),
+                (
+                    (gain * slopes.mean()) ** (layers - 1),
+                    "the length of a vector adds squares: take the root of the mean square, not the mean",
+                ),
+                (gain * rms, "that is one step; each step multiplies"),
+                (
+                    (gain**2 * rms**2) ** (layers - 1),
+                    "that is the share of the squared length; the root is missing",
+                ),
+            ],
         )
-        at_a = torch.as_tensor(at_a, dtype=torch.float64)
-        if at_a.numel() != 1:
-            raise Wrong(
-                f"a is one number that all inputs share, so its gradient is one number: a sum; got "
-                f"shape {tuple(at_a.shape)}"
-            )
-        expect_same(at_x, x.grad, f"the gradient at x, a = {a}")
-        forgotten = (x.detach().clamp(max=0)).sum()
-        if (at_a - forgotten).abs() < 1e-9:
-            raise Wrong(
-                "the gradient at a: each negative x counts times the gradient at its output"
-            )
-        expect_same(at_a.reshape(()), slope.grad.reshape(()), f"the gradient at a, a = {a}")
-    return "where x is negative the output is a x: its slope is a by x, and x by a"
+        expect_same(
+            keeping,
+            1 / rms,
+            f"the gain that keeps all, {case}",
+            hints=[
+                (
+                    1 / slopes.mean(),
+                    "1 over the mean slope; it is the mean square that counts",
+                ),
+                (1 / (gain * rms), "that is the factor by which to change the gain you have"),
+            ],
+        )
+    relu = np.array([0.0, 1.0])
+    expect_same(arriving(relu, 2**0.5, 9)[1], 2**0.5, "ReLU, half of the slopes 1, half 0: gain")
+    return "slope times gain, once a step; ReLU's √2 is 1 over the root of one half"
 
 
-def prelu_backward(gradient, x, a):
-    at_x = torch.where(x > 0, gradient, a * gradient)
-    at_a = (gradient * x.clamp(max=0)).sum()  # the output depends on a where x is negative
-    return at_x, at_a
+def arriving(slopes, gain, layers):
+    rms = (slopes**2).mean() ** 0.5
+    return (gain * rms) ** (
+        layers - 1
+    ), 1 / rms  # from the last layer to the first: layers - 1 steps
 
 
 def check_reads_tanh(reads_tanh) -> str:
@@ -160,11 +178,13 @@ def check_deadly_rate(deadly_rate) -> str:
         raise Wrong(
             f"z = (-1, -0.5) is dead before the step, so the answer is 0, got {answer}; no rate is negative"
         )
-    answer = float(deadly_rate(np.array([1.0, 2.0]), np.array([0.5, -0.1])))
-    if answer != math.inf:
-        raise Wrong(
-            f"fall = (0.5, -0.1): the second picture rises, so no rate is deadly: expected inf, got {answer}"
-        )
+    for z, fall in (((1.0, 2.0), (0.5, -0.1)), ((1.0, 2.0), (0.5, 0.0))):
+        answer = float(deadly_rate(np.array(z), np.array(fall)))
+        if answer != math.inf:
+            raise Wrong(
+                f"z = {z}, fall = {fall}: the second picture is on and does not fall, so no rate is deadly: "
+                f"expected inf, got {answer}"
+            )
     return "the picture that holds out longest decides, and one that rises saves the unit"
 
 
@@ -219,14 +239,14 @@ EXERCISES = [
     ),
     Exercise(
         "05.2",
-        "PReLU, backwards",
+        "What arrives of a gradient",
         (
-            "The output is x where x > 0 and a x elsewhere. What is its slope by x in both cases?",
-            "By a the slope is 0 where x > 0 and x elsewhere.",
-            "Multiply by the gradient at the output; a is shared, so add up over all entries.",
+            "One step multiplies the length by gain times the root mean square of the slopes.",
+            "How many steps are there from the last hidden layer to the first?",
+            "All arrives if the factor of a step is 1.",
         ),
-        check_prelu_backward,
-        prelu_backward,
+        check_arriving,
+        arriving,
     ),
     Exercise(
         "05.3",
