@@ -19,6 +19,7 @@ from cnncourse.errors import (
     ShapeError,
 )
 from cnncourse.training import evaluate, fit, predict
+from cnncourse.training.order import several
 
 
 def test_a_shuffled_loader_gives_the_same_weights_every_time_and_is_left_as_it_was():
@@ -79,3 +80,9 @@ def test_a_stream_without_a_length_is_refused():
 
     with pytest.raises(ShapeError, match="give its data set a __len__"):
         evaluate(a_network(), DataLoader(Stream(), batch_size=2))
+
+
+def test_seeds_of_rows_are_the_same_wherever_one_begins():
+    seeds = several(0, 5, 1, 2, 3)
+    assert several(3, 2, 1, 2, 3) == seeds[3:] and len(set(seeds)) == 5
+    assert not set(seeds) & set(several(0, 5, 1, 2, 4))

@@ -21,6 +21,7 @@ from cnncourse.training.order import (
     own_streams,
     part_of,
     seed_streams,
+    several,
     stream,
 )
 
@@ -159,9 +160,9 @@ class _Seeded(Dataset):
             if getattr(self.inner, "__getitems__", None):
                 seed_streams(mixed(*numbers))
                 return self.inner.__getitems__(rows)
-            items = []
-            for place, row in enumerate(rows, first):
-                seed_streams(mixed(*numbers, place))  # several processes draw what one does
+            items = []  # each with a seed of its own: several processes draw what one does
+            for row, seed in zip(rows, several(first, len(rows), *numbers), strict=True):
+                seed_streams(seed)
                 items.append(self.inner[row])
             return items
 

