@@ -203,12 +203,16 @@ def test_a_promised_fall_is_kept_by_a_loss_that_is_straight_and_not_beyond_a_ben
     straight = nn.Linear(3, 2, bias=False).double()
     images, labels = torch.randn(8, 3, dtype=torch.float64), torch.tensor([0, 1] * 4)
     promises = (1e-6, 1e-5)
-    found, cosines = lesson().falls(straight, images, labels, promises)
-    assert found == pytest.approx(promises, rel=1e-2)
-    assert cosines == pytest.approx([1, 1], abs=1e-6)
+    loss = F.cross_entropy(straight(images), labels)
+    squared = torch.autograd.grad(loss, straight.weight)[0].square().sum().item()
+    promised, found, cosines = lesson().falls(straight, images, labels, promises, 1e-5)
+    assert promised == pytest.approx([*promises, 1e-5 * squared], rel=1e-9)
+    assert found == pytest.approx(promised, rel=1e-2)
+    assert cosines == pytest.approx([1, 1, 1], abs=1e-6)
     bent = nn.Linear(3, 2, bias=False).double()
-    found, cosines = lesson().falls(bent, images, labels, (1e-6, 50.0))
+    found, cosines = lesson().falls(bent, images, labels, (1e-6, 50.0), 1e-9)[1:]
     assert found[1] < 1 and cosines[1] < 0.9  # no loss falls below 0
+    assert cosines[2] == pytest.approx(1, abs=1e-6)  # and back along the same gradient
 
 
 def test_the_error_of_copying_is_measured_in_variances_of_the_pixels():
@@ -246,8 +250,27 @@ def test_1202_layers_have_the_parameters_that_the_paper_prints():
     assert lesson().weight_layers(network) == 1202
 
 
-def test_the_wilson_interval_is_that_of_a_table():
-    assert lesson().wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+def test_the_interval_of_the_human_error_is_the_one_that_the_lesson_quotes():
+    share, number, z = 0.051, 1500, 1.96  # Wilson 1927
+    centre = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    half = z * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    half /= 1 + z**2 / number
+    assert [round(100 * (centre + side * half), 1) for side in (-1, 1)] == [4.1, 6.3]
+
+
+def test_the_way_past_a_pre_activation_block_is_the_identity_and_its_branch_starts_with_batchnorm():
+    block, x = lesson().PreActivationBlock(4, 4).eval(), torch.randn(2, 4, 5, 5)
+    inner = block.conv1(F.relu(block.bn1(x)))
+    right = x + block.conv2(F.relu(block.bn2(inner)))
+    assert torch.allclose(block(x), right)
+
+
+def test_the_repeating_shortcut_repeats_where_a_stage_begins_and_is_the_identity_elsewhere():
+    x = torch.rand(1, 3, 5, 5)
+    shortcut = lesson().RepeatingBlock(3, 6, stride=2).shortcut(x)
+    assert torch.equal(shortcut[:, :3], x[:, :, ::2, ::2])
+    assert torch.equal(shortcut[:, 3:], x[:, :, ::2, ::2])
+    assert torch.equal(lesson().RepeatingBlock(3, 3).shortcut(x), x)
 
 
 def test_the_full_preset_names_parameters_of_the_lesson_and_depths_that_exist():
@@ -283,8 +306,9 @@ def test_the_stubs_of_the_notebook_count_as_not_attempted(capsys):
 @pytest.mark.parametrize(
     ("count", "saying"),
     [
-        (55, "last BatchNorm"),
-        (28, "last BatchNorm"),
+        (55, "branch, shortcut"),
+        (54, "branch, shortcut"),
+        (28, "behind the second"),
         (0, "before the first block"),
         (56, "between 0 and 55"),
         ("one", "whole number"),
@@ -328,7 +352,7 @@ def layer_with(
         ),  # ten times what one of them may
         ({"scale": math.sqrt(1 + 1e-5) * (1 + 3e-9)}, "rounding of float32"),
         ({"norm": False}, "BatchNorm2d"),
-        ({"relu": False}, "ReLU"),
+        ({"relu": False}, "negative numbers"),
     ],
 )
 def test_a_layer_that_does_not_copy_is_rejected(mistake, saying):
@@ -338,6 +362,18 @@ def test_a_layer_that_does_not_copy_is_rejected(mistake, saying):
 def test_something_that_is_no_layer_is_rejected():
     rejects("14.1", lambda channels: lambda x: x, saying="torch module")
     rejects("14.1", lambda channels: nn.Identity(), saying="Conv2d, BatchNorm2d, ReLU")
+
+
+def test_a_copying_layer_may_call_relu_as_a_function():
+    class Copying(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.conv, self.bn, _ = solutions.copying_layer(channels)
+
+        def forward(self, x):
+            return F.relu(self.bn(self.conv(x)))
+
+    assert "1e-09 was allowed" in LESSON["14.1"].check(Copying)
 
 
 def test_a_layer_that_ignores_its_number_of_channels_is_rejected():
