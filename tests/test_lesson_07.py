@@ -72,12 +72,31 @@ def test_batchnorm_backward_equals_autograd():
         assert torch.allclose(mine, tensor.grad, atol=1e-10)
 
 
-def test_a_shifted_batchnorm_differs_from_step_to_step_in_training_only():
-    layer, x = lesson().ShiftedBatchNorm(3), torch.randn(8, 3)
-    assert not torch.allclose(layer(x), layer(x))
-    plain = nn.BatchNorm1d(3)
-    plain.load_state_dict(layer.state_dict())
-    assert torch.allclose(layer.eval()(x), plain.eval()(x))
+def test_a_shift_stretches_and_moves_each_unit_alike_for_all_pictures_in_training_only():
+    layer, x = lesson().Shift(0.5), torch.randn(8, 3)
+    moved = layer(x)
+    slopes = (moved[1:] - moved[0]) / (x[1:] - x[0])  # (7, 3)
+    assert torch.allclose(slopes, slopes[:1].expand(7, 3)) and not torch.allclose(moved, layer(x))
+    assert torch.equal(layer.eval()(x), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("batch_norm", lambda: nn.BatchNorm2d(4)),
+        ("layer_norm", lambda: nn.LayerNorm((4, 3, 5))),
+        ("two_groups", lambda: nn.GroupNorm(2, 4)),
+    ],
+)
+def test_norms_differ_in_the_axes_of_their_mean_and_equal_torchs(name, make):
+    x = 2 * torch.randn(6, 4, 3, 5) + 1
+    assert torch.allclose(getattr(lesson(), name)(x), make()(x), atol=1e-12)
+
+
+def test_batchnorm_per_place_takes_its_mean_over_pictures_only():
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Unflatten(1, (3, 2, 2)))
+    x = torch.randn(5, 3, 2, 2)
+    assert torch.allclose(network(x), lesson().normalised(x, (0,)), atol=1e-12)
 
 
 # --- networks -----------------------------------------------------------------------------------------------------
@@ -96,16 +115,28 @@ def digits():
     return data.load("digits", True).subset(128, seed=0).normalised()
 
 
-def test_descend_is_sgd_and_its_watch_sees_each_step(digits):
+def test_batches_go_over_all_pictures_again_and_keep_or_drop_the_last(digits):
+    def sizes(drop_last):
+        return [len(y) for _, y in lesson().batches_of(digits, 5, 50, drop_last)]
+
+    assert sizes(True) == [50] * 5 and sizes(False) == [50, 50, 28, 50, 50]
+
+
+def test_descend_is_sgd_with_a_rate_for_each_parameter_and_its_watch_sees_each_step(digits):
     one, other = (lesson().deep(width=8, hidden=2) for _ in range(2))
     other.load_state_dict(one.state_dict())
-    seen = lesson().descend(one, digits, 0.1, 1, watch=lambda network: 1, seed=3)
-    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
-    for x, y in digits.batches(64, torch.Generator().manual_seed(3), drop_last=True):
+    rates = lesson().smaller_rate(one, 0.1, 0.01)
+    assert rates == [0.001, 0.1, 0.001, 0.1, 0.1, 0.1]  # weights and biases; the last: scores
+    batches = list(lesson().batches_of(digits, 2, seed=3))
+    assert lesson().descend(one, batches, rates, watch=lambda network: 1) == [1, 1]
+    groups = [
+        {"params": [p], "lr": rate} for p, rate in zip(other.parameters(), rates, strict=True)
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    for x, y in batches:
         optimizer.zero_grad()
         F.cross_entropy(other(x), y).backward()
         optimizer.step()
-    assert seen == [1, 1]
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-12)
 
@@ -114,19 +145,22 @@ def test_held_weights_keep_their_length_and_free_ones_in_front_of_batchnorm_grow
     for hold in (True, False):
         network = lesson().deep(0.1, nn.BatchNorm1d, width=8, hidden=2)
         before = network[1].weight.detach().norm(dim=1)
-        lesson().descend(network, digits, 1.0, 1, hold)
-        after = network[1].weight.detach().norm(dim=1)
-        assert torch.allclose(after, before) if hold else bool((after >= before).all())
+        after = lesson().hold(network) if hold else None
+        lesson().descend(network, lesson().batches_of(digits, 2), 1.0, after=after)
+        length = network[1].weight.detach().norm(dim=1)
+        assert torch.allclose(length, before) if hold else bool((length >= before).all())
 
 
-def test_frozen_layers_normalise_the_images_they_were_frozen_with():
-    network = lesson().deep(3.0, lesson().Frozen, width=8, hidden=2, inputs=4)
-    x = torch.randn(50, 4)
-    lesson().freeze(network, x)
-    for end in (3, 6):  # behind each Frozen
-        out = network[:end](x)
-        assert torch.allclose(out.mean(0), torch.zeros(8), atol=1e-9)
-        assert torch.allclose(out.std(0, unbiased=False), torch.ones(8), atol=1e-3)
+def test_held_weights_of_a_hundredth_learn_as_long_ones_at_a_ten_thousandth_of_the_rate(digits):
+    scores = []
+    for scale in (1.0, 0.01):
+        torch.manual_seed(1)
+        network = lesson().deep(scale, lambda units: nn.BatchNorm1d(units, 1e-12), 2, width=8)
+        rate = lesson().smaller_rate(network, 1.0, scale**2)
+        batches = lesson().batches_of(digits, 4)
+        lesson().descend(network, batches, rate, after=lesson().hold(network))
+        scores.append(network(next(digits.batches(64))[0]))
+    assert torch.allclose(*scores, atol=1e-4)
 
 
 def test_statistics_anew_are_the_mean_over_the_batches_and_leave_the_weights():
@@ -162,11 +196,16 @@ def test_the_printed_formula_has_its_exponent_at_the_sum():
     assert lesson().lrn_printed(a, 1, 3.0, 0.5, 0.5).item() == pytest.approx(2 / (3 + 0.5 * 2))
 
 
+def test_the_factor_is_what_lrn_leaves_of_faint_numbers():
+    a = 1e-4 * torch.rand(2, 7, 3, 3)
+    assert torch.allclose(lesson().Factor(7)(a), lesson().LRN(7)(a), rtol=1e-9)
+
+
 def test_the_convolutional_network_has_its_norm_where_asked():
-    network = lesson().convolutional(lesson().LRN, 3, 6, 4)
+    network = lesson().convolutional(lesson().LRN, 3, 6, 4, before=False)
     assert network(torch.rand(2, 3, 9, 9)).shape == (2, 4)
     assert isinstance(network[2], lesson().LRN)
-    assert isinstance(lesson().convolutional(nn.BatchNorm2d, before=True)[1], nn.BatchNorm2d)
+    assert isinstance(lesson().convolutional(nn.BatchNorm2d)[1], nn.BatchNorm2d)
 
 
 # --- exercises ----------------------------------------------------------------------------------------------------
