@@ -1056,7 +1056,7 @@ figures.save(fig, "prac-bn-eval-mode.remainder",
              caption=f"Batches of 64, rate 0.1, {dataset}; a step before, right after and 7 steps "
                      f"behind the last batch of each epoch; mean of {len(seeds)} seeds.",
              alt="With the last batch kept, accuracy falls at each end of an epoch and recovers "
-                 "within seven steps; weighted or left out, it does not fall.")
+                 "within seven steps; weighted it falls little, left out not.")
 claims.check("prac-bn-eval-mode.remainder",
              "At a rate of 0.1 a last batch of {rest} costs {none:.0%} of accuracy right after it "
              "without normalisation, {bn:.0%} with BatchNorm (mean of {epochs} epochs); weighted "
