@@ -99,11 +99,32 @@ def test_a_right_answer_without_the_margin_still_costs(lesson):
 # --- finding the matrix ---------------------------------------------------------------------------------------------
 
 
-def test_least_squares_is_ridge_regression_with_its_price(lesson):
+def test_least_squares_is_ridge_regression_with_its_price_and_a_free_bias(lesson):
     rows, labels = problem()
-    ours = lesson.least_squares(lesson.with_one(rows), labels, 3)
-    theirs = Ridge(alpha=10.0, fit_intercept=False).fit(lesson.with_one(rows), np.eye(3)[labels])
-    np.testing.assert_allclose(ours, theirs.coef_, atol=1e-9)
+    ours = lesson.least_squares(lesson.with_one(rows + 5), labels, 3)
+    theirs = Ridge(alpha=10.0).fit(rows + 5, np.eye(3)[labels])
+    np.testing.assert_allclose(ours[:, :-1], theirs.coef_, atol=1e-9)
+    np.testing.assert_allclose(ours[:, -1], theirs.intercept_, atol=1e-9)
+
+
+def test_a_step_goes_against_the_slope_of_the_mean_loss_with_its_price(lesson):
+    rows, labels = problem()
+    W = torch.tensor(np.random.default_rng(2).normal(size=(3, 5)), requires_grad=True)
+    scores = torch.tensor(lesson.with_one(rows)) @ W.T
+    price = 0.3 * (W[:, :-1] ** 2).sum()
+    (functional.cross_entropy(scores, torch.tensor(labels)) + price).backward()
+    start = W.detach().numpy()
+    after = lesson.descend(
+        lesson.cross_entropy_slope, lesson.with_one(rows), labels, start, 1, 0.1, 0.3
+    )
+    np.testing.assert_allclose(after, start - 0.1 * W.grad.numpy(), atol=1e-12)
+
+
+def test_the_sum_of_cross_entropies_is_minus_the_logarithm_of_the_likelihood(lesson):
+    scores, labels = case(count=40)
+    shares = lesson.softmax_as_written(scores)[np.arange(40), labels]
+    total = lesson.cross_entropy(scores, labels).sum()
+    assert -np.log(np.prod(shares)) == pytest.approx(total, abs=1e-10)
 
 
 def test_a_descent_with_l2_ends_at_the_matrix_of_scikit_learn(lesson):
