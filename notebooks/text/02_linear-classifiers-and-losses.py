@@ -837,7 +837,7 @@ for count, noise in ((classes, 0), (classes, 60), (2, 20), (2, 320)):
 
 # %% [markdown]
 # Weights that say nothing spoil it: with 650 instead of 50 weights random matrices lose most of their lead over guessing, with ten classes and with two.
-# The number of classes counts too: with equally many weights, two classes are further above guessing than ten.
+# The number of classes counts less here: with 50 weights two classes are somewhat further above guessing than ten, with 650 weights hardly.
 # (The same columns cost the slope fewer points.)
 #
 # **Do the losses find equally good matrices?** Draw three quarters of the training pictures, several times, and descend with each loss. Each gets the step, of eight from 0.003 to 10, that does best, or ties for it, on *training* pictures held out once (`best_step`), so that nothing is chosen with the test. (The slope of the squared hinge is exercise 02.3.)
@@ -1295,7 +1295,7 @@ exercises.check("02.5", blind_to_negatives)
 # | hinge, squared hinge | $\frac{1}{N} \sum_i L_i$ | $N$ | $K$ · `multi_margin_loss` (`p=2`: squared) |
 #
 # A loss that is a sum instead of a mean has slopes $N$ times as steep; for the same descent the step must be $N$ times as short.
-# Does the squared hinge "work better on some data"? With wrong labels among the training pictures its lead over the hinge depends on the labels with which the steps were chosen: the second claim behind the table.
+# Does the squared hinge "work better on some data"? With wrong labels among the training pictures its lead over the hinge depends on the labels with which the length of the steps was chosen (there are always 300 steps): the second claim behind the table.
 # Probabilities need not come from softmax: the lecture's .80 (cat), .15 (dog) and .05 (bird) are some, as none is negative and their sum is 1.
 
 # %% tags=["fold", "ledger:err-mse-half", "ledger:err-bce-cce-normalisation", "ledger:eq-binary-cross-entropy", "ledger:eq-categorical-cross-entropy"]
