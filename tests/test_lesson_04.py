@@ -337,7 +337,7 @@ def test_a_convolution_of_torch_is_no_answer_to_the_exercise_that_writes_one(cap
         assert "which is what you are to write" in capsys.readouterr().out
 
 
-def test_raw_filters_are_fooled_by_the_paper_of_the_puzzle_and_zero_mean_ones_alone_are_not_enough():
+def test_the_puzzle_refuses_raw_filters_zero_mean_alone_and_cosines_without_subtracting_a_mean():
     image, filters = lesson_04.puzzle()
     zero_mean = filters - filters.mean((1, 2, 3), keepdims=True)
     for used, reason in (
@@ -348,5 +348,11 @@ def test_raw_filters_are_fooled_by_the_paper_of_the_puzzle_and_zero_mean_ones_al
         places = [np.unravel_index(answer.argmax(), answer.shape) for answer in answers]
         with pytest.raises(Wrong, match=reason):
             lesson_04.check_which_fires(lambda image, filters, places=places: places)
+    windows = np.lib.stride_tricks.sliding_window_view(image[0, 0], (7, 7))
+    length = np.maximum(np.sqrt((windows**2).sum((2, 3))), 1e-9)  # no mean subtracted
+    answers = np.einsum("ijrs,krs->kij", windows, filters[:, 0]) / length
+    places = [np.unravel_index(answer.argmax(), answer.shape) for answer in answers]
+    with pytest.raises(Wrong, match=r"filters \[1, 5\] .* brighter ground"):
+        lesson_04.check_which_fires(lambda image, filters: places)
     with pytest.raises(Wrong, match="did you divide by it"):  # argmax takes nan for the largest
         lesson_04.check_which_fires(lambda image, filters: np.full((8, 2), (0, 7)))

@@ -128,7 +128,7 @@ def _usual_reason(answer: object, expected: int, size: int) -> str:
         return ". These are the pixels that are read; count the others"
     rows = size - round((size**2 - expected) ** 0.5)
     if rows and answer == rows**2:
-        return f". {rows} rows are unread and {rows} columns: a pixel is lost if its row or its column is"
+        return f". Unread rows: {rows}, unread columns: {rows}; a pixel is lost if its row or its column is"
     return ". Which rows does a window touch that starts at row 0, at row stride, ...?"
 
 
@@ -251,7 +251,8 @@ CORNERS = (
 
 
 def puzzle() -> tuple[np.ndarray, np.ndarray]:
-    """A picture (1, 1, 64, 64) and eight filters (8, 1, 7, 7): each pattern is hidden once, beside bright paper."""
+    """A picture (1, 1, 64, 64) and eight filters (8, 1, 7, 7): each pattern is hidden once, two on a brighter
+    ground, beside bright paper."""
     y, x = np.mgrid[-3:4, -3:4]
     strokes = [
         x == 0,
@@ -265,11 +266,14 @@ def puzzle() -> tuple[np.ndarray, np.ndarray]:
     ]  # a T and a ring
     filters = np.stack(strokes).astype(float)[:, None]
     image = np.zeros((1, 1, 64, 64))
-    for strength, (row, column), stroke in zip(
-        (50, 20, 45, 30, 25, 40, 35, 50), CORNERS, strokes, strict=True
+    strengths, grounds = (50, 20, 45, 30, 25, 40, 35, 50), (0, 20, 0, 0, 0, 20, 0, 0)
+    for strength, ground, (row, column), stroke in zip(
+        strengths, grounds, CORNERS, strokes, strict=True
     ):
-        image[0, 0, row : row + 7, column : column + 7] = strength * stroke
-    image[0, 0, 20:33, 22:36] = image[0, 0, 40:43, 50:62] = 60  # paper
+        top, left = max(row - 3, 0), max(column - 3, 0)
+        image[0, 0, top : row + 10, left : column + 10] = ground
+        image[0, 0, row : row + 7, column : column + 7] += strength * stroke
+    image[0, 0, 20:33, 22:36] = image[0, 0, 40:43, 50:62] = 70  # paper
     return image, filters
 
 
@@ -289,15 +293,15 @@ def check_which_fires(which_fires_where) -> str:
         raise Wrong("these are (column, row); return row first")
     if np.array_equal(answer, expected + 3):
         raise Wrong("these are the middles of the windows; return their top left corners, 3 less")
-    first = tuple(map(int, answer[missed[0]]))
+    place, first = CORNERS[missed[0]], tuple(map(int, answer[missed[0]]))
     raise Wrong(
         f"filters {missed} do not fire where their patterns are: the first of them should fire at "
-        f"{CORNERS[missed[0]]}, got {first}. {_what_is_there(image[0, 0], *first)}"
+        f"{place}, got {first}. {_what_is_there(image[0, 0], place, *first)}"
     )
 
 
-def _what_is_there(image: np.ndarray, row: int, column: int) -> str:
-    """The usual reason for choosing this window."""
+def _what_is_there(image: np.ndarray, place: tuple, row: int, column: int) -> str:
+    """The usual reason for choosing this window instead of the one at `place`."""
     window = image[max(row, 0) : row + 7, max(column, 0) : column + 7]
     if window.shape != (7, 7):
         return "No window of 7×7 begins there"
@@ -307,8 +311,13 @@ def _what_is_there(image: np.ndarray, row: int, column: int) -> str:
         )
     if window.max() == image.max():
         return (
-            "That window touches the bright paper, which must leave a filter cold: subtract the filter's mean, "
-            "and divide by the length of the window"
+            "That window touches the bright paper or its edge: subtract the filter's mean, and, since at an edge "
+            "that is not enough, divide by the length of the window"
+        )
+    if image[place[0] : place[0] + 7, place[1] : place[1] + 7].min() > 0:
+        return (
+            "The pattern stands on a brighter ground, which makes its window long: subtract the window's own "
+            "mean before you divide by its length"
         )
     return (
         "A brighter rival that shares some pixels beats the faint pattern there: divide by the length of the "
@@ -366,7 +375,7 @@ EXERCISES = [
     ),
     Exercise(
         "04.4",
-        "Convolution with dilation by im2col",
+        "Convolution with dilation",
         (
             "Start from im2col of the lesson: which slice of the padded image lies under tap (i, j) of all windows? "
             "With dilation it starts at row i * dilation.",
