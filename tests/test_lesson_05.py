@@ -245,7 +245,7 @@ def test_leaky_by_maxout_rejects_a_second_bias_of_zero_swapped_pieces_and_two_li
     rejects("05.4", lambda w, b, s: ((w, s * w), (b, 0.0)), saying="its bias is not 0")
     rejects("05.4", lambda w, b, s: ((w, 0.0), (b, 0.0)), saying="max of the pieces")
     rejects("05.4", lambda w, b, s: ((w, s), (b, s * b)), saying="max of the pieces")
-    rejects("05.4", lambda w, b, s: (w, s * w, b, s * b), saying="expected a pair")
+    rejects("05.4", lambda w, b, s: (w, s * w, b, s * b), saying="expected a pair.*got 4 values")
 
 
 def test_deadly_rate_rejects_the_first_picture_a_division_of_maxima_and_negative_rates():
@@ -287,3 +287,4 @@ def test_a_unit_after_the_deadly_rate_is_dead_and_just_below_it_is_not():
     rate = solutions.deadly_rate(z, fall)
     assert (z - rate * fall <= 1e-12).all() and (z - 0.999 * rate * fall > 0).any()
     assert solutions.deadly_rate(z, -fall) == math.inf
+    assert solutions.deadly_rate(np.array([-1.0, -2.0]), np.array([0.0, 0.1])) == 0  # dead already

@@ -1,4 +1,4 @@
-"""Exercises of lesson 05: a folded stack, what arrives, other units, maxout, a deadly step, a hat of ReLUs."""
+"""Exercises of lesson 05: a folded stack, what arrives, tanh, maxout, a deadly step, a hat of ReLUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def _stream(seed: int) -> torch.Generator:
 
 def _pair(answer, what: str) -> tuple:
     if not (isinstance(answer, tuple | list) and len(answer) == 2):
-        raise Wrong(f"expected a pair ({what}), got {type(answer).__name__}")
+        got = f"{len(answer)} values" if isinstance(answer, tuple | list) else type(answer).__name__
+        raise Wrong(f"expected a pair ({what}), got {got}")
     return tuple(answer)
 
 
@@ -185,13 +186,14 @@ def check_deadly_rate(deadly_rate) -> str:
                 f"z = {z}, fall = {fall}: the second picture is on and does not fall, so no rate is deadly: "
                 f"expected inf, got {answer}"
             )
-    return "the picture that holds out longest decides, and one that rises saves the unit"
+    return "the picture that holds out longest decides, and one that is on and does not fall saves the unit"
 
 
 def deadly_rate(z, fall):
-    if (fall <= 0).any():
+    if ((z > 0) & (fall <= 0)).any():
         return math.inf
-    return max(0.0, (z / fall).max())
+    on = z > 0  # the others are silent already, and fall
+    return (z[on] / fall[on]).max() if on.any() else 0.0
 
 
 def check_hat(hat) -> str:
@@ -274,7 +276,7 @@ EXERCISES = [
         (
             "For one picture z - rate * fall <= 0 from rate = z / fall on, if fall > 0.",
             "The unit is dead when this holds for all pictures: which of their rates decides?",
-            "A unit that is dead already needs no step; and a picture whose z does not fall saves it.",
+            "A unit that is dead already needs no step: 0. A picture that is on (z > 0) and does not fall saves it.",
         ),
         check_deadly_rate,
         deadly_rate,
