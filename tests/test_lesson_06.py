@@ -61,6 +61,22 @@ def test_whitened_is_sklearns_pca_up_to_order_and_signs():
     assert np.allclose(abs(lesson().whitened(x).numpy()), abs(expected))
 
 
+def test_whitened_leaves_a_column_that_never_changes_finite():
+    x = torch.randn(60, 3)
+    x[:, 1] = 7
+    got = lesson().whitened(x)
+    assert got.isfinite().all() and got.abs().max() < 10
+    assert torch.allclose(torch.cov(got.T).diagonal().sort()[0][1:], torch.ones(2))
+
+
+def test_centred_and_whitened_have_column_means_of_zero_and_a_round_cloud():
+    x = torch.randn(300, 2) @ torch.tensor([[1.6, 0.5], [0.0, 0.35]]) + 2
+    assert lesson().centred(x).mean(0).abs().max() < 1e-12
+    got = lesson().whitened(x)
+    assert got.mean(0).abs().max() < 1e-12
+    assert torch.allclose(torch.cov(got.T), torch.eye(2), atol=1e-6)
+
+
 def test_centring_leaves_what_softmax_can_express_and_steps_to_finds_it():
     x = torch.randn(80, 3)
     labels = (x[:, 0] + 0.3 * x[:, 1] > 0).long()
@@ -107,6 +123,26 @@ def test_a_deep_network_has_weights_of_its_deviation_and_no_relu_behind_the_scor
     assert (scores < 0).any() and torch.allclose(scores, 5 * network[:-1](x))
 
 
+def test_networks_that_differ_by_one_factor_name_the_same_digits():
+    x, named = torch.randn(50, 1, 8, 8), []
+    for gain in (1.0, 2.0):
+        torch.manual_seed(3)
+        named.append(lesson().deep(gain, layers=6)(x).argmax(1))
+    assert torch.equal(*named)
+
+
+def test_equal_units_stay_equal_only_if_both_layers_are_equal():
+    def tenth(weight):
+        nn.init.constant_(weight, 0.1)
+
+    x, labels = torch.rand(30, 1, 4, 4), torch.arange(30) % 3
+    for second, equal in ((tenth, True), (nn.init.kaiming_normal_, False)):
+        network = lesson().small(tenth, second, 16, 3, units=6)
+        F.cross_entropy(network(x), labels).backward()
+        rows = network[1].weight.grad
+        assert torch.allclose(rows, rows[:1].expand_as(rows)) is equal
+
+
 def test_all_matrices_divided_by_c_walk_the_same_way_with_the_factor_and_the_rate_of_exercise_5():
     c, rate, layers = 1.7, 0.05, 4
     factor, other_rate = solutions.same_way(layers, rate, c)
@@ -127,8 +163,11 @@ def test_all_matrices_divided_by_c_walk_the_same_way_with_the_factor_and_the_rat
 
 
 def test_small_starts_as_it_is_told():
-    network = lesson().small(lambda weight: nn.init.constant_(weight, 0.3), 4, 2, units=5)
+    network = lesson().small(
+        lambda weight: nn.init.constant_(weight, 0.3), nn.init.zeros_, 4, 2, units=5
+    )
     assert network[1].weight.unique().tolist() == [0.3] and not network[3].bias.any()
+    assert not network[3].weight.any()
     assert network(torch.rand(3, 1, 2, 2)).shape == (3, 2)
 
 

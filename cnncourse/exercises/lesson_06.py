@@ -227,7 +227,7 @@ EXERCISES = [
     ),
     Exercise(
         "06.2",
-        "Equal units are one",
+        "Equal units compute as one",
         (
             "Two equal rows of first give the same number h. Their columns a and b of second add a h + b h.",
             "So one unit with the column a + b does the same. Go through the rows and keep those not seen yet.",

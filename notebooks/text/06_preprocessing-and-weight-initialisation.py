@@ -14,32 +14,32 @@
 #
 # A network begins with random weights.
 # Below, three networks of 30 layers begin with *the same* random numbers, only multiplied by another factor: in a layer with $n$ inputs the weights have a standard deviation of $1/\sqrt n$, $\sqrt 2/\sqrt n$ or $2/\sqrt n$.
-# The middle one learns. The first stands still; the last breaks at once, its loss is no finite number any more.
-# Odd: before training, all three name *the same digit for every picture*. As classifiers they are equal, and yet two of them are broken.
+# All three learn at the same rate. The middle one gets somewhere; the first stands still; the last breaks in its first steps, its loss is no finite number any more.
+# Odd: before training, they name *for each picture the same digit as one another*. As classifiers they are equal (equally poor: few of the ten digits are named at all), and yet two of them do not learn.
 #
 # **You will be able to**
 # - centre and scale pictures, along the right axis, with the right pictures' statistics;
-# - say why hidden layers must not start with equal weights, and a single layer may;
+# - say which equal weights stay equal, and why a single matrix may start at 0;
 # - tell from one product how large the numbers of a layer will be, and choose the weights accordingly;
 # - derive the 2 of He's start, and the number for other functions;
-# - test what is broken in a network that stands still.
+# - test what is broken in a deep network that stands still.
 #
 # **You need** lesson 02 (softmax, loss), lesson 03 (gradients) and lesson 05 (ReLU, tanh, slopes).
 #
 # **Words.** The *deviation* is the standard deviation. The *size* of many numbers is their root mean square, $\sqrt{\text{mean of } x^2}$; if their mean is 0, it is the deviation. In code, `randn` draws from the normal distribution with mean 0 and deviation 1, and `rand` evenly between 0 and 1.
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 #
-# **It costs** about 30 seconds of one processor core, no network connection, no GPU.
+# **It costs** about 40 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
-seed: int = 20  # the first of the seeds; at least 0
+seed: int = 60  # the first of the seeds; at least 0
 runs: int = 3  # networks for each setting, each with a seed of its own; 2 to 10
 dataset: str = "digits"  # ; one of digits, mnist, fashion_mnist, cifar10, or a folder
 image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 to 64
 images: int = 1347  # training pictures, at most; at least 320
 depth: int = 30  # hidden layers of the deep networks; 2 to 60
 width: int = 90  # units a hidden layer; 8 to 512
-epochs: int = 8  # passes over the training pictures; 2 to 100
+epochs: int = 7  # passes over the training pictures; 2 to 100
 rate: float = 0.0015  # learning rate of the deep networks; above 0
 
 # %% tags=["imports", "fold"]
@@ -72,15 +72,15 @@ train, test
 # The networks are as plain as can be: matrices without biases, a ReLU behind each but the last.
 
 # %% tags=["define"]
-def deep(gain, layers=30, width=100, inputs=64, classes=10, factor=1.0):
-    """`layers` hidden layers of ReLUs, and scores times `factor`; weights of gain / sqrt(n)."""
+def deep(gain, layers=30, width=100, inputs=64, classes=10, factor=1.0, bend=nn.ReLU):
+    """`layers` hidden layers with a bend, and scores times `factor`; weights of gain / sqrt(n)."""
     sizes = [inputs] + layers * [width] + [classes]
     parts = [nn.Flatten()]
     for n, units in zip(sizes, sizes[1:], strict=False):
         matrix = nn.Linear(n, units, bias=False)
         nn.init.normal_(matrix.weight, std=gain / math.sqrt(n))
-        parts += [matrix, nn.ReLU()]
-    parts[-1] = Times(factor)  # no ReLU behind the scores
+        parts += [matrix, bend()]
+    parts[-1] = Times(factor)  # no bend behind the scores
     return nn.Sequential(*parts)
 
 class Times(nn.Module):
@@ -111,27 +111,43 @@ gains = {"1": 1.0, "√2": math.sqrt(2), "2": 2.0}
 learnt = {name: learn(lambda gain=gain: net(gain)) for name, gain in gains.items()}
 
 # %%
-by_layer, named = {}, {}
+def rms(x):
+    """Size: the root of the mean square."""
+    return x.square().mean().sqrt().item()
+
+outputs, named = {}, {}
 with torch.no_grad():
     for name, gain in gains.items():
         with runtime.seeded(seed):
             untrained = net(gain)
-        x, by_layer[name] = pictures, [pictures.square().mean().sqrt().item()]
+        x, outputs[name] = pictures, []
         for part in untrained:
             x = part(x)
             if isinstance(part, nn.ReLU):
-                by_layer[name].append(x.square().mean().sqrt().item())  # size of the numbers
+                outputs[name].append(x)  # of one layer: (pictures, units)
         named[name] = x.argmax(1)  # the digit that it names
+{name: digits.unique().tolist() for name, digits in named.items()}  # the digits named at all
 
 # %% tags=["fold"]
-fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.3))
+fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.6), width_ratios=(1.25, 1))
 losses = {name: [history["train_loss"] for history in result] for name, result in learnt.items()}
-for name, sizes in by_layer.items():
-    axes[0].plot(range(depth + 1), sizes, color=COLOURS[name])
-    axes[0].text(depth * 1.02, sizes[-1], f"{name} / √n", color=DARK[name], fontsize=13,
-                 va="center")
-axes[0].set(yscale="log", xlabel="hidden layer (0: pixels)", ylabel="size of its numbers",
-            xlim=(0, depth * 1.3), title="before training")
+shown = np.unique(np.linspace(1, depth, 6).round().astype(int))  # layers
+wide = 0.3 * depth / len(shown)  # of a histogram
+for place, (name, layers) in enumerate(outputs.items()):
+    spots = shown + (place - 1) * wide
+    for spot, layer in zip(spots, shown, strict=True):
+        x = layers[layer - 1]
+        counts, edges = np.histogram(x[x > 0].log10().numpy(), 60, (-9, 7))
+        half = 0.55 * wide * counts / max(counts.max(), 1)
+        axes[0].fill_betweenx(10 ** ((edges[1:] + edges[:-1]) / 2), spot - half, spot + half,
+                              color=COLOURS[name], linewidth=0)
+    axes[0].plot(spots, [rms(layers[layer - 1]) for layer in shown], color=COLOURS[name],
+                 linewidth=1)
+    axes[0].text(depth + 2 * wide, rms(layers[-1]), f"{name} / √n", color=DARK[name],
+                 fontsize=13, va="center")
+axes[0].set(yscale="log", xlabel="hidden layer", ylabel="its outputs above 0", ylim=(1e-8, 1e6),
+            xlim=(1 - 2 * wide, depth * 1.42), title="before training", xticks=shown)
+axes[0].set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1, 1e2, 1e4, 1e6])
 axes[0].minorticks_off()
 for name, rows in losses.items():
     for row in rows:
@@ -149,15 +165,17 @@ axes[1].set(xlabel="epoch", ylabel="training loss", ylim=(0, 2.8), xlim=(0.5, ep
 fig.suptitle(f"Through {depth} layers a factor of √2 in the weights decides")
 figures.save(fig, "emp-he-fixes-relu",
              caption=f"{depth} hidden layers of {width} ReLUs without biases, {dataset}, SGD with "
-                     f"momentum 0.9, learning rate {rate:g}, batches of 64. Left: root mean "
-                     "square of a layer's outputs, first seed. Right: each line one seed.",
-             alt="Left, in a logarithmic plot, the numbers fall to a 30,000th, stay, or grow "
-                 "30,000-fold with depth. Right only the middle network's loss falls.")
+                     f"momentum 0.9, learning rate {rate:g}, batches of 64. Left: histograms of "
+                     "the outputs above 0 of some layers (about half of the outputs are 0), each "
+                     "as wide as its largest bin; lines: root mean square; first seed. Right: "
+                     "each line one seed.",
+             alt="Left, on a logarithmic axis, the histograms fall with depth, stay near 1 or grow "
+                 "by powers of ten. Right only the middle network's loss falls.")
 
 # %% tags=["fold"]
 ends = {name: result.last("train_loss") for name, result in learnt.items()}
 broken = sum(not math.isfinite(loss) for loss in ends["2"])
-same = np.mean([(named[name] == named["√2"]).double().mean().item() for name in ("1", "2")])
+top = {name: rms(layers[-1]) / rms(layers[0]) for name, layers in outputs.items()}
 claims.check("emp-he-fixes-relu",
              "After {epochs} epochs the training loss is {right:.2f} with √2/√n and {small:.3f} "
              "with 1/√n (guessing: {guess:.3f}); the test accuracy {accuracy:.0%} and "
@@ -166,14 +184,16 @@ claims.check("emp-he-fixes-relu",
              guess=math.log(classes), accuracy=(learnt["√2"].last("valid_accuracy"), ">=", 0.4),
              stuck=(learnt["1"].last("valid_accuracy"), "<=", 0.2), seeds=runs, on="every")
 claims.check("emp-large-init-explodes.deep",
-             "With 2/√n {broken} of {runs} networks lose every finite number.",
+             "With 2/√n, at the same rate, {broken} of {runs} networks end without a finite loss.",
              broken=(broken, "==", runs), runs=runs)
-claims.check("emp-he-fixes-relu.same",
-             "Untrained, first seed: the digits named with 1/√n and 2/√n are those named with "
-             "√2/√n in {same:.1%} of the pictures.", same=(same, ">=", 0.999))
+claims.check("emp-he-fixes-relu.thirty",
+             "Untrained, first seed: from layer 1 to layer {depth} the size is multiplied by "
+             "{small:.0e} with 1/√n, {right:.2f} with √2/√n and {large:,.0f} with 2/√n.",
+             depth=depth, small=(top["1"], "<=", 1e-3), large=(top["2"], ">=", 1e3),
+             right=(top["√2"], "in", (0.1, 10)))
 
 # %% [markdown]
-# The claim about equal digits has a simple reason: ReLU does not know units. Double all weights of a layer, and all of its outputs double.
+# That they name the same digits has a simple reason: ReLU does not know units. Double all weights of a layer, and all of its outputs double; which score is the largest does not change.
 # So what *is* broken? We come back to these networks in section 5.
 #
 # ## 1 · The data first
@@ -194,7 +214,7 @@ def scaled(x):
 def whitened(x):
     """Centred, turned onto the cloud's own axes, deviation 1 along each of them."""
     variances, axes = torch.linalg.eigh(torch.cov(x.T))
-    return centred(x) @ axes / variances.sqrt()
+    return centred(x) @ axes / (variances + 1e-9).sqrt()  # no spread: stays 0
 
 # %% tags=["fold"]
 cloud = torch.randn(300, 2, generator=torch.Generator().manual_seed(seed))
@@ -217,32 +237,31 @@ figures.save(fig, "eq-preprocessing",
                  "slanted; round.")
 
 # %% tags=["fold"]
-off = max(centred(cloud).mean(0).abs().max().item(), whitened(cloud).mean(0).abs().max().item())
-round_ = (torch.cov(whitened(cloud).T) - torch.eye(2)).abs().max().item()
 flat = pictures.flatten(1)
-print("mean image", tuple(pictures.mean(0).shape), " mean of each channel",
-      tuple(pictures.mean((0, 2, 3)).shape))
-claims.check("eq-preprocessing",
-             "Centred, all column means are 0 up to {off:.0e}; whitened, the covariances are "
-             "those of a round cloud up to {round:.0e}.",
-             off=(off, "<=", 1e-12), round=(round_, "<=", 1e-10), varies=True)
+colour = torch.zeros(5, 3, 8, 8)  # five colour pictures
+print("mean image", tuple(pictures.mean(0).shape), "and", tuple(colour.mean(0).shape),
+      " mean of each channel", tuple(pictures.mean((0, 2, 3)).shape), "and",
+      tuple(colour.mean((0, 2, 3)).shape))
 square = np.arange(9.0).reshape(3, 3) ** 2  # as many rows as columns
 wrong = square - np.mean(square, axis=1)  # the notes' line
 try:
     stopped = str(np.ones((3, 2)) - np.mean(np.ones((3, 2)), axis=1))
 except Exception as error:
     stopped = type(error).__name__
+upright = square.T - square.T.mean(axis=1, keepdims=True)  # a picture is a column
 claims.check("err-preprocess-axis",
              "`x - np.mean(x, axis=1)` ends in a {error} for a 3×2 table; for a 3×3 table it runs, "
-             "and leaves column means up to {left:.0f}.",
-             error=(stopped, "==", "ValueError"), left=(abs(wrong.mean(0)).max(), ">", 1))
+             "and leaves column means up to {left:.0f}. Where pictures are columns, axis 1 is "
+             "right, with `keepdims=True`: the means left are {columns:.0f}.",
+             error=(stopped, "==", "ValueError"), left=(abs(wrong.mean(0)).max(), ">", 1),
+             columns=(abs(upright.mean(1)).max(), "<=", 1e-9))
 
 # %% [markdown]
-# What does it buy? We train one matrix with softmax (lesson 02) by gradient descent on 500 pictures, at nine learning rates, and count steps until the loss is 0.15.
-# Once on centred pixels; once after adding 5 to each of them. Both have the same information, and the same scores can be reached (the bias takes up the 5).
+# What does centring buy? We train one matrix with softmax (lesson 02) by gradient descent on 500 pictures, at nine learning rates, and count steps until the loss is 0.15.
+# On brightness from 0 to 1, as it comes; centred; centred and divided by one number; and after adding 5 to each pixel. All have the same information, and the same scores can be reached (the bias takes up the 5).
 
 # %% tags=["define"]
-def steps_to(x, labels, rate, shorten=None, goal=0.15, most=300):
+def steps_to(x, labels, rate, shorten=None, goal=0.15, most=100):
     """Steps of gradient descent until the softmax loss on x (N, D) is below goal; inf if never.
 
     shorten = (direction (D + 1,), times): along this direction, steps are so many times shorter.
@@ -257,8 +276,8 @@ def steps_to(x, labels, rate, shorten=None, goal=0.15, most=300):
         gradient = x.T @ (torch.softmax(x @ weights, 1) - wanted) / len(x)
         if shorten:
             direction, times = shorten
-            along = torch.outer(direction, direction @ gradient)
-            gradient = gradient - along + along / times
+            part = torch.outer(direction, direction @ gradient)
+            gradient = gradient - part + part / times
         weights = weights - rate * gradient
     return math.inf
 
@@ -266,87 +285,166 @@ def steps_to(x, labels, rate, shorten=None, goal=0.15, most=300):
 rates = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
 some, digits = centred(flat)[:500], labels[:500]
 bright = pictures * train.std.view(-1, 1, 1) + train.mean.view(-1, 1, 1)  # as it was, 0 to 1
-versions = {"brightness 0 to 1": bright[:500].flatten(1), "centred": some,
-            "centred, plus 5": some + 5}
+bright = bright[:500].flatten(1)
+versions = {"brightness": bright, "centred": centred(bright), "centred, divided": some,
+            "plus 5": some + 5}
 needed = {name: [steps_to(x, digits, rate) for rate in rates] for name, x in versions.items()}
-{name: min(steps) for name, steps in needed.items()}
+{name: min(steps) for name, steps in needed.items()}  # inf: not in 100 steps
 
 # %% [markdown]
-# Why? Here is a suspect. After adding 5, *one* direction is far longer than all others: that in which all pixels rise together. A step that is short enough for it is too short for the rest.
-# The test: leave the 5 where it is, and shorten the steps in this one direction only.
+# Why? Two suspects. After adding 5, all data have *one sign*. And *one direction* is far longer than all others: that in which all pixels rise together; a step that is short enough for it is too short for the rest.
+# The tests: add 5 to one half of the pixels and −5 to the other, so that the signs are mixed and an offset is left. And leave the 5 where it is, but shorten the steps in the longest direction only (by as much as it is longer than the second; for comparison, in the second only).
 
 # %%
-exercises.predict("06.p1", "Plus 5, steps shortened in one direction. The goal within 300 steps:",
+exercises.predict("06.p1", "Plus 5, steps shortened in one direction. The goal within 100 steps:",
                   ("out of reach still", "reached, but in twice the steps", "as soon as centred"))
 
 # %%
-table = torch.cat([some + 5, torch.ones(len(some), 1)], 1)
-mean_squares, directions = torch.linalg.eigh(table.T @ table / len(some))  # ascending
-longest, second = mean_squares[-1].item(), mean_squares[-2].item()
-shorten = directions[:, -1], longest / second
-needed["plus 5, one direction shortened"] = [
-    steps_to(some + 5, digits, rate, shorten) for rate in rates]
+def long_direction(x, place):
+    """A direction of x with its bias column, -1 the longest, and by how much -1 exceeds -2."""
+    table = torch.cat([x, torch.ones(len(x), 1)], 1)
+    squares, directions = torch.linalg.eigh(table.T @ table / len(x))  # mean squares, ascending
+    return directions[:, place], (squares[-1] / squares[-2]).item()
+
+signs = 1 - 2 * (torch.arange(inputs) % 2)  # 1, -1, 1, -1, ...
+arms = {"plus 5, longest direction shortened": (some + 5, -1),
+        "plus 5, second-longest shortened": (some + 5, -2),
+        "plus or minus 5": (some + 5 * signs, None),
+        "plus or minus 5, longest shortened": (some + 5 * signs, -1),
+        "brightness, longest shortened": (bright, -1)}
+for name, (x, place) in arms.items():
+    shorten = long_direction(x, place) if place else None
+    needed[name] = [steps_to(x, digits, rate, shorten) for rate in rates]
 
 # %% tags=["fold"]
 fewest = {name: min(steps) for name, steps in needed.items()}
-mended, ideal = fewest["plus 5, one direction shortened"], fewest["centred"]
+ideal, mended = fewest["centred, divided"], fewest["plus 5, longest direction shortened"]
 exercises.reveal("06.p1", "out of reach still" if math.isinf(mended) else "as soon as centred"
                  if mended < 1.5 * ideal else "reached, but in twice the steps",
                  f"Centred {ideal} steps, shortened in one direction {mended}.")
-fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.0))
-looks = {"brightness 0 to 1": ("C2", "D-"), "centred": ("C0", "o-"),
-         "centred, plus 5": ("C3", "s-"), "plus 5, one direction shortened": ("C3", "x--")}
-for name, steps in needed.items():
-    colour, style = looks[name]
-    ax.plot(rates, [min(number, 420) for number in steps], style, color=colour, label=name,
-            markersize=9, clip_on=False)
-ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="steps to a loss of 0.15",
-       ylim=(2, 600))
-ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
-ax.set_yticks([3, 10, 30, 100, 420], ["3", "10", "30", "100", "not in 300"])
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.6))
+order = ["centred, divided", "centred", "brightness", "brightness, longest shortened", "plus 5",
+         "plus 5, second-longest shortened", "plus 5, longest direction shortened",
+         "plus or minus 5", "plus or minus 5, longest shortened"]
+for place, name in enumerate(order):
+    steps, bare = fewest[name], "shortened" not in name and "centred" not in name
+    ax.barh(place, min(steps, 100), color="C3" if bare or "second" in name else "C0", height=0.7)
+    ax.text(min(steps, 100) * 1.08, place, "more than 100" if math.isinf(steps) else f"{steps}",
+            va="center", fontsize=13)
+ax.set_yticks(range(len(order)), order, fontsize=13)
+ax.set(xscale="log", xlim=(1, 400), xlabel="steps to a loss of 0.15, at the best of nine rates")
+ax.set_xticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
 ax.minorticks_off()
-ax.legend(loc="lower left", fontsize=12)
-ax.set_title("An offset of 5 is ruinous; shorter steps in one direction undo it")
+ax.invert_yaxis()
+fig.suptitle("An offset of 5 is ruinous; shorter steps in one direction undo it")
 figures.save(fig, "emp-zero-centering-helps",
              caption=f"One matrix with softmax, full-batch gradient descent on 500 {dataset} from "
                      "weights of 0. No randomness but the choice of the pictures.",
-             alt="With the offset no rate reaches the goal in 300 steps; with steps shortened in "
-                 "one direction the curve lies on that of centred pixels.")
+             alt="With an offset of one sign or of both no rate reaches the goal in 100 "
+                 "steps; with steps shortened in the longest direction as few are needed as for "
+                 "centred pixels; shortened in the second-longest none reaches it.")
 
 # %% tags=["fold"]
+reached = {name: int(np.isfinite(steps).sum()) for name, steps in needed.items()}  # rates
 claims.check("emp-zero-centering-helps",
-             "At the best of nine learning rates centred pixels need {centred} steps, brightness "
-             "{raw}, pixels plus 5 {shifted} (inf: more than 300), and with one direction "
-             "shortened {mended}.", centred=ideal, raw=fewest["brightness 0 to 1"],
-             shifted=(fewest["centred, plus 5"], ">", 300),
-             mended=(mended, "<=", 1.5 * ideal))
-toward = abs((table.mean(0) / table.mean(0).norm() @ directions[:, -1]).item())
-claims.check("emp-zero-centering-helps.direction",
-             "Plus 5, the mean square along the longest direction is {longest:,.0f}, along the "
-             "next {second:.1f}; the cosine between the longest and the mean is {cosine:.3f}.",
-             longest=(longest, ">=", 100 * second), second=second, cosine=(toward, ">=", 0.99))
+             "Steps at the best of nine learning rates: centred {centred}, brightness {raw} "
+             "({short} with its longest direction shortened). Plus 5, {offset} of the nine reach "
+             "the goal in 100 steps; with the second-longest direction shortened {second}; with "
+             "the longest shortened the best needs {mended} steps.",
+             centred=(fewest["centred"], "<=", 0.5 * fewest["brightness"]),
+             raw=(fewest["brightness"], "<=", 100), mended=(mended, "<=", 1.5 * ideal),
+             short=(fewest["brightness, longest shortened"], "<=", 0.5 * fewest["brightness"]),
+             offset=(reached["plus 5"], "==", 0),
+             second=(reached["plus 5, second-longest shortened"], "==", 0))
+claims.check("emp-zero-centering-helps.signs",
+             "Plus 5 on one half of the pixels, minus 5 on the other: {count} of nine rates reach "
+             "the goal in 100 steps; with the longest direction shortened the best needs {mended}.",
+             mended=(fewest["plus or minus 5, longest shortened"], "<=", 1.5 * ideal),
+             count=(reached["plus or minus 5"], "==", 0))
 
 # %% [markdown]
-# Scaling is another matter. For a table of ages and incomes it makes columns comparable. For pictures all columns have the same unit already, and a column that hardly ever changes is blown up:
+# Mixed signs did not help, shorter steps along the longest direction did: it is the length of this one direction that costs the steps here. That plain brightness needs more steps than centred has the same reason.
+#
+# What does *scaling* buy? First a table whose columns have different units (ages and incomes, say): we multiply every second centred column by 10. Then pictures, where all pixels have one unit already. There we train a network with one hidden layer, and divide the centred pixels by nothing, by one number, or each pixel by its own deviation.
+
+# %%
+units = 1 + 9 * (torch.arange(inputs) % 2)  # every second column in another unit
+tables = {"one unit": some, "two units": some * units, "two units, scaled": scaled(some * units)}
+by_units = {name: min(steps_to(x, digits, rate) for rate in rates) for name, x in tables.items()}
+by_units  # steps at the best of nine rates
+
+# %% tags=["define"]
+def small(first, second, inputs=64, classes=10, units=32):
+    """One hidden layer of ReLUs, and scores; first and second set the weights, biases are 0."""
+    layers = nn.Linear(inputs, units), nn.Linear(units, classes)
+    for layer, start in zip(layers, (first, second), strict=True):
+        start(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1])
+
+# %% tags=["fold"]
+class Prepared(nn.Module):
+    """Pictures minus a mean image, divided by a number, or by one number a pixel."""
+
+    def __init__(self, mean, divisor):
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("divisor", divisor.clone())
+
+    def forward(self, x):
+        return (x - self.mean) / self.divisor
+
+random_start = nn.init.kaiming_normal_  # of section 4
+
+def prepared_by(divisor, two=(0.02, 0.06)):
+    """Test accuracies (2, seeds) of the small network, at two learning rates, by that divisor."""
+    def make():
+        return nn.Sequential(Prepared(pictures.mean(0), divisor),
+                             *small(random_start, random_start, inputs, classes))
+    result = learn(make, epochs=2 * epochs, seeds=list(seeds) * 2,
+                   rates=[rate for rate in two for _ in seeds])
+    return np.reshape(result.last("valid_accuracy"), (2, runs))
+
+deviation = pictures.std(0)  # of each pixel; `pictures` are divided by one number already
+own_scale = torch.where(deviation > 0, deviation, 1.0)
+undone = (1 / train.std).view(-1, 1, 1).to(deviation).expand_as(deviation)  # undoes it
+
+# %%
+divided = {"by nothing": prepared_by(undone), "by one number": prepared_by(torch.ones_like(undone)),
+           "each pixel by its own": prepared_by(own_scale)}
+{name: [f"{share:.1%}" for share in rows.mean(1)] for name, rows in divided.items()}  # two rates
 
 # %% tags=["fold", "ledger:prac-normalise-images"]
-unseen = next(test.batches(len(test)))[0].flatten(1)
-mean, deviation = flat.mean(0), flat.std(0)
-changing = deviation > 0
-each = ((unseen - mean)[:, changing] / deviation[changing]).abs().max().item()
-together = (unseen - mean).abs().max().item()
+claims.check("prac-normalise-images.units",
+             "Every second column ten times as long: {mixed} steps at the best of nine rates, "
+             "instead of {one}; each column divided by its deviation: {mended}.",
+             one=by_units["one unit"],
+             mixed=(by_units["two units"], ">=", 2 * by_units["one unit"]),
+             mended=(by_units["two units, scaled"], "<=", 1.5 * by_units["one unit"]))
+best = {name: rows.mean(1).max() for name, rows in divided.items()}  # at the better rate
+unseen = next(test.batches(len(test)))[0]
+each = ((unseen - pictures.mean(0)) / own_scale)[:, deviation > 0].abs().max().item()
+together = (unseen - pictures.mean(0)).abs().max().item()
 claims.check("prac-normalise-images",
+             "Hidden layer, the better of two rates, mean of {runs} seeds: {one:.1%} of the test "
+             "pictures are right with one number, {own:.1%} with each pixel's own, {none:.1%} "
+             "without division (one picture: {unit:.1%}).",
+             runs=runs, one=(best["by one number"], ">=", 0.93), unit=1 / len(test),
+             own=(best["each pixel by its own"], "<=", best["by one number"] + 0.005),
+             none=(best["by nothing"], "~", best["by one number"], 0.015))
+claims.check("prac-normalise-images.largest",
              "Each pixel divided by its own deviation, the largest number in the test set is "
              "{each:.0f}; all divided by one, {together:.1f}. ({still} pixels never change in "
              "training: their deviation is 0.)",
-             each=(each, ">=", 10), together=(together, "<=", 5), still=int((~changing).sum()))
+             each=(each, ">=", 10), together=(together, "<=", 5),
+             still=int((deviation == 0).sum()))
 
 # %% [markdown]
 # So for pictures: subtract a mean (of each pixel: the *mean image*, or of each channel: three numbers) and divide, if at all, each channel by one number.
 # Whichever it is, the numbers come from the *training* pictures, and the test pictures get the same.
 #
-# **We now know** that an offset costs steps, because it makes one direction steep; and along which axis to subtract.
-# **This does not show** that plain brightness is ruinous: at its own best rate it needs more steps, and arrives. (Its numbers are smaller too, so its best rate is another.)
+# **We now know** that an offset costs steps here because it makes one direction long, whatever the signs; that scaling helps where columns have different units; and along which axis to subtract.
+# **This does not show** that pictures must be divided: in this network one number in place of none gained nothing at a fitting rate, and one number a pixel gained nothing either. Nor that an offset hurts every optimiser as much as plain gradient descent.
 #
 # **Exercise 06.1.** `train` (N, D) and `test` (M, D), arrays of numpy. Return both with the training columns centred and scaled. Columns that never change in training are centred only.
 
@@ -358,18 +456,9 @@ def prepared(train, test):
 exercises.check("06.1", prepared)
 
 # %% [markdown]
-# ## 2 · Zero: equals stay equal
+# ## 2 · Zero: which equals stay equal?
 #
-# Now the weights. Why random at all? The matrix above started at 0 and learnt well. Here it does so on all training pictures. Beside it: a network with one hidden layer of 32 ReLUs, all weights 0; and the same with all weights 0.1.
-
-# %% tags=["define"]
-def small(start, inputs=64, classes=10, units=32):
-    """One hidden layer of ReLUs, and scores; start(weight) sets the weights, biases are 0."""
-    layers = nn.Linear(inputs, units), nn.Linear(units, classes)
-    for layer in layers:
-        start(layer.weight)
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1])
+# Now the weights. Why random at all? The matrix above started at 0 and learnt well. Beside it we set the network with one hidden layer of 32 ReLUs from section 1: all weights of both layers 0; or all 0.1; or 0.1 in *one* layer, and random weights in the other.
 
 # %% tags=["fold"]
 def single():
@@ -379,61 +468,74 @@ def single():
     nn.init.zeros_(layer.bias)
     return nn.Sequential(nn.Flatten(), layer)
 
-def hidden(start, epochs=3 * epochs):
-    """A hidden layer, trained three times as long as the deep networks."""
-    return learn(lambda: small(start, inputs, classes), 0.02, epochs)
+def hidden(first, second=None, epochs=3 * epochs, units=32):
+    """A hidden layer, trained three times as long as the deep networks; second: like first."""
+    return learn(lambda: small(first, second or first, inputs, classes, units), 0.02, epochs)
+
+def tenth(weight):
+    nn.init.constant_(weight, 0.1)
 
 # %%
-shallow = {"one matrix, all 0": learn(single, 0.02), "all 0": hidden(nn.init.zeros_, epochs),
-           "all 0.1": hidden(lambda w: nn.init.constant_(w, 0.1))}
-{name: f"{np.mean(result.last('valid_accuracy')):.0%}" for name, result in shallow.items()}
+exercises.predict("06.p2", "First layer all 0.1 (32 equal units), second layer random. It ends:",
+                  ("as bad as with equal weights in both", "in between",
+                   "about as good as with random weights in both"))
+
+# %%
+shallow = {"one matrix, all 0": learn(single, 0.02), "both 0": hidden(nn.init.zeros_, None, epochs),
+           "both 0.1": hidden(tenth), "a single unit": hidden(tenth, units=1),
+           "first 0.1, second random": hidden(tenth, random_start),
+           "first random, second 0.1": hidden(random_start, tenth),
+           "both random": hidden(random_start)}
+
+# %% tags=["fold"]
+ended = {name: np.mean(result.last("valid_accuracy")) for name, result in shallow.items()}
+low, half, high = ended["both 0.1"], ended["first 0.1, second random"], ended["both random"]
+exercises.reveal("06.p2", "about as good as with random weights in both" if half > high - 0.05 else
+                 "in between" if half > low + 0.05 else "as bad as with equal weights in both",
+                 f"Both equal {low:.0%}, one layer random {half:.0%}, both random {high:.0%}.")
 
 # %% [markdown]
 # With all weights 0 the hidden units put out 0, and nothing flows back through weights of 0: only the last bias gets a gradient.
-# With all weights 0.1 the gradients are not 0. But two hidden units with the same weights compute the same number, get the same gradient, take the same step: they have the same weights for ever. 32 units are one, 32 times.
+# With all weights 0.1 the gradients are not 0. But two hidden units whose incoming *and outgoing* weights are equal compute the same number, are sent the same gradient and take the same step: in exact arithmetic they stay equal for ever. The 32 units are one, 32 times, and end no better than a single unit.
+# One random layer of the two is enough. Equal units with random outgoing weights compute the same number, but what comes back to them (lesson 03) is multiplied by *different* weights: after one step they differ.
 #
-# How different must they be? We add noise with a deviation of one millionth to each 0.1.
+# And how large must a difference be? We add noise with a deviation of one millionth to each 0.1, in both layers.
 
 # %%
-exercises.predict("06.p2", "All weights 0.1, plus noise of a millionth. In the end the network is:",
+exercises.predict("06.p7", "All weights 0.1, plus noise of a millionth. In the end the network is:",
                   ("about as good as a random start", "far behind, better than equal weights",
                    "as bad as equal weights"))
 
 # %%
-shallow |= {"0.1 ± a millionth": hidden(lambda w: nn.init.normal_(w, 0.1, 1e-6)),
-            "0.1 ± a thousandth": hidden(lambda w: nn.init.normal_(w, 0.1, 1e-3)),
-            "random": hidden(nn.init.kaiming_normal_)}  # of section 4
+shallow["0.1 ± a millionth"] = hidden(lambda w: nn.init.normal_(w, 0.1, 1e-6))
 right = {name: np.array([history["valid_accuracy"] for history in result])  # (runs, epochs)
          for name, result in shallow.items()}
 
 # %% tags=["fold"]
-equal, tiny, random_ = (right[name][:, -1].mean()
-                        for name in ("all 0.1", "0.1 ± a millionth", "random"))
-exercises.reveal("06.p2", "about as good as a random start" if tiny > random_ - 0.1 else
-                 "far behind, better than equal weights" if tiny > equal + 0.1 else
+tiny = right["0.1 ± a millionth"][:, -1].mean()
+exercises.reveal("06.p7", "about as good as a random start" if tiny > high - 0.1 else
+                 "far behind, better than equal weights" if tiny > low + 0.1 else
                  "as bad as equal weights",
-                 f"Equal {equal:.0%}, with noise {tiny:.0%}, random {random_:.0%}.")
+                 f"Equal {low:.0%}, with noise {tiny:.0%}, random {high:.0%}.")
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2))
-colours = {"random": "C0", "0.1 ± a thousandth": "C2", "0.1 ± a millionth": "C1", "all 0.1": "C3"}
-for name, colour in colours.items():
+looks = {"both random": ("C0", "-"), "first 0.1, second random": ("C2", "--"),
+         "0.1 ± a millionth": ("C1", "-"), "both 0.1": ("C3", "-"), "a single unit": ("0.45", ":")}
+for name, (colour, style) in looks.items():
     rows, places = right[name], np.arange(1, 3 * epochs + 1)
-    ax.plot(places, rows.mean(0), color=colour)
+    ax.plot(places, rows.mean(0), style, color=colour, label=name)
     ax.fill_between(places, rows.min(0), rows.max(0), color=colour, alpha=0.2, linewidth=0)
-    after = int((rows.mean(0) > 0.5).argmax())  # where it passes 50 %
-    spots = {"random": (2.2, 0.7, "left"), "0.1 ± a thousandth": (after + 0.4, 0.5, "right"),
-             "0.1 ± a millionth": (after + 1.6, 0.5, "left"),
-             "all 0.1": (3 * epochs, right[name][:, -1].max() + 0.06, "right")}
-    across, up, side = spots[name]
-    ax.text(across, up, name, color="#b06800" if colour == "C1" else colour, fontsize=13, ha=side)
 ax.axhline(1 / classes, color="0.35", linestyle=":", linewidth=1.5)
-ax.text(places[-1], 1 / classes - 0.05, "guessing", fontsize=12, ha="right")
-ax.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1.05), xlim=(0.5, 3 * epochs + 0.5))
-ax.set_title("Equal units stay equal; a millionth of difference is enough, later")
+ax.text(places[-1], 1 / classes - 0.06, "guessing", fontsize=12, ha="right")
+ax.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1.05),
+       xlim=(0.5, (3 * epochs + 0.5) * 1.45), xticks=range(3, 3 * epochs + 1, 3))
+ax.legend(loc="center right", fontsize=13)
+ax.set_title("One random layer is enough; a millionth of difference too, later")
 figures.save(fig, "emp-zero-init-symmetry",
-             caption=f"One hidden layer of 32 ReLUs, {dataset}, SGD with momentum 0.9, learning "
-                     f"rate 0.02, batches of 64; mean and range of {runs} seeds.",
-             alt="From equal weights the accuracy stays low; with noise of a thousandth or a "
-                 "millionth it jumps up after several epochs; from a random start at once.")
+             caption=f"One hidden layer of 32 ReLUs (dotted: of one), {dataset}, SGD with momentum "
+                     f"0.9, learning rate 0.02, batches of 64; mean and range of {runs} seeds.",
+             alt="From equal weights in both layers the accuracy stays low, like that of a single "
+                 "unit; with one random layer it rises as fast as with two; with noise of a "
+                 "millionth it jumps up after several epochs.")
 
 # %% tags=["fold"]
 def apart(network):
@@ -445,35 +547,41 @@ def arrival(name):
     """The first epoch in which each network names 80 % of the test pictures."""
     return [int(row.argmax()) + 1 if row.any() else math.inf for row in right[name] > 0.8]
 
-nothing = small(nn.init.zeros_, inputs, classes)
+nothing = small(nn.init.zeros_, nn.init.zeros_, inputs, classes)
 F.cross_entropy(nothing(pictures), labels).backward()
 slopes = {name: parameter.grad.abs().max().item() for name, parameter in nothing.named_parameters()}
 last = slopes.pop("3.bias")
 claims.check("emp-zero-init-symmetry",
-             "After {epochs} epochs units that began with 0.1 differ by {equal:.0e} at most; the "
-             "networks name {right:.0%} of the test pictures (guessing: {guess:.0%}). After "
-             "{fewer} epochs a hidden layer from 0 names {zero:.0%}, one matrix from 0 {one:.0%}.",
+             "Both layers 0.1: after {epochs} epochs the units differ by {equal:.0e} at most; the "
+             "networks name {right:.0%} of the test pictures (a single unit: {single:.0%}; "
+             "guessing: {guess:.0%}). After {fewer} epochs a network from 0 names {zero:.0%}, one "
+             "matrix from 0 {one:.0%}.",
+             single=(right["a single unit"][:, -1].mean(), "in", (0.1, 0.5)),
              epochs=3 * epochs, fewer=epochs,
-             equal=(max(map(apart, shallow["all 0.1"].models)), "<=", 1e-12),
-             right=(equal, "<=", 0.5), guess=1 / classes,
-             zero=(right["all 0"][:, -1].mean(), "<=", 0.2),
+             equal=(max(map(apart, shallow["both 0.1"].models)), "<=", 1e-12),
+             right=(low, "<=", 0.5), guess=1 / classes,
+             zero=(right["both 0"][:, -1].mean(), "<=", 0.2),
              one=(right["one matrix, all 0"][:, -1].mean(), ">=", 0.85), varies=True)
 claims.check("emp-zero-init-symmetry.zero",
              "All weights 0: the last bias gets a gradient of up to {last:.3f}, every other "
              "parameter {rest:.0f}.", last=(last, ">", 0), rest=(max(slopes.values()), "==", 0))
+claims.check("emp-zero-init-symmetry.one-layer",
+             "First layer 0.1 and second random: {first:.1%} of the test pictures are right in the "
+             "end; first random and second 0.1: {second:.1%}; both random: {both:.1%}.",
+             first=([*right["first 0.1, second random"][:, -1]], ">=", 0.93),
+             second=([*right["first random, second 0.1"][:, -1]], ">=", 0.93),
+             both=[*right["both random"][:, -1]], seeds=runs, on="every")
 claims.check("emp-zero-init-symmetry.noise",
-             "80% of the test pictures are right after {random:.0f} epochs from a random start, "
-             "after {thousandth:.0f} with noise of a thousandth, {millionth:.0f} with a millionth.",
-             random=np.mean(arrival("random")),
-             thousandth=(np.mean(arrival("0.1 ± a thousandth")), ">", np.mean(arrival("random"))),
-             millionth=(np.mean(arrival("0.1 ± a millionth")), ">",
-                        np.mean(arrival("0.1 ± a thousandth"))))
+             "80% of the test pictures are right after {random:.1f} epochs from a random start, "
+             "after {millionth:.1f} with noise of a millionth.", seeds=runs, on="every",
+             random=(arrival("both random"), "<=", 6),
+             millionth=(arrival("0.1 ± a millionth"), ">=", 9))
 
 # %% [markdown]
-# **We now know** why hidden weights are random: units must differ from the start, and training makes much of very little. But that takes its time.
-# **This does not show** that zero is bad as such. One matrix has nothing to break: its units are told apart by their labels. Biases start at 0 as a rule.
+# **We now know** which equals stay equal: units with the same incoming and the same outgoing weights. One random layer of the two parts them at once, and training makes much of very little, but that takes its time.
+# **This does not show** that zero is bad as such. In one matrix the units are told apart by their labels. Biases start at 0 as a rule. Nor how rounding acts in larger networks and with fewer digits: it, too, is a difference.
 #
-# **Exercise 06.2.** Units with equal incoming weights are one unit. Two layers without biases: `first` (U, I), then ReLU, then `second` (C, U). Return the smallest pair that computes the same: one row for each *different* row of `first`, in order of first appearance.
+# **Exercise 06.2.** Units with equal incoming weights *compute* as one unit (they also *train* as one only if their outgoing weights are equal). Two layers without biases: `first` (U, I), then ReLU, then `second` (C, U). Return the smallest pair that computes the same: one row for each *different* row of `first`, in order of first appearance.
 
 # %%
 def merged(first, second):
@@ -511,15 +619,11 @@ def uniform(factor, middle=0.0):
     return lambda n, g: factor(n) * (torch.rand(n, n, generator=g) - middle)
 
 # %%
-tenth = {"0.01 · randn": through(torch.tanh, normal(lambda n: 0.01), seed=seed),
-         "1 · randn": through(torch.tanh, normal(lambda n: 1.0), seed=seed)}
-
-def rms(x):
-    return x.square().mean().sqrt().item()
-
-full = (tenth["1 · randn"][0][-1].abs() > 0.99).double().mean().item()
-print(f"0.01: size of layer 1 {rms(tenth['0.01 · randn'][0][0]):.2g}, "
-      f"of layer 10 {rms(tenth['0.01 · randn'][0][-1]):.2g}")
+starts = {"0.01 · randn": through(torch.tanh, normal(lambda n: 0.01), seed=seed),
+          "1 · randn": through(torch.tanh, normal(lambda n: 1.0), seed=seed)}
+full = (starts["1 · randn"][0][-1].abs() > 0.99).double().mean().item()
+print(f"0.01: size of layer 1 {rms(starts['0.01 · randn'][0][0]):.2g}, "
+      f"of layer 10 {rms(starts['0.01 · randn'][0][-1]):.2g}")
 print(f"1: {full:.0%} of layer 10 lie beyond ±0.99")
 
 # %% [markdown]
@@ -530,14 +634,15 @@ exercises.predict("06.p3", "1 · randn, tanh: from layer 10 back to layer 1 the 
                   ("vanishes", "keeps its size", "grows"))
 
 # %%
-gradient = tenth["1 · randn"][1]
+gradient = starts["1 · randn"][1]
 growth = gradient[0] / gradient[-1]
 exercises.reveal("06.p3", "grows" if growth > 10 else "vanishes" if growth < 0.1 else
                  "keeps its size", f"At layer 1 it is {growth:,.0f} times as large as at layer 10.")
 
 # %% [markdown]
-# Lesson 05 had the law: a layer multiplies the gradient by about $\sqrt n$ · deviation of the weights · size of the slopes. Most slopes are tiny here, but not all, and the weights are huge.
-# So what is wrong with such a network? Move an input by a hundredth, and compare the outputs.
+# Lesson 05 had the law: a layer multiplies the gradient by about $\sqrt n$ · deviation of the weights · size of the slopes. Most slopes are tiny here, but not all, and $\sqrt n$ · deviation is 22. (The claims below compare the law with what is measured.)
+#
+# What does such a network make of pictures that are alike? Before training, move an input by a hundredth, and compare the outputs.
 
 # %%
 def moved(draw, by=0.01):
@@ -550,35 +655,71 @@ def moved(draw, by=0.01):
         x, near = torch.tanh(x @ weight), torch.tanh(near @ weight)
     return ((near - x).norm() / (x.roll(1, 0) - x).norm()).item()
 
-jumps = {"1 · randn": moved(normal(lambda n: 1.0)),
-         "randn / √n": moved(normal(lambda n: n**-0.5))}
+jumps = {f"{times} · randn / √n": moved(normal(lambda n, t=times: t * n**-0.5))
+         for times in (1, 2, 3)}
+jumps["1 · randn"] = moved(normal(lambda n: 1.0))  # 22 / √n
 {name: round(jump, 3) for name, jump in jumps.items()}
 
 # %% [markdown]
-# At the top of the large network a picture and its near copy are as good as unrelated: it cannot see that they are alike.
+# The larger the weights, the less of the likeness arrives at the top; with 1 · randn a picture and its near copy are as good as unrelated there. Does such a network learn? We train ten tanh layers on the digits, and one small network: a single hidden layer of ReLUs, for which the notes say that large weights are fine.
+
+# %% tags=["fold"]
+def ten(one=False):
+    """Ten tanh layers; weights of deviation 1 or 1 / sqrt(n)."""
+    network = deep(1.0, 10, width, inputs, classes, bend=nn.Tanh)
+    for weight in network.parameters() if one else ():
+        nn.init.normal_(weight)
+    return network
+
+# %%
+tried = [0.001, 0.01]  # learning rates, one seed
+ten_layers = {"1 · randn": learn(lambda: ten(one=True), seeds=[seed] * 2, rates=tried),
+              "randn / √n": learn(ten, seeds=[seed] * 2, rates=tried)}
+small_ones = {"1 · randn": hidden(nn.init.normal_), "√2 · randn / √n": shallow["both random"],
+              "0.01 · randn": hidden(lambda w: nn.init.normal_(w, std=0.01))}
+
+# %% tags=["fold", "ledger:err-init-comment-duplicated"]
+tops = {name: np.nanmax(result.last("valid_accuracy")) for name, result in ten_layers.items()}
+claims.check("emp-large-init-explodes.trained",
+             "Ten tanh layers of {width}, {epochs} epochs, the better of two learning rates: with "
+             "1 · randn {large:.0%} of the test pictures are right, with randn/√n {fit:.0%}.",
+             width=width, epochs=epochs, large=(tops["1 · randn"], "<=", 0.4),
+             fit=(tops["randn / √n"], ">=", 0.85))
+one, fit, hundredth = (result.last("valid_accuracy") for result in small_ones.values())
+claims.check("err-init-comment-duplicated",
+             "One hidden layer of 32 ReLUs, {epochs} epochs at 0.02: with 1 · randn it names "
+             "{one:.1%} of the test pictures, with √2 · randn/√n {fit:.1%}, with 0.01 · randn "
+             "{hundredth:.1%}.", epochs=3 * epochs, seeds=runs, on="every",
+             one=(one, "in", (0.8, 0.96)), fit=(fit, ">=", 0.95), hundredth=(hundredth, ">=", 0.93))
+
+# %% [markdown]
+# The small network learns from 1 · randn as well, a few points behind. The ten layers do not, at these rates (nor at 0.0001 and 0.00001, with other seeds).
 #
 # Between 0.01 and 1 lies a size that neither loses nor adds. A weighted sum is $z = \sum_i w_i x_i$ over $n$ inputs. If the weights are independent and have **mean 0**, all mixed terms average out, and
 #
 # $$\text{mean of } z^2 = n \cdot \text{variance of } w \cdot \text{mean of } x^2 .$$
 #
 # So the size is multiplied by $\sqrt n$ · deviation, once a layer. It stays where the deviation is $1/\sqrt n$.
-# The notes print `np.random.rand` in all their lines, and mean `randn`. Does it matter?
+# The condition matters: evenly drawn numbers from 0 to 1 (`rand`) have a mean of ½.
 
 # %%
-exercises.predict("06.p4", "0.01 · rand (even, from 0 to 0.01) in the tanh network; layer 10:",
+exercises.predict("06.p4", "0.01 · rand (even, from 0 to 0.01), 500 tanh units; layer 10:",
                   ("vanishes, like 0.01 · randn", "keeps a middle size", "saturates"))
 
 # %%
-tenth["randn / √n"] = through(torch.tanh, normal(lambda n: n**-0.5), seed=seed)
-tenth["0.01 · rand"] = through(torch.tanh, uniform(lambda n: 0.01), seed=seed)
-centre = through(torch.tanh, uniform(lambda n: 0.01, middle=0.5), seed=seed)
-sizes = {name: rms(layers[-1]) for name, (layers, _) in tenth.items()}
+starts["randn / √n"] = through(torch.tanh, normal(lambda n: n**-0.5), seed=seed)
+starts["0.01 · rand"] = through(torch.tanh, uniform(lambda n: 0.01), seed=seed)
+centre = through(torch.tanh, uniform(lambda n: 0.01, middle=0.5), seed=seed)  # mean 0
+
+# %% tags=["fold"]
+narrow = {n: rms(through(torch.tanh, uniform(lambda n: 0.01), n=n, seed=seed)[0][-1])
+          for n in (100, 200, 400)}  # layers of n units
+sizes = {name: rms(layers[-1]) for name, (layers, _) in starts.items()}
 exercises.reveal("06.p4", "saturates" if sizes["0.01 · rand"] > 0.9 else
                  "vanishes, like 0.01 · randn" if sizes["0.01 · rand"] < 0.01 else
                  "keeps a middle size", f"Its size is {sizes['0.01 · rand']:.2f}; minus the "
                  f"mean of the weights, 0.01 · (rand − ½), it is {rms(centre[0][-1]):.0e}.")
 
-# %% tags=["fold"]
 def strips(ax, layers, low, high, colour):
     """A histogram for each layer, upright, side by side, each as wide as its largest bin."""
     for place, values in enumerate(layers, 1):
@@ -593,7 +734,7 @@ fig, axes = plt.subplots(2, 2, figsize=(figures.WIDTH, 4.5), sharex=True, sharey
 titles = {"0.01 · randn": "dies out", "1 · randn": "saturates", "randn / √n": "lives",
           "0.01 · rand": "one sign, saturates"}
 colours = ("C1", "C3", "C0", "C2")
-for ax, (name, (layers, _)), colour in zip(axes.flat, tenth.items(), colours, strict=True):
+for ax, (name, (layers, _)), colour in zip(axes.flat, starts.items(), colours, strict=True):
     strips(ax, layers, -1.05, 1.05, colour)
     ax.set_title(f"{name}: {titles[name]}", fontsize=13)
     ax.set_yticks([-1, 0, 1])
@@ -602,29 +743,38 @@ fig.supylabel("output of tanh")
 fig.suptitle("Between too small and too large lies 1/√n, if the mean is 0")
 figures.save(fig, "fig-init-histograms",
              caption="Histograms of the outputs of ten layers of 500 tanh units for 500 random "
-                     "inputs, one start each; each histogram is as wide as its largest bin.",
+                     "inputs, before training, one start each; each histogram is as wide as its "
+                     "largest bin.",
              alt="Top left the outputs shrink to a line at 0; top right they lie at -1 and 1; "
                  "bottom left they stay spread; bottom right all lie near 1, or all near -1.")
 
-# %% tags=["fold", "ledger:err-init-comment-duplicated"]
+# %% tags=["fold"]
 claims.check("emp-small-random-init-collapses",
              "0.01 · randn, ten layers of 500 tanh: the size falls from {first:.2f} to "
              "{tenth:.0e}, and the gradient on its way back to {back:.0e} of what it was.",
-             first=rms(tenth["0.01 · randn"][0][0]), tenth=(sizes["0.01 · randn"], "<=", 1e-6),
-             back=(np.divide(*tenth["0.01 · randn"][1][[0, -1]]), "<=", 1e-5))
+             first=rms(starts["0.01 · randn"][0][0]), tenth=(sizes["0.01 · randn"], "<=", 1e-6),
+             back=(np.divide(*starts["0.01 · randn"][1][[0, -1]]), "<=", 1e-5))
+slopes = [rms(1 - layer**2) for layer in starts["1 · randn"][0]]  # tanh' = 1 - tanh²
+law = math.prod(math.sqrt(500) * slope for slope in slopes[:-1])  # layers 1 to 9
 exploded = through(torch.relu, normal(lambda n: 1.0), seed=seed)[0]
 claims.check("emp-large-init-explodes",
              "1 · randn: {full:.0%} of the tenth tanh layer lie beyond ±0.99, and the gradient is "
-             "{growth:,.0f} times as large at layer 1 as at layer 10; with ReLU the size of layer "
-             "10 is {relu:.0e}.", full=(full, ">=", 0.8), growth=(growth, ">=", 1000),
+             "{growth:,.0f} times as large at layer 1 as at layer 10 ({ratio:.2f} times what "
+             "lesson 05's law says); with ReLU the size of layer 10 is {relu:.0e}.",
+             ratio=(growth / law, "in", (0.7, 1.4)), full=(full, ">=", 0.8),
+             growth=(growth, ">=", 1000),
              relu=(rms(exploded[-1]), ">=", 1e10))
 claims.check("emp-large-init-explodes.near",
              "Inputs moved by a hundredth: at layer 10 with 1 · randn they are {large:.2f} times "
-             "as far apart as unrelated ones, with randn/√n {fit:.3f} times.",
-             large=(jumps["1 · randn"], ">=", 0.7), fit=(jumps["randn / √n"], "<=", 0.05))
+             "as far apart as unrelated ones, with 3/√n {three:.2f}, with 1/√n {fit:.3f} times.",
+             large=(jumps["1 · randn"], ">=", 0.7), three=jumps["3 · randn / √n"],
+             fit=(jumps["1 · randn / √n"], "<=", 0.05))
 claims.check("err-init-rand-vs-randn",
-             "0.01 · rand: the size of layer 10 is {even:.2f}; 0.01 · (rand − ½): {centred:.0e}; "
-             "He's start with rand and ReLU: {he:.0e}.", even=(sizes["0.01 · rand"], ">=", 0.9),
+             "0.01 · rand, size of layer 10: {even:.2f} with 500 units a layer, {four:.2f} with "
+             "400, {two:.2f} with 200 and {one:.0e} with 100. 0.01 · (rand − ½), 500 units: "
+             "{centred:.0e}. √(2/n) · rand and ReLU, 500 units: {he:.0e}.",
+             even=(sizes["0.01 · rand"], ">=", 0.9), four=narrow[400], two=narrow[200],
+             one=(narrow[100], "<=", 0.01),
              centred=(rms(centre[0][-1]), "<=", 1e-6),
              he=(rms(through(torch.relu, uniform(lambda n: (2 / n) ** 0.5), seed=seed)[0][-1]),
                  ">=", 1e8))
@@ -638,7 +788,7 @@ claims.table("eq-init-schemes",
              columns=("deviation", "measured / law", "expected"), tolerance=0.02)
 
 # %% [markdown]
-# The rule needs only mean and deviation, not the normal distribution: evenly drawn weights, minus their mean, behave as normal ones do. With a mean of ½ all mixed terms add up instead, and the layer's numbers get one common sign.
+# The rule needs only mean and deviation, not the normal distribution: evenly drawn weights, minus their mean, behave as normal ones do. With a mean of ½ the mixed terms add up instead: 0.01 · rand multiplies the *mean* of $n$ numbers by $n \cdot 0.005$ a layer. For $n = 500$ that is 2.5 and all outputs of a picture get one sign; for $n = 100$ it is ½, and the network dies out.
 #
 # **We now know** the rule: the size is multiplied by $\sqrt n$ · deviation a layer, if weights have mean 0.
 # **This does not show** what a bend does to the size. tanh takes a little away; ReLU takes more.
@@ -702,7 +852,6 @@ figures.save(fig, "emp-xavier-breaks-relu",
                  "with 1/n falls to 0.03.")
 
 # %% tags=["fold"]
-halves = [((layer**2).mean() / 2).item() for layer in ways["no bend, 1/n"][0]]
 claims.check("emp-xavier-preserves-variance",
              "Weights of variance 1/n, ten layers: without bend the size is multiplied by "
              "{linear:.2f}, with tanh it falls from {first:.2f} to {tenth:.2f}.",
@@ -773,8 +922,21 @@ claims.table("eq-init-schemes.torch",
              "√(2/400) and √(1/1200).", rows, columns=("torch", "measured / law", "expected"),
              tolerance=0.02)
 
+with runtime.seeded(seed), torch.no_grad():
+    x = pictures
+    for part in net(1.0):
+        if isinstance(part, nn.Linear):
+            part.reset_parameters()  # as torch makes it
+        x = part(x)
+        top["nn.Linear"] = rms(x) if isinstance(part, nn.ReLU) else top.get("nn.Linear")
+claims.check("eq-init-schemes.default",
+             "Untrained, {depth} layers of `nn.Linear` as it comes, without biases: the size in "
+             "the last hidden layer is {default:.0e}; with 1/√n it is {small:.0e}.", depth=depth,
+             default=(top["nn.Linear"], "<=", 0.01 * rms(outputs["1"][-1])),
+             small=rms(outputs["1"][-1]))
+
 # %% [markdown]
-# The last row: `nn.Linear` by itself draws with a variance of $1/(3n)$, *less* than Xavier. In deep plain ReLU networks it must be set by hand.
+# The last row: `nn.Linear` by itself draws with a variance of $1/(3n)$, a third of $1/n$ (and less than $2/(n_\text{in} + n_\text{out})$ unless it has more than five times as many outputs as inputs). In the network of the first figure the numbers then shrink faster still.
 #
 # **We now know** where the 2 comes from, and when to expect another number.
 # **This does not show** that a network with the right size learns.
@@ -792,83 +954,80 @@ exercises.check("06.4", leaky_deviation)
 # ## 5 · Thirty layers again
 #
 # Back to the first figure. Is *size* really all that is broken? Perhaps the network with 1/√n has a worse function, or sees the pictures less well.
-# First the obvious remedy. Its numbers are small, so its gradients are small: raise the learning rate.
+# First the obvious remedy, another learning rate alone: a larger one where the numbers are small, a smaller one where they are large.
 
 # %%
-ladder = [0.01, 0.1, 1.0, 10.0]
-raised = learn(lambda: net(1.0), epochs=min(epochs, 3), seeds=[seed] * 4, rates=ladder)
-accuracies = dict(zip(ladder, raised.last("valid_accuracy"), strict=True))
-{rate: "broken" if math.isnan(share) else f"{share:.0%}" for rate, share in accuracies.items()}
+ladders = {"1": [1.0, 10.0], "2": [1e-6, 1e-5]}  # 0.0015 was tried in the first figure
+alone = {name: learn(lambda gain=gains[name]: net(gain), seeds=[seed] * 2, rates=ladder)
+         for name, ladder in ladders.items()}
+{name: [f"{share:.0%}" for share in result.last("valid_accuracy")]
+ for name, result in alone.items()}  # test pictures that are right, at those two rates
 
 # %% [markdown]
-# At none of these rates does it learn. ("Broken" means that the loss is no finite number any more.)
-# Now leave all weights as they are, and multiply the *scores* by one number: each matrix is smaller by √2, so we take √2 once for each matrix.
+# At none of these rates do they come near the middle network. ("nan": the loss is no finite number any more.)
+# Now leave all weights as they are, and multiply the *scores* by one number: with 1/√n each matrix is smaller by √2, so we take √2 once for each matrix; with 2/√n we divide.
 
 # %%
-factor = math.sqrt(2) ** (depth + 1)
+factor = math.sqrt(2) ** (depth + 1)  # 30 hidden layers have 31 matrices
 exercises.predict("06.p6", f"1/√n, scores times {factor:,.0f}, half the learning rate. It learns:",
                   ("not at all", "better than guessing, worse than √2/√n", "exactly as √2/√n"))
 
 # %%
-repaired = learn(lambda: net(1.0, factor), rate / 2)
-gap = np.abs(np.subtract([history["train_loss"] for history in repaired], losses["√2"]))
+repaired = {"1": learn(lambda: net(1.0, factor), rate / 2, seeds=[seed]),
+            "2": learn(lambda: net(2.0, 1 / factor), 2 * rate, seeds=[seed])}
 
 # %% tags=["fold"]
-best = np.mean(repaired.last("valid_accuracy"))
-exercises.reveal("06.p6", "exactly as √2/√n" if gap.max() < 1e-4 else "not at all"
+gaps = {name: np.abs(np.subtract([history["train_loss"] for history in result],
+                                 losses["√2"][:1])).max() for name, result in repaired.items()}
+best = np.mean(repaired["1"].last("valid_accuracy"))
+exercises.reveal("06.p6", "exactly as √2/√n" if gaps["1"] < 1e-4 else "not at all"
                  if best < 2 / classes else "better than guessing, worse than √2/√n",
-                 f"The two training losses differ by {gap.max():.0e} at most.")
+                 f"The training losses differ by {gaps['1']:.0e} at most.")
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.0))
-for number, (one, other) in enumerate(zip(losses["√2"], repaired, strict=True)):
-    ax.plot(range(1, epochs + 1), one, color="C0", linewidth=5, alpha=0.4,
-            label=None if number else "√2 / √n")
-    ax.plot(range(1, epochs + 1), other["train_loss"], "--", color="C1", linewidth=2,
-            label=None if number else f"1 / √n, scores × {factor:,.0f}, half the rate")
-for number, row in enumerate(losses["1"]):
-    ax.plot(range(1, len(row) + 1), row, ":", color="C1", linewidth=2,
-            label=None if number else "1 / √n")
+plain, times = dict(linewidth=5, alpha=0.4), f"{factor:,.0f}"
+drawn = [("√2 / √n", losses["√2"][:1], "C0", "-", plain),
+         (f"1 / √n, scores × {times}, half the rate",
+          [h["train_loss"] for h in repaired["1"]], "C1", "--", {}),
+         (f"2 / √n, scores / {times}, twice the rate",
+          [h["train_loss"] for h in repaired["2"]], "C3", ":", dict(linewidth=3)),
+         ("1 / √n as it is", losses["1"][:1], "C1", "-", {})]
+for name, rows, colour, style, more in drawn:
+    ax.plot(range(1, len(rows[0]) + 1), rows[0], style, color=colour, label=name, **more)
 ax.set(xlabel="epoch", ylabel="training loss", ylim=(0, 2.8))
 ax.legend(loc="lower left", fontsize=13)
-ax.set_title("One number behind the last layer mends all of them")
+ax.set_title("A factor on the scores and a fitting rate mend both networks")
 figures.save(fig, "emp-he-fixes-relu.one-number",
-             caption=f"{depth} hidden layers of {width} ReLUs, {dataset}; {runs} seeds, one line "
-                     f"each. Learning rates {rate:g} and {rate / 2:g}.",
-             alt="The dashed lines of the mended networks lie on those of the network with larger "
-                 "weights; without the factor the loss stays at guessing.")
+             caption=f"{depth} hidden layers of {width} ReLUs, {dataset}, first seed. "
+                     f"Learning rates {rate:g}, {rate / 2:g} and {2 * rate:g}. (2 / √n as it "
+                     "is has no finite loss.)",
+             alt="The lines of both mended networks lie on that of the network with √2/√n; "
+                 "without the factor the loss stays at guessing.")
 
 # %% tags=["fold"]
 claims.check("emp-he-fixes-relu.one-number",
-             "With scores times {factor:,.0f} and half the learning rate, the training losses of "
-             "{epochs} epochs differ from those with √2/√n by {gap:.0e} at most; without, by "
-             "{without:.1f}.",
-             epochs=epochs, factor=factor, gap=(gap.max(), "<=", 1e-6), varies=True,
+             "First seed: 1/√n with scores times {factor:,.0f} and half the learning rate: the "
+             "training losses of {epochs} epochs differ from those with √2/√n by {small:.0e} at "
+             "most; 2/√n with scores divided by it and twice the rate: by {large:.0e}. 1/√n as it "
+             "is, all seeds: by {without:.1f}.", epochs=epochs, factor=factor,
+             small=(gaps["1"], "<=", 1e-6),
+             large=(gaps["2"], "<=", 1e-6), varies=True,
              without=(np.mean(ends["1"]) - np.mean(ends["√2"]), ">=", 0.7))
+shares = {name: np.array(result.last("valid_accuracy")) for name, result in alone.items()}
 claims.check("emp-he-fixes-relu.rate",
-             "1/√n at learning rates from 0.01 to 10, one seed: the best names {best:.0%} of the "
-             "test digits after {epochs} epochs, {lost} of {count} lose every finite number.",
-             best=(np.nanmax(list(accuracies.values())), "<=", 0.25), count=len(ladder),
-             epochs=min(epochs, 3), lost=int(np.isnan(list(accuracies.values())).sum()))
+             "One seed, {epochs} epochs, another rate alone: with 1/√n at 1 and 10 the better "
+             "names {small:.0%} of the test pictures, with 2/√n at 0.000001 and 0.00001 {large:.0%} "
+             "({lost} of the four end without a finite loss).", epochs=epochs,
+             small=(np.nanmax(shares["1"]), "<=", 0.3), large=(np.nanmax(shares["2"]), "<=", 0.35),
+             lost=sum(int(np.isnan(share).sum()) for share in shares.values()))
 
 # %% [markdown]
 # Nothing but size was lost. Dividing all matrices by √2 divides the scores by a known number; give it back, and the loss sees the same scores.
 # The weights are smaller by √2. So their steps must be smaller by √2 too; but their gradients are *larger* by √2, and the learning rate has to make up for both: it is halved. Then the two networks walk the same way, step by step.
+# Why can no rate do without the factor? We have not tested it. The rate belongs to a size; without the factor the size of the scores changes by powers of ten while the network learns.
 #
-# And Adam, which divides each step by the size of its gradients (lesson 09)?
-
-# %% tags=["fold"]
-adam = {name: learn(lambda gain=gain: net(gain), epochs=max(2, epochs // 2), seeds=seeds[:2],
-                    optimizer=lambda weights: torch.optim.Adam(weights, lr=3e-4))
-        for name, gain in gains.items() if name != "2"}
-by_adam = {name: result.last("train_loss") for name, result in adam.items()}
-claims.check("emp-he-fixes-relu.adam",
-             "With Adam at 0.0003, two seeds, {epochs} epochs: 1/√n comes to a loss of {small:.2f} "
-             "and √2/√n to {right:.2f}: it moves, and stays behind.",
-             epochs=max(2, epochs // 2), small=(np.mean(by_adam["1"]), "<=", 2.25),
-             right=(np.mean(by_adam["√2"]), "<", np.mean(by_adam["1"])))
-
-# %% [markdown]
-# **We now know** what was broken in the plain deep network: not its function, only the size of its scores, and with it the size of every step.
-# **This does not show** that initialisation decides in every network: BatchNorm (lesson 07) sets the size of each layer at each step, and shortcuts (lesson 14) carry it past the layers. Nor is √2/√n the best start here: we tried three.
+# **We now know** what was broken in the plain deep networks: not their function, only the size of their scores, and with it the size of every step.
+# This is exact for ReLU without biases or weight decay, for SGD (with momentum), and for *one* common factor in all matrices; with another factor in each layer, each needs its own rate.
+# **This does not show** that initialisation decides in every network: BatchNorm (lesson 07) sets the size of each layer at each step, and shortcuts (lesson 14) carry it past the layers. Nor do we know whether √2/√n is the best start here: we tried three.
 #
 # **Exercise 06.5.** A ReLU network without biases has `layers` matrices and learns with SGD at `rate`. Divide every matrix by `c`. Which factor on the scores, and which learning rate, give exactly the same training?
 
@@ -884,7 +1043,7 @@ exercises.check("06.5", same_way)
 #
 # - Pictures: `torchvision.transforms.v2.Normalize(mean, std)`, one number a channel, from the training set. For pretrained networks use *their* numbers (`weights.transforms()`, or `timm.data.resolve_data_config`).
 # - ReLU networks: `nn.init.kaiming_normal_(w, nonlinearity="relu")`; torchvision's ResNets use it with `mode="fan_out"`. Other functions: `nn.init.calculate_gain`.
-# - `nn.Linear` and `nn.Conv2d` as they come are too small for deep plain ReLU networks; with normalisation layers it hardly matters.
+# - `nn.Linear` and `nn.Conv2d` as they come start with smaller weights than He's (a sixth of the variance); with normalisation layers it matters less (lesson 07).
 # - Transformers: `nn.init.trunc_normal_(w, std=0.02)`. The last scale of a residual branch may start at 0 (torchvision: `zero_init_residual`).
 # - A network that stands still: print the size of every layer's numbers before the first step.
 #
@@ -892,7 +1051,7 @@ exercises.check("06.5", same_way)
 #
 # - 1998: Y. LeCun, L. Bottou, G. Orr and K.-R. Müller, *Efficient BackProp*: centre and decorrelate the inputs, draw weights with deviation $1/\sqrt{n}$.
 # - 2006: G. Hinton, S. Osindero and Y. Teh train deep networks layer by layer first, since a random start fails. 2010: X. Glorot and Y. Bengio look for the reason, and propose $2/(n_\text{in} + n_\text{out})$.
-# - 2012: AlexNet draws with a fixed deviation of 0.01. 2014: VGG's deeper networks are started from a trained shallower one.
+# - 2012: AlexNet draws with a fixed deviation of 0.01. 2014: VGG's deeper networks are started from a trained shallower one; after submission the authors found that Glorot and Bengio's start does without (a remark in their paper).
 # - 2013: A. Saxe, J. McClelland and S. Ganguli: orthogonal matrices. 2015: K. He, X. Zhang, S. Ren and J. Sun derive the 2, and train a network of 30 layers that does not start with $1/n$.
 # - 2015: BatchNorm; D. Mishkin and J. Matas measure each layer and divide (exercise 06.6). 2019: H. Zhang, Y. Dauphin and T. Ma train residual networks without normalisation by their start alone (*Fixup*).
 #
@@ -912,26 +1071,26 @@ exercises.check("06.6", measured_start)
 #
 # ## Summary
 #
-# - Centre along the axis that runs over the pictures. An offset makes one direction steep; pictures need one scale, not one a pixel.
-# - Hidden units that start equal stay equal; the least difference grows, in time. A single matrix may start at 0.
+# - Centre along the axis that runs over the pictures. An offset makes one direction long, and plain gradient descent slow. Scaling each column helps where columns have different units; pixels have one.
+# - Hidden units with equal incoming *and* outgoing weights stay equal; one random layer of the two parts them. The least difference grows, in time. A single matrix may start at 0.
 # - A layer multiplies the size of its numbers by √n · deviation of its weights, if their mean is 0, and by what the bend keeps: √½ with ReLU.
-# - So 1/n without bend, 2/n with ReLU. Large weights saturate tanh, and there the gradient grows.
-# - In a deep ReLU network a wrong size is all that is wrong: one number behind the last layer, and a fitting learning rate, mend it.
+# - So 1/n without bend, 2/n with ReLU. Large weights saturate tanh, and there the gradient grows; ten such layers did not learn; a single hidden layer of ReLUs did, less well.
+# - In a deep ReLU network without biases, under SGD, one wrong factor in all matrices changes only the size: a number behind the last layer and a fitting rate undo it exactly.
 
 # %% [markdown]
 # ## Corrections
 #
 # | the notes say | correct | how we know |
 # |---|---|---|
-# | `X -= np.mean(X, axis = 1)` | `axis=0` for a table (pictures, numbers): with 1 it stops, or subtracts the wrong numbers | section 1 |
-# | weights from `np.random.rand` | `np.random.randn`; `rand` has mean ½, and with 0.01 nothing dies out, everything **saturates** | section 3 |
-# | weights of deviation 1: "works OK for small networks" (copied from 0.01) | saturates tanh, explodes with ReLU, in ten layers | section 3 |
+# | `X -= np.mean(X, axis = 1)` | `axis=0` for a table whose rows are pictures: with 1 it stops, or subtracts the wrong numbers; with pictures as columns `axis=1, keepdims=True` | section 1 |
+# | weights from `np.random.rand` in all lines | `np.random.randn`; `rand` has mean ½: with 0.01 and 500 units a layer nothing dies out, everything **saturates** (with 100 it does die out) | section 3 |
+# | weights of deviation 1: "works OK for small networks" (copied from 0.01) | true with one hidden layer of 32, a few points behind 0.01; ten layers saturate (tanh: did not learn) or explode (ReLU) | section 3 |
 # | "explode with big numbers" | with ReLU; **tanh saturates**, and its gradients grow backwards although most slopes are nearly 0 | section 3 |
-# | Xavier keeps the variance | without bend; with tanh it sinks slowly, with ReLU by half a layer | section 4 |
+# | Xavier keeps the variance | without bend; with tanh it sinks slowly, with ReLU each layer halves the mean square | section 4 |
 # | `rand(in, out) / sqrt(in)` is Xavier | `in` is a word of Python: the line cannot run. 1/in is the older, forward-only rule; Glorot and Bengio's is 2/(in + out) | section 4 |
-# | equal weights: "the same gradient" | for **hidden** layers; from 0 these get none at all, and one matrix alone may start at 0 | section 2 |
-# | we centre because data must not be all positive | and an offset makes one direction steep: that alone explains the loss of speed here | section 1 |
-# | "in images we don't" divide by the deviation | not each pixel by its own; by one number **a channel** is common today | section 1, In practice |
+# | equal weights: "the same gradient" | for hidden units with equal incoming **and** outgoing weights; with one random layer the network learns. With all weights 0 they get no gradient at all, and one matrix alone may start at 0 | section 2 |
+# | we centre because data must not be all positive | mixed signs do not help here: an offset makes one direction long, and that costs the steps | section 1 |
+# | "in images we don't" divide by the deviation | not each pixel by its own (it gains nothing here); by one number **a channel** is common today, and shifts the best rate | section 1, In practice |
 #
 # ## Sources
 #
