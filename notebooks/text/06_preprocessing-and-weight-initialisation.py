@@ -32,7 +32,7 @@
 # **It costs** about 40 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
-seed: int = 60  # the first of the seeds; at least 0
+seed: int = 80  # the first of the seeds; at least 0
 runs: int = 3  # networks for each setting, each with a seed of its own; 2 to 10
 dataset: str = "digits"  # ; one of digits, mnist, fashion_mnist, cifar10, or a folder
 image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 to 64
@@ -679,7 +679,8 @@ small_ones = {"1 · randn": hidden(nn.init.normal_), "√2 · randn / √n": sha
               "0.01 · randn": hidden(lambda w: nn.init.normal_(w, std=0.01))}
 
 # %% tags=["fold", "ledger:err-init-comment-duplicated"]
-tops = {name: np.nanmax(result.last("valid_accuracy")) for name, result in ten_layers.items()}
+tops = {name: np.nan_to_num(result.last("valid_accuracy")).max()  # no finite loss: 0
+        for name, result in ten_layers.items()}
 claims.check("emp-large-init-explodes.trained",
              "Ten tanh layers of {width}, {epochs} epochs, the better of two learning rates: with "
              "1 · randn {large:.0%} of the test pictures are right, with randn/√n {fit:.0%}.",
@@ -957,7 +958,7 @@ exercises.check("06.4", leaky_deviation)
 # First the obvious remedy, another learning rate alone: a larger one where the numbers are small, a smaller one where they are large.
 
 # %%
-ladders = {"1": [1.0, 10.0], "2": [1e-6, 1e-5]}  # 0.0015 was tried in the first figure
+ladders = {"1": [0.1, 1.0], "2": [1e-6, 1e-5]}  # 0.0015 was tried in the first figure
 alone = {name: learn(lambda gain=gains[name]: net(gain), seeds=[seed] * 2, rates=ladder)
          for name, ladder in ladders.items()}
 {name: [f"{share:.0%}" for share in result.last("valid_accuracy")]
@@ -1012,13 +1013,12 @@ claims.check("emp-he-fixes-relu.one-number",
              small=(gaps["1"], "<=", 1e-6),
              large=(gaps["2"], "<=", 1e-6), varies=True,
              without=(np.mean(ends["1"]) - np.mean(ends["√2"]), ">=", 0.7))
-shares = {name: np.array(result.last("valid_accuracy")) for name, result in alone.items()}
+shares = np.concatenate([result.last("valid_accuracy") for result in alone.values()])
 claims.check("emp-he-fixes-relu.rate",
-             "One seed, {epochs} epochs, another rate alone: with 1/√n at 1 and 10 the better "
-             "names {small:.0%} of the test pictures, with 2/√n at 0.000001 and 0.00001 {large:.0%} "
-             "({lost} of the four end without a finite loss).", epochs=epochs,
-             small=(np.nanmax(shares["1"]), "<=", 0.3), large=(np.nanmax(shares["2"]), "<=", 0.35),
-             lost=sum(int(np.isnan(share).sum()) for share in shares.values()))
+             "One seed, {epochs} epochs, another rate alone (1/√n at 0.1 and 1, 2/√n at 0.000001 "
+             "and 0.00001): {lost} of the four end without a finite loss, the best of them all "
+             "names {best:.0%} of the test pictures.", epochs=epochs,
+             lost=int(np.isnan(shares).sum()), best=(np.nan_to_num(shares).max(), "<=", 0.35))
 
 # %% [markdown]
 # Nothing but size was lost. Dividing all matrices by √2 divides the scores by a known number; give it back, and the loss sees the same scores.
