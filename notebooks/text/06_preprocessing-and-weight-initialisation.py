@@ -661,7 +661,7 @@ jumps["1 · randn"] = moved(normal(lambda n: 1.0))  # 22 / √n
 {name: round(jump, 3) for name, jump in jumps.items()}
 
 # %% [markdown]
-# The larger the weights, the less of the likeness arrives at the top; with 1 · randn a picture and its near copy are as good as unrelated there. Does such a network learn? We train ten tanh layers on the digits, and one small network: a single hidden layer of ReLUs, for which the notes say that large weights are fine.
+# The larger the weights, the less of the likeness arrives at the top; with 1 · randn a picture and its near copy are as good as unrelated there. Does such a network learn? We train ten tanh layers on the digits, and beside them a small network, one hidden layer of ReLUs.
 
 # %% tags=["fold"]
 def ten(one=False):
@@ -1023,7 +1023,8 @@ claims.check("emp-he-fixes-relu.rate",
 # %% [markdown]
 # Nothing but size was lost. Dividing all matrices by √2 divides the scores by a known number; give it back, and the loss sees the same scores.
 # The weights are smaller by √2. So their steps must be smaller by √2 too; but their gradients are *larger* by √2, and the learning rate has to make up for both: it is halved. Then the two networks walk the same way, step by step.
-# Why can no rate do without the factor? We have not tested it. The rate belongs to a size; without the factor the size of the scores changes by powers of ten while the network learns.
+# By the same arithmetic the factor alone, at the old rate, gives the way of √2/√n at *another* rate: twice as large for 1/√n, half as large for 2/√n.
+# Why did no rate that we tried do without the factor? We have not tested it. The rate belongs to a size; without the factor the size of the scores changes by powers of ten while the network learns.
 #
 # **We now know** what was broken in the plain deep networks: not their function, only the size of their scores, and with it the size of every step.
 # This is exact for ReLU without biases or weight decay, for SGD (with momentum), and for *one* common factor in all matrices; with another factor in each layer, each needs its own rate.
