@@ -1019,8 +1019,8 @@ claims.check("emp-he-fixes-relu.one-number",
              without=(np.mean(ends["1"]) - np.mean(ends["√2"]), ">=", 0.7))
 shares = np.concatenate([result.last("valid_accuracy") for result in alone.values()])
 claims.check("emp-he-fixes-relu.rate",
-             "First seed, {epochs} epochs, another rate alone (1/√n at 1, 2/√n at 0.000001): {lost} "
-             "of the two end without a finite loss, the better names {best:.0%} of the test "
+             "First seed, {epochs} epochs, another rate alone (1/√n at 1, 2/√n at 0.000001): "
+             "{lost} of the two end without a finite loss, the better names {best:.0%} of the test "
              "pictures.", epochs=epochs,
              lost=int(np.isnan(shares).sum()), best=(np.nan_to_num(shares).max(), "<=", 0.35))
 
