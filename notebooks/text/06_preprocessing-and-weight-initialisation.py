@@ -674,7 +674,8 @@ def strips(ax, layers, low, high, colour):
         counts, edges = np.histogram(values.numpy(), 31, (low, high))
         wide = 0.45 * counts / max(counts.max(), 1)
         middle = (edges[1:] + edges[:-1]) / 2
-        ax.fill_betweenx(middle, place - wide, place + wide, color=colour, linewidth=0, step="mid")
+        ax.fill_betweenx(middle, place - wide, place + wide, color=colour, linewidth=0, step="mid",
+                         rasterized=True)
     ax.set(ylim=(low, high), xlim=(0.4, len(layers) + 0.6))
     ax.set_xticks(range(1, len(layers) + 1, 3))
 
