@@ -161,10 +161,11 @@ def check_layer(layer) -> str:
             if got != right or not isinstance(got, int):
                 fewer = filters - 1
                 hint = f". {fewer} fewer: has every filter its own bias?"
+                whole = ". Use // instead of /" if got == right else ""  # 32.0
                 raise Wrong(
                     f"the {name} of {filters} filters {kernel_size}×{kernel_size}, stride {stride}, padding "
                     f"{padding}, on {size}×{size}×{channels}: expected the whole number {right}, got {got}"
-                    + (hint if fewer and got == right - fewer else "")
+                    + (hint if fewer and got == right - fewer else whole)
                 )
     return "760 and the other four layers agree with torch, also where the stride does not fit."
 

@@ -330,7 +330,9 @@ claims.check("emp-conv-detects-features.photo", "On the photograph the answers a
 # ### Sliding
 #
 # A convolutional layer asks this question at every place of every picture, with every filter.
-# A window is as deep as the picture has *channels* (three for colour), and so is each filter; a filter adds one more number, its *bias*.
+# A window is as deep as the picture has *channels* (three for colour), and so is each filter.
+# All $C F^2$ products are added into *one* number, and one more number, the *bias*: so a filter gives one map, however many channels go in.
+# (A pixel of red 1, green 2, blue 3 under a 1×1 filter of 10, 0 and 5 gives $1\cdot 10 + 2\cdot 0 + 3\cdot 5 = 25$, not three numbers.)
 # The answers of one filter are its *feature map*; one number of a map is a *unit*.
 # In shapes, $N$ pictures with $C$ channels of $H \times H$ pixels and $K$ filters of $F \times F$ give $K$ maps of $O \times O$ each; the code takes oblong ones too.
 #
@@ -405,6 +407,7 @@ claims.check("emp-conv-detects-features", "Minus its mean it is loudest in row {
 # So was the third filter of the first picture.
 # The light of its windows varied: each got a number between 0 and 1, added to all of its 49 pixels.
 # Now the control: every window gets 0.5, the mean of before. All else stays as it was, also the fit to its end.
+# How far do the 49 weights cancel? We divide their sum by the sum of their absolute values: 1 or −1 if all have one sign, 0 if they cancel.
 
 # %%
 def balance(weights):
@@ -631,7 +634,7 @@ exercises.check("04.2", unread_pixels)
 # *Same* padding, $P = (F-1)/2$ at stride 1, gives back what the filter takes. With the same $P$ on both sides it needs an odd filter.
 # The border is filled with zeros unless one asks for something else: *replicate* repeats the last pixel, *reflect* mirrors the picture at its last pixel, *circular* goes on with the other side.
 # Does it matter? Take a ramp, brighter by 1 with every column, and a filter that measures its slope, half the difference of the right and the left neighbour.
-# Every honest answer is 1.
+# Every honest answer is 1. In the last column the pixel is 7, its left neighbour 6, and the right one is what the padding invents: zeros give $(0-6)/2 = -3$, replicate $(7-6)/2 = 0.5$, reflect $(6-6)/2 = 0$, circular $(0-6)/2 = -3$.
 
 # %% tags=["fold"]
 MODES = {"zeros": "constant", "replicate": "edge", "reflect": "reflect", "circular": "wrap"}
@@ -869,7 +872,11 @@ exercises.check("04.3", layer_size)
 #
 # A loop over all places is slow in Python.
 # Write the windows of a picture side by side, as the columns of a matrix: then one matrix product does all the dot products.
-# This is *im2col* (image to columns).
+# This is *im2col* (image to columns): the picture of 3×3 pixels 1 2 3 / 4 5 6 / 7 8 9 has four windows of 2×2, and they become the four columns of
+#
+# $$\begin{pmatrix} 1 & 2 & 4 & 5 \\ 2 & 3 & 5 & 6 \\ 4 & 5 & 7 & 8 \\ 5 & 6 & 8 & 9 \end{pmatrix}$$
+#
+# A row holds what one tap of the filter meets, from place to place.
 # It copies each pixel up to $F^2$ times and is far faster all the same: most of the gain is leaving the loops of Python, the rest a matrix product that a library has tuned to the processor (both timed [at the end](#Also-in-the-lectures)).
 
 # %% tags=["define"]
@@ -893,13 +900,13 @@ def conv2d_im2col(images, weight, bias=None, stride=1, padding=0):
 
 # %% [markdown]
 # Now the gradients follow by hand. A small case first: a picture $(a, b, c)$, a filter $(u, v)$, so the map is $(ua + vb,\; ub + vc)$.
-# Suppose the loss grows with the two numbers of the map by $g_1$ and $g_2$.
+# Let $g_1$ and $g_2$ be the gradients of the loss with respect to the two numbers of the map (lesson 03).
 # Turning up $u$ a little changes *both* numbers, by $a$ and by $b$: its gradient is $g_1 a + g_2 b$. A shared weight collects from all places where it is used.
 # Turning up $b$ changes the first number by $v$ and the second by $u$: its gradient is $g_1 v + g_2 u$. A pixel collects from all windows that read it.
 #
-# In matrices: $X$ are the columns of im2col, $W$ the filters as rows, $Y = WX$ the map, and $G$ what the loss grows with each number of $Y$.
+# In matrices: $X$ are the columns of im2col, $W$ the filters as rows, $Y = WX$ the map, and $G$ the gradient of the loss with respect to $Y$, all for one picture.
 # The filters' gradient is $G X^\top$, the sum over places, added up over the pictures; the bias, used at every place, gets the sum of $G$ over places.
-# The columns' gradient is $W^\top G$, and a pixel that was copied nine times gets the sum of nine (`col2im`, folded: the transpose of im2col).
+# The columns' gradient is $W^\top G$, and a pixel that was copied nine times (3×3, stride 1) gets the sum of nine (`col2im`, folded: the transpose of im2col).
 
 # %% tags=["fold", "define"]
 def col2im(columns, shape, height, width, stride=1, padding=0):
@@ -1016,7 +1023,7 @@ figures.save(fig, "fig-maxpool-png", caption="Pooling with windows of 2×2 at st
 # Digits of 8×8 stand in the middle of dark boards, and we look at them through eight fixed edge filters.
 # The judge is the nearest neighbour of lesson 01: every test digit is moved and takes the class of the training digit whose feature maps are closest to its own.
 # A second judge is linear, as the last layer of a network is: a linear classifier, fitted to the maps of the unmoved training digits (`linear`, folded).
-# Results are means over moves up, down, left and right.
+# Results are means over moves up, down, left and right, and over every place where the grid of pooling windows may begin.
 
 # %% tags=["fold", "define"]
 STEPS = [(1, 0), (-1, 0), (0, 1), (0, -1)]  # down, up, right, left
@@ -1254,16 +1261,19 @@ claims.check("emp-pooling-translation-invariance.distance", "A move by one pixel
 #
 # A unit of the first 3×3 layer sees 3×3 pixels; one of the second sees a 3×3 window of those, which is 5×5 pixels.
 # The width of the patch is the *receptive field*.
-# Layer $l$ widens it by $F_l - 1$ steps of its own input, and such a step is as many pixels as the strides before it, multiplied: the *jump* $j$.
+# Two units side by side see patches that begin some pixels apart: the *jump* $j$. Each stride multiplies it.
+# A layer with windows of $F_l$ looks at $F_l$ such units, so it widens the patch by $F_l - 1$ jumps (with dilation $D$, by $D(F_l - 1)$).
 #
 # $$r_l = r_{l-1} + (F_l - 1)\, j_{l-1}, \qquad j_l = j_{l-1} S_l, \qquad r_0 = j_0 = 1$$
 #
 # So two 3×3 layers see what one 5×5 layer sees (from $C$ channels to $C$, by $18\,C^2$ weights instead of $25\,C^2$), three see 7×7; with strides or pooling between them the view grows much faster.
-# Below it is computed for two famous networks too, AlexNet (2012) and VGG-16 (2014), which have lessons of their own.
+# The third row of the table below by hand: 3×3 ($r = 3$, $j = 1$), pooling 2×2 ($r = 4$, $j = 2$), 3×3 ($r = 4 + 2 \cdot 2 = 8$), pooling ($r = 8 + 1 \cdot 2 = 10$, $j = 4$).
+# It is computed for two famous networks too, AlexNet (2012) and VGG-16 (2014), which have lessons of their own.
 #
 # But seeing is not the same as minding.
 # A *path* leads from a pixel to the unit through one tap of each layer: with two layers 1, 2, 3, 2 and 1 paths start in the five columns, and most in the middle.
-# The stacks of the picture below have random weights. There a pixel's share of the gradient goes along with the square root of its number of paths, as a sum of $n$ independent random terms grows like $\sqrt n$.
+# The stacks of the picture below have random weights. Each path adds one random number, the product of its weights, to the gradient of its pixel.
+# A sum of $n$ independent random numbers grows like $\sqrt n$, and a column's share of the gradient goes along with the square root of its number of paths.
 
 # %% tags=["define"]
 def receptive_field(layers):
@@ -1563,13 +1573,13 @@ claims.check("emp-prior-knowledge-better.blind", "Shuffle the columns of an MLP'
 # To an MLP the order of pixels does not exist (last ✓): what the shuffle changes in its bar is luck.
 #
 # **We now know** that on these digits, after 12 epochs, the structure is worth more than ten times the parameters.
-# Its halves: windows with filters of their own share nothing, so what they lose by the shuffle is the worth of the neighbourhood (in windows and pooling).
-# Filters shared over all places add their points on top, with a thirtieth of the parameters.
+# It has two halves. The windows that share nothing have a filter of their own at each place: what they lose by the shuffle is the worth of the neighbourhood (in windows and pooling).
+# From them to the CNN is the worth of sharing, with a thirtieth of the parameters.
 # On shuffled pixels, after 12 epochs, the CNN falls below the windows that share nothing; those also have thirty times its parameters.
 #
-# **This does not show** what longer training would do: 12 epochs leave the small MLP far from trained out, and a higher learning rate already brings it closer (second ✓). There was one shuffle, one draw of the places, and one run of the windows that share nothing.
+# **This does not show** what longer training would do: 12 epochs leave the small MLP far from its best, and a higher learning rate already brings it closer (second ✓). There was one shuffle, one draw of the places, and one run of the windows that share nothing.
 # Nor does it show that structure always beats data.
-# Pretrained on 14 million pictures and more, transformers learn about neighbours mostly by themselves, from patches of 16×16 pixels (Dosovitskiy et al. 2021).
+# A later kind of network without such windows, the transformer, learns about neighbours mostly by itself from 14 million pictures and more, from patches of 16×16 pixels (Dosovitskiy et al. 2021).
 
 # %% [markdown]
 # ## In practice
