@@ -451,7 +451,7 @@ def slope(bend, x):
     return torch.autograd.grad(bend(x).sum(), x)[0]
 
 # %% tags=["fold", "not-drawn:fig-relu-nonlinearity-png", "not-drawn:fig-relu-deriv-png", "ledger:err-relu-range", "ledger:err-sigmoid-derivatives-infinite", "ledger:err-tanh-gradient-range"]
-x = torch.linspace(-4, 4, 160)  # even: no point at 0, where slopes jump
+x = torch.linspace(-4, 4, 400)  # even: no point at 0, where slopes jump
 pair = torch.tensor([[[1.0]], [[-0.5]]]), torch.tensor([[0.0], [0.5]])  # weights, biases
 panels = {"binary": binary, "logistic": logistic, "tanh": tanh, "ReLU": relu,
           "leaky ReLU, 0.1": lambda x: leaky_relu(x, 0.1),
