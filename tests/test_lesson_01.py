@@ -309,20 +309,53 @@ def test_the_numbers_that_the_checks_tell_are_those_of_the_lessons_digits(lesson
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("mnist", [0.94, 0.88, 0.67, 0.40]), ("fashion_mnist", [0.77, 0.72, 0.58, 0.43])],
+    ("name", "told", "within"),
+    [
+        ("mnist", [0.94, 0.88, 0.67, 0.40], 0.006),
+        ("fashion_mnist", [0.77, 0.72, 0.58, 0.43], 0.006),
+        ("cifar10", [0.27, 0.26, 0.26, 0.21], 0.02),  # told of JPEG copies of its pictures
+    ],
 )
-def test_the_larger_sets_of_section_7_are_as_its_table_says(name, told, lesson):
+def test_the_larger_sets_are_as_the_table_of_section_8_says(name, told, within, lesson):
     try:
         train, test = (data.load(name, part) for part in (True, False))
     except DataError as error:
         pytest.skip(f"{name} is not on this machine: {error.remedy}")
     train, test = train.subset(5000, seed=0), test.subset(1000, seed=0)
-    stored = lesson.pixels(lesson.framed(train, 4).images)
+    stored, labels = lesson.pixels(lesson.framed(train, 4).images), train.labels.numpy()
     for steps, share in enumerate(told):
         moved = lesson.pixels(augment.shift(lesson.framed(test, 4).images, steps, 0))
-        answers = train.labels.numpy()[lesson.nearest_in_pieces(moved, stored)]
-        assert round((answers == test.labels.numpy()).mean(), 2) == share
+        answers = labels[lesson.nearest_in_pieces(moved, stored)]
+        assert abs((answers == test.labels.numpy()).mean() - share) <= within
+    if (
+        name == "cifar10"
+    ):  # told of it: plain grey is nearer for 2 %, sorted pixels are right in 16 %
+        asked, stored = lesson.pixels(test.images), lesson.pixels(train.images)
+        nearest = lesson.l2_no_loop(asked, stored).min(axis=1)
+        grey = lesson.l2_no_loop(asked, np.full_like(stored[:1], stored.mean()))[:, 0]
+        assert abs((grey < nearest).mean() - 0.02) <= 0.02
+        answers = labels[lesson.nearest_in_pieces(np.sort(asked), np.sort(stored))]
+        assert abs((answers == test.labels.numpy()).mean() - 0.16) <= 0.02
+
+
+def test_no_test_digit_is_a_training_digit_and_a_colour_picture_has_3072_numbers(lesson):
+    train, test = (lesson.pixels(data.load("digits", part).images) for part in (True, False))
+    assert not {row.tobytes() for row in train} & {row.tobytes() for row in test}
+    linear = torch.nn.Linear(data.photos()["chelsea"][:, :32, :32].numel(), 10)
+    assert sum(p.numel() for p in linear.parameters()) == 3072 * 10 + 10 == 30_730
+
+
+def test_an_option_is_the_last_whose_limit_is_passed(lesson):
+    options = ("few", 0.4, "some", 0.8, "many")
+    assert [lesson.option(value, *options) for value in (0.1, 0.4, 0.5, 0.9)] == [
+        "few", "few", "some", "many",
+    ]  # fmt: skip
+
+
+def test_the_centre_of_ink_is_where_the_only_pixel_is(lesson):
+    pictures = torch.zeros(1, 1, 5, 6, dtype=torch.uint8)
+    pictures[0, 0, 1, 4] = 200
+    np.testing.assert_allclose(lesson.ink_centres(pictures), [[4, 1]], atol=1e-6)
 
 
 # --- exercises ------------------------------------------------------------------------------------------------------
@@ -399,6 +432,10 @@ def split_without_rest(groups, test_groups, seed):
     return train[:-1], test
 
 
+def split_values(groups, test_groups, seed):
+    return tuple(groups[part] for part in lesson_01.solve_split_by_group(groups, test_groups, seed))
+
+
 def split_always_the_same(groups, test_groups, seed):
     return lesson_01.solve_split_by_group(groups, test_groups, 0)
 
@@ -439,6 +476,11 @@ def standardise_in_place(train, test):
     return train, test
 
 
+def standardise_with_a_guard_against_0(train, test):
+    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-8
+    return (train - mean) / deviation, (test - mean) / deviation
+
+
 def together(train, test):
     both = np.concatenate([train, test])
     return scaled(train, both), scaled(test, both)
@@ -461,7 +503,8 @@ MISTAKES = {
     "draws a group twice": ("01.2", split_with_repeats, "groups in the test, got"),
     "truth values": ("01.2", split_masks, "flatnonzero"),
     "tuples of np.where": ("01.2", split_of_tuples, "np.where"),
-    "loses a row": ("01.2", split_without_rest, "exactly one part"),
+    "loses a row": ("01.2", split_without_rest, "exactly one part, once; row .* 0 times"),
+    "values instead of places": ("01.2", split_values, "not the places of rows"),
     "one part only": ("01.2", lambda *a: lesson_01.solve_split_by_group(*a)[1], "two arrays"),
     "never another split": ("01.2", split_always_the_same, "different seeds"),
     "another split each time": ("01.2", split_by_chance, "same seed"),
@@ -575,6 +618,7 @@ def test_each_check_rejects_a_planted_mistake_and_names_it(mistake):
 @pytest.mark.parametrize(
     ("id", "answer"),
     [
+        ("01.4", standardise_with_a_guard_against_0),
         ("01.1", 3.7632e12),
         ("01.1", np.int64(3_763_200_000_000)),
         ("01.3", leave_one_out_of_k_plus_one),
