@@ -289,6 +289,11 @@ def all_places(network, part):
     whole.features, whole.head = lambda images: whole.maps(images).flatten(1), nn.Identity()
     return training.predict(whole, part).cpu().numpy()
 
+def keeping_places(network):
+    """1-NN's accuracy among the answers at all places, on moved and on centred test digits."""
+    known = all_places(network, framed_train)
+    return [knn_accuracy(all_places(network, part), known) for part in (moved_test, framed_test)]
+
 def split_accuracy(order):
     """1-NN trained on the first 1,347 pictures of an order and tested on the last 450."""
     table = every_distances[np.ix_(order[1347:], order[:1347])]
@@ -1261,8 +1266,7 @@ fresh_networks = [untrained(train, number) for number in numbers]
 fresh_in_space, moving_in_space = ([in_space_of(network, moved_test) for network in networks]
                                    for networks in (fresh_networks, moving_networks))
 fresh_centred = [in_space_of(network, framed_test) for network in fresh_networks]
-kept_places = np.array([[knn_accuracy(all_places(network, part), all_places(network, framed_train))
-                         for part in (moved_test, framed_test)] for network in fresh_networks])
+kept_places = np.array([keeping_places(network) for network in fresh_networks])  # (runs, 2)
 layer = LogisticRegression(max_iter=2000).fit(stored / 255, train_labels)
 claims.check("emp-good-representation-helps.features",
              "Among features of networks that saw no moves 1-NN is right in {middle:.1%} of the "
@@ -1380,7 +1384,7 @@ bar_panels(panels, {"pixels": "C1", "sorted\npixels": "C3", "features,\nuntraine
 plt.suptitle("Pixels serve centred digits only; trained features serve all three")
 figures.save(plt.gcf(), "emp-good-representation-helps.spaces",
              caption=f"1-NN in four spaces; {dataset} stored in the middle. Photographs: five "
-                     f"draws. Features: {runs} networks, trained on moved copies or the first draw.",
+                     f"draws. Features: {runs} networks, trained on moves or the first draw.",
              alt="Pixels serve centred digits only, sorting photographs, trained features all.")
 claims.check("emp-knn-poor-for-images.photographs",
              "On patches 1-NN is right in {fresh:.1%} among features of untrained networks and in "
