@@ -746,8 +746,8 @@ plane_labels, plane_test_labels = train_labels[in_train], test_labels[in_test]
 three = sorted(set(three))  # fewer if the pictures have fewer classes
 three_names = [train.classes[label] for label in three]
 points, point_labels = plane[:120], plane_labels[:120]
-fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 3.5), sharex=True, sharey=True)
-for ax, k in zip(axes, (1, 5, 30), strict=True):
+fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.5), sharex=True, sharey=True)
+for ax, k in zip(axes, (1, 30), strict=True):
     regions(ax, points, point_labels, k, names=three_names).set_title(f"k = {k}")
 fig.supxlabel("share of ink in the upper half", fontsize=12)
 axes[0].set_ylabel("share of ink in the left half")
