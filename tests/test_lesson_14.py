@@ -296,10 +296,10 @@ def test_hints_climb_in_three_steps_and_the_solution_can_be_shown(id, capsys):
 
 
 def test_the_stubs_of_the_notebook_count_as_not_attempted(capsys):
-    def block_plan(depth, width=16, bottleneck=False): ...
+    def residual_forward(block, x): ...
 
-    exercises.check("14.4", ...)
-    exercises.check("14.6", block_plan)
+    exercises.check("14.5", ...)
+    exercises.check("14.2", residual_forward)
     assert capsys.readouterr().out.count("not attempted") == 2
 
 
@@ -316,7 +316,7 @@ def test_the_stubs_of_the_notebook_count_as_not_attempted(capsys):
     ],
 )
 def test_a_wrong_prediction_is_rejected(count, saying):
-    rejects("14.4", count, saying=saying)
+    rejects("14.5", count, saying=saying)
 
 
 def layer_with(
@@ -426,7 +426,7 @@ def test_a_wrong_power_of_ten_is_rejected_with_what_went_wrong():
         (lambda layers, gain: "-21", "expected a number"),
         (lambda layers, gain: math.nan, "got nan"),
     ):
-        rejects("14.2", mistake, saying=saying)
+        rejects("14.3", mistake, saying=saying)
 
 
 def test_a_wrong_count_of_ways_is_rejected():
@@ -442,81 +442,59 @@ def test_a_wrong_count_of_ways_is_rejected():
             "small cases are right",
         ),
     ):
-        rejects("14.3", mistake, saying=saying)
-    assert "134,217,728" in LESSON["14.3"].check(
+        rejects("14.4", mistake, saying=saying)
+    assert "134,217,728" in LESSON["14.4"].check(
         lambda blocks: tuple(solutions.path_counts_of(blocks))
     )
 
 
-def planned(change):
-    """The reference plan, changed entry by entry: change(place, entry, plan) -> entry."""
-
-    def block_plan(depth, width=16, bottleneck=False):
-        plan = solutions.block_plan(depth, width, bottleneck)
-        return [change(place, entry, plan) for place, entry in enumerate(plan)]
-
-    return block_plan
+def shortcut_of(block, x):
+    return x if block.downsample is None else block.downsample(x)
 
 
-@pytest.mark.parametrize(
-    ("change", "saying"),
-    [
-        (lambda place, entry, plan: (entry[0], entry[1], 1), "stride 2 belongs"),
-        (
-            lambda place, entry, plan: (
-                entry[0],
-                entry[1],
-                2 if place % (len(plan) // 3) == 0 else 1,
-            ),
-            "stride 2 belongs",
-        ),
-        (lambda place, entry, plan: (entry[1], entry[1], entry[2]), "the next one reads|reads the"),
-        (lambda place, entry, plan: (16, 16, entry[2]), "stages give|reads the"),
-        (
-            lambda place, entry, plan: (entry[0], min(entry[1], 32), entry[2]),
-            "next one reads|stages give",
-        ),
-        (lambda place, entry, plan: 3, "list of"),
-    ],
-)
-def test_a_wrong_plan_is_rejected(change, saying):
-    rejects("14.6", planned(change), saying=saying)
+def branch_of(block, x, inner=F.relu):
+    return block.bn2(block.conv2(inner(block.bn1(block.conv1(x)))))
 
 
-def one_block_too_many(depth, width=16, bottleneck=False):
-    return solutions.block_plan(depth + (9 if bottleneck else 6), width, bottleneck)
+def in_place(block, x):
+    shortcut = shortcut_of(block, x.clone())
+    return F.relu(branch_of(block, x.relu_()) + shortcut)
 
 
-def always_16_channels(depth, width=16, bottleneck=False):
-    return solutions.block_plan(depth, 16, bottleneck)
-
-
-def rounds_the_depth_down(depth, width=16, bottleneck=False):
-    layers = 9 if bottleneck else 6
-    return solutions.block_plan(max(depth - (depth - 2) % layers, layers + 2), width, bottleneck)
-
-
-def two_layers_a_bottleneck(depth, width=16, bottleneck=False):
-    plan = solutions.block_plan(depth - (depth - 2) % 6, width)
-    return [(inside, out * 4, stride) for inside, out, stride in plan] if bottleneck else plan
-
-
-def no_expansion(depth, width=16, bottleneck=False):
-    return solutions.block_plan(depth if not bottleneck else 2 + (depth - 2) * 2 // 3, width)
+def after_the_first_convolution(block, x):
+    inner = F.relu(block.bn1(block.conv1(x)))
+    return F.relu(block.bn2(block.conv2(inner)) + inner)
 
 
 @pytest.mark.parametrize(
     ("mistake", "saying"),
     [
-        (one_block_too_many, "blocks, got"),
-        (always_16_channels, "reads the 8"),
-        (no_expansion, "stages give"),
-        (rounds_the_depth_down, "raise ValueError"),
-        (two_layers_a_bottleneck, "blocks, got"),
+        (lambda b, x: F.relu(branch_of(b, x)), "plain block"),
+        (lambda b, x: F.relu(branch_of(b, x)) + shortcut_of(b, x), "in front of the sum"),
+        (lambda b, x: branch_of(b, x) + shortcut_of(b, x), "behind the sum, is missing"),
+        (
+            lambda b, x: F.relu(branch_of(b, x, nn.Identity()) + shortcut_of(b, x)),
+            "between the two convolutions",
+        ),
+        (
+            lambda b, x: F.relu(b.conv2(F.relu(b.bn1(b.conv1(x)))) + shortcut_of(b, x)),
+            "second BatchNorm",
+        ),
+        (
+            lambda b, x: F.relu(b.bn2(b.conv2(F.relu(b.conv1(x)))) + shortcut_of(b, x)),
+            "first BatchNorm",
+        ),
+        (after_the_first_convolution, "passed the first convolution"),
+        (in_place, "in place"),
+        (lambda b, x: F.relu(branch_of(b, x) + x), "where it does not"),  # downsample forgotten
+        (lambda b, x: F.relu(branch_of(b, x) + b.downsample(x)), "where it does not"),
+        (lambda b, x: F.relu(branch_of(b, x) + 2 * shortcut_of(b, x)), "differs from torchvision"),
+        (lambda b, x: x.mean((2, 3)), "gives the shape"),
+        (lambda b, x: 3, "got 3"),
     ],
 )
-def test_a_plan_of_the_wrong_depth_or_width_or_without_refusal_is_rejected(mistake, saying):
-    rejects("14.6", mistake, saying=saying)
+def test_a_wrong_residual_block_is_rejected_with_what_went_wrong(mistake, saying):
+    rejects("14.2", mistake, saying=saying)
 
 
 def counted(
@@ -546,8 +524,8 @@ def counted(
     ],
 )
 def test_a_wrong_count_of_multiply_adds_is_rejected(mistake):
-    rejects("14.5", counted(**mistake), saying="multiply-adds")
+    rejects("14.6", counted(**mistake), saying="multiply-adds")
 
 
 def test_a_count_that_forgets_all_rows_but_the_first_is_rejected():
-    rejects("14.5", lambda rows: solutions.multiply_adds(rows[:1]), saying="two linear layers")
+    rejects("14.6", lambda rows: solutions.multiply_adds(rows[:1]), saying="two linear layers")

@@ -9,6 +9,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from cnncourse import cost, models
 from cnncourse.exercises import Exercise, Wrong
@@ -101,6 +102,90 @@ def copying_layer(channels: int) -> nn.Module:
 # --- 14.2 -------------------------------------------------------------------------------------------------------------
 
 
+def _random_block(in_channels: int, channels: int, stride: int) -> nn.Module:
+    """torchvision's block in float64 and evaluation mode, every number of its BatchNorms drawn."""
+    downsample = None
+    if stride != 1 or in_channels != channels:
+        projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+        downsample = nn.Sequential(projection, nn.BatchNorm2d(channels))
+    block = BasicBlock(in_channels, channels, stride, downsample).double().eval()
+    for layer in block.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for numbers in (layer.weight.data, layer.running_var):
+                nn.init.uniform_(numbers, 0.5, 1.5)
+            for numbers in (layer.bias.data, layer.running_mean):
+                nn.init.normal_(numbers)
+    return block
+
+
+def _mistakes(block, x) -> dict[str, torch.Tensor]:
+    """What comes out when one thing is wrong: what to say about it, and the output."""
+    shortcut = x if block.downsample is None else block.downsample(x)
+    inner = block.bn1(block.conv1(x))
+    branch = block.bn2(block.conv2(F.relu(inner)))
+    mistakes = {
+        "nothing is added: this is the plain block": F.relu(branch),
+        "the last ReLU stands in front of the sum; it belongs behind it": F.relu(branch) + shortcut,
+        "the last ReLU, behind the sum, is missing": branch + shortcut,
+        "the ReLU between the two convolutions is missing": F.relu(
+            block.bn2(block.conv2(inner)) + shortcut
+        ),
+        "the second BatchNorm is missing": F.relu(block.conv2(F.relu(inner)) + shortcut),
+        "the first BatchNorm is missing": F.relu(
+            block.bn2(block.conv2(F.relu(block.conv1(x)))) + shortcut
+        ),
+    }
+    if block.downsample is None:
+        late = F.relu(branch + F.relu(inner))
+        mistakes["what is added has passed the first convolution; keep the block's input"] = late
+    return mistakes
+
+
+def check_residual_forward(residual_forward) -> str:
+    for in_channels, channels, stride in ((4, 4, 1), (4, 6, 1), (4, 8, 2)):
+        case = f"a block from {in_channels} to {channels} channels with stride {stride}"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(14)
+            block = _random_block(in_channels, channels, stride)
+            x = torch.randn(2, in_channels, 6, 6, dtype=torch.float64)
+        given = x.clone()
+        with torch.no_grad():
+            right = block(x.clone())
+            try:
+                answer = residual_forward(block, given)
+            except (RuntimeError, TypeError) as error:
+                raise Wrong(
+                    f"{case}: {error}. Where the shape changes, block.downsample(x) is added; "
+                    "where it does not, block.downsample is None and x itself is"
+                ) from None
+            if not isinstance(answer, torch.Tensor) or answer.shape != right.shape:
+                got = tuple(answer.shape) if isinstance(answer, torch.Tensor) else repr(answer)
+                raise Wrong(f"{case} gives the shape {tuple(right.shape)}, got {got}")
+            if not torch.equal(given, x):
+                raise Wrong(
+                    f"{case}: the input was changed in place; the shortcut needs it as it is"
+                )
+            if torch.allclose(answer, right, rtol=1e-9, atol=1e-9):
+                continue
+            for saying, output in _mistakes(block, x).items():
+                if torch.allclose(answer, output, rtol=1e-9, atol=1e-9):
+                    raise Wrong(f"{case}: {saying}")
+        worst = float((answer - right).abs().max())
+        raise Wrong(f"{case}: the output differs from torchvision's by up to {worst:.2g}")
+    return "the same as torchvision's BasicBlock, with the same shape, with more channels and with stride 2"
+
+
+def residual_forward(block, x):
+    """relu(F(x) + shortcut), the shortcut a projection where the shape changes."""
+    shortcut = x if block.downsample is None else block.downsample(x)
+    y = F.relu(block.bn1(block.conv1(x)))
+    y = block.bn2(block.conv2(y))
+    return F.relu(y + shortcut)
+
+
+# --- 14.3 -------------------------------------------------------------------------------------------------------------
+
+
 def check_shrinkage(shrinkage) -> str:
     for layers, gain, expected, what in (
         (54, 2.0, 0.0, "He's start keeps the size"),
@@ -144,7 +229,7 @@ def shrinkage(layers: int, gain: float) -> float:
     return layers * math.log10(gain / 2) / 2
 
 
-# --- 14.3 -------------------------------------------------------------------------------------------------------------
+# --- 14.4 -------------------------------------------------------------------------------------------------------------
 
 
 def check_path_counts(path_counts) -> str:
@@ -177,7 +262,7 @@ def path_counts_of(blocks: int) -> list[int]:
     return [math.comb(blocks, k) for k in range(blocks + 1)]
 
 
-# --- 14.4 -------------------------------------------------------------------------------------------------------------
+# --- 14.5 -------------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -228,7 +313,7 @@ def predict_gradients() -> int:
     return 55 - in_blocks + reached
 
 
-# --- 14.5 -------------------------------------------------------------------------------------------------------------
+# --- 14.6 -------------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -296,100 +381,6 @@ def multiply_adds(rows) -> int:
     return total
 
 
-# --- 14.6 -------------------------------------------------------------------------------------------------------------
-
-
-def _parameters(plan, depth: int, width: int, bottleneck: bool) -> int:
-    """Parameters of the network that real blocks make of a plan, with shortcuts that have none."""
-    kind = models.resnet.Bottleneck if bottleneck else models.resnet.BasicBlock
-    with torch.device("meta"):
-        parts = [
-            nn.Conv2d(3, width, 3, bias=False),
-            nn.BatchNorm2d(width),
-            nn.Linear(plan[-1][1], 10),
-        ]
-        parts += [
-            kind(inside, out // kind.expansion, stride, shortcut="A")
-            for inside, out, stride in plan
-        ]
-    return sum(p.numel() for part in parts for p in part.parameters())
-
-
-def check_block_plan(block_plan) -> str:
-    cases = (
-        (8, 16, False, 3),
-        (20, 8, False, 9),
-        (56, 16, False, 27),
-        (29, 16, True, 9),
-        (164, 16, True, 54),
-    )
-    for depth, width, bottleneck, blocks in cases:
-        call = f"block_plan({depth}, width={width}, bottleneck={bottleneck})"
-        try:
-            plan = [tuple(entry) for entry in block_plan(depth, width=width, bottleneck=bottleneck)]
-        except TypeError as error:
-            raise Wrong(
-                f"{call} should give a list of (in channels, out channels, stride): {error}"
-            ) from None
-        if len(plan) != blocks:
-            raise Wrong(
-                f"{call} should have {blocks} blocks, got {len(plan)}: "
-                f"one layer before them, one behind, {2 + bottleneck} in each"
-            )
-        if plan[0][0] != width:
-            raise Wrong(
-                f"{call}: the first block reads the {width} channels of the first convolution, got {plan[0]}"
-            )
-        for place, (before, after) in enumerate(zip(plan, plan[1:], strict=False)):
-            if before[1] != after[0]:
-                raise Wrong(
-                    f"{call}: block {place} gives {before[1]} channels and the next one reads {after[0]}"
-                )
-        strides = [place for place, entry in enumerate(plan) if entry[2] == 2]
-        if strides != [blocks // 3, 2 * blocks // 3]:
-            raise Wrong(
-                f"{call}: stride 2 belongs to the first block of the second and third stage, "
-                f"places {blocks // 3} and {2 * blocks // 3}; got {strides}"
-            )
-        expected = [
-            width * 2**stage * (4 if bottleneck else 1)
-            for stage in range(3)
-            for _ in range(blocks // 3)
-        ]
-        if [entry[1] for entry in plan] != expected:
-            raise Wrong(
-                f"{call}: the stages give {', '.join(map(str, dict.fromkeys(expected)))} channels, "
-                f"got {', '.join(map(str, dict.fromkeys(entry[1] for entry in plan)))}"
-            )
-    for depth, bottleneck in ((21, False), (2, False), (50, True)):
-        formula = "9n + 2" if bottleneck else "6n + 2"
-        try:
-            block_plan(depth, bottleneck=bottleneck)
-        except ValueError:
-            continue
-        raise Wrong(
-            f"block_plan({depth}, bottleneck={bottleneck}) should raise ValueError: "
-            f"{depth} is not {formula} for any n from 1 on, and the plan was given all the same"
-        )
-    counts = [_parameters(list(block_plan(depth)), depth, 16, False) for depth in (20, 56)]
-    return f"built from your plan, depths 20 and 56 have {counts[0]:,} and {counts[1]:,} parameters, as in the paper"
-
-
-def block_plan(depth: int, width: int = 16, bottleneck: bool = False) -> list[tuple[int, int, int]]:
-    """(in channels, out channels, stride) of every block of the three stages."""
-    layers, expansion = (3, 4) if bottleneck else (2, 1)
-    blocks = (depth - 2) // (3 * layers)
-    if blocks < 1 or (depth - 2) % (3 * layers):
-        raise ValueError(f"depth {depth} is not {3 * layers}n + 2")
-    plan, inside = [], width
-    for stage in range(3):
-        for place in range(blocks):
-            out = width * 2**stage * expansion
-            plan.append((inside, out, 2 if stage > 0 and place == 0 else 1))
-            inside = out
-    return plan
-
-
 EXERCISES = [
     Exercise(
         "14.1",
@@ -404,6 +395,17 @@ EXERCISES = [
     ),
     Exercise(
         "14.2",
+        "What a residual block computes",
+        (
+            "Two ways start at x: through the convolutions, and the shortcut. Where do they meet?",
+            "The shortcut is x where block.downsample is None, else block.downsample(x).",
+            "conv1, bn1, ReLU, conv2, bn2; add the shortcut; then the last ReLU.",
+        ),
+        check_residual_forward,
+        residual_forward,
+    ),
+    Exercise(
+        "14.3",
         "How far a signal shrinks",
         (
             "The variance behind a layer: fan * variance of a weight * mean square of what comes in.",
@@ -414,7 +416,7 @@ EXERCISES = [
         shrinkage,
     ),
     Exercise(
-        "14.3",
+        "14.4",
         "The lengths of the ways",
         (
             "Each way says for every block: through it, or past it. Write down the eight ways of three blocks.",
@@ -425,7 +427,7 @@ EXERCISES = [
         path_counts_of,
     ),
     Exercise(
-        "14.4",
+        "14.5",
         "Which convolutions learn at the first step?",
         (
             "Follow the gradient backwards through one block: it splits at the sum, one part takes the shortcut.",
@@ -438,7 +440,7 @@ EXERCISES = [
         returns_answer=True,
     ),
     Exercise(
-        "14.5",
+        "14.6",
         "3.6 G and 19.6 G",
         (
             "A weight is used once at every place of the output, so: number of weights times number of places.",
@@ -447,16 +449,5 @@ EXERCISES = [
         ),
         check_multiply_adds,
         multiply_adds,
-    ),
-    Exercise(
-        "14.6",
-        "The plan of a 6n + 2 network",
-        (
-            "n is (depth - 2) / 6 for two layers a block; the remainder tells depths that do not fit.",
-            "Loop over stages 0, 1, 2 and over n blocks; channels out are width * 2**stage, times 4 for bottlenecks.",
-            "Carry the channels out of one block into the next; the stride is 2 where a stage but the first begins.",
-        ),
-        check_block_plan,
-        block_plan,
     ),
 ]
