@@ -663,7 +663,10 @@ exercises.check("14.2", residual_forward)
 # %% [markdown]
 # ## 4 · Is it the vanishing gradient?
 #
-# The usual explanation: on its way back through 56 layers the gradient becomes too small to learn from, and shortcuts keep it alive.
+# There are three suspects: a gradient that vanishes, a first step that is huge, and a gradient that is true only nearby.
+# None will be convicted alone.
+#
+# The usual explanation is the first: on its way back through 56 layers the gradient becomes too small to learn from, and shortcuts keep it alive.
 # We measure it before training, at the output of each block:
 # the norm of the signal on its way forward, and the norm of the gradient of the loss with respect to this output, on its way back.
 #
@@ -671,7 +674,7 @@ exercises.check("14.2", residual_forward)
 #
 # First without normalisation, from two starts.
 # *He's* start draws weights of variance 2 / fan.
-# A *weak* start has 1 / (3 fan), as torch draws by default where a layer has as many channels in as out.
+# A *weak* start has 1 / (3 fan), as torch draws weights by default where a layer has as many channels in as out. (torch draws biases too; here they are 0.)
 
 # %% tags=["define"]
 SIGNAL, BACK, WEIGHTS = 0, 1, 2  # rows of what block_norms returns
@@ -766,7 +769,7 @@ claims.check(
 #
 # He's start takes most of the fall away without any shortcut.
 # Most of what remains comes from the border: in the last stage a 3×3 kernel on 2×2 pixels sees four pixels and five zeros.
-# *Circular padding* takes the opposite border in place of the zeros, and with it most of the gradient arrives.
+# *Circular padding* takes the opposite border in place of the zeros, and with it a good part of the gradient arrives.
 #
 # **Exercise 14.3.** Take the *root mean square* of a signal (rms).
 # With He's start it stays as it passes a layer and its ReLU, away from the border and where a layer has as many channels in as out.
@@ -834,7 +837,7 @@ claims.check(
 #
 # And after training?
 # The weights have grown by then, and behind BatchNorm that matters: twice the weights give the same output and half the gradient with respect to them.
-# So we look at this gradient, as it is and with every convolution set back to the length it started with.
+# So we now look at the gradient with respect to the *weights* of the first convolution of each block, as it is and with every convolution set back to the length it started with.
 # That leaves the function as it is (but for BatchNorm's small epsilon).
 
 # %% tags=["fold"]
@@ -878,8 +881,8 @@ claims.check(
 #
 # ### Is the gradient true?
 #
-# A gradient is a promise.
-# A small step against it, of rate × gradient, makes the loss fall by rate × (length of the gradient)².
+# So the gradient arrives. Is it worth following?
+# A gradient is a promise: *if the slope stayed as it is*, a step of rate × gradient would make the loss fall by slope × way, that is rate × (length of the gradient)².
 # We take steps that promise falls from 0.03 to 1, and then the step that training really takes, and look at the same images again.
 # How far did the loss really fall?
 # And does the gradient still point the same way?
@@ -937,7 +940,7 @@ for (kind, depth), found in fallen.items():
 spread = plots.spread([end[1] / 116 for end in first_steps.values()], 0.085)
 for ((kind, depth), (x, y, fall)), place in zip(first_steps.items(), spread):
     last = x > 1000  # at the right end: the name stands above its point
-    told = f"falls by {fall:.1f}" if fall >= 0.05 else "no fall"
+    told = f"falls by {fall:.2f}" if fall >= 0.02 else "no fall"
     ax.text(x if last else 1.4 * x, 8 if last else 116 * place, f"{kind}-{depth}: {told}",
             ha="right" if last else "left", va="center", color=figures.COLOUR[kind],
             fontweight="bold")
@@ -1010,7 +1013,7 @@ claims.check(
 #
 # What the steps of plain-56 promise, rate × (length)² without the momentum, is first far too much, then little: small slopes, in all blocks.
 # Does the huge first step do the harm?
-# Warm-up and clipping make it short, and in section 1 plain-56 did not learn with both.
+# Warm-up and clipping make it thousands of times shorter (it still promises more than the whole loss), and in section 1 plain-56 did not learn with both.
 #
 # Balduzzi et al. (2017) look at how far gradients agree from another side: in deep plain networks the gradients of neighbouring inputs are as unrelated as white noise, and shortcuts keep them related.
 # Li et al. (2018) draw the surface of the loss: smooth with shortcuts, ragged without.
@@ -1058,6 +1061,7 @@ print(len(ways), "ways; their sum is the whole derivative:", torch.allclose(whol
 # A plain network has one way, through everything.
 #
 # Take one block out after training.
+# Its input then goes straight on to the next block.
 # In a plain network the cut lies on the only way.
 # In a residual one it lies on half of all ways; half of them are left. Is that enough?
 # (We cut the networks of 20 layers, since both of them have learned. Blocks that begin a stage change the shape and stay.)
@@ -1154,8 +1158,8 @@ claims.check(
 # The stream grows as blocks add to it, and what a later block adds is smaller beside it.
 # (In a plain network the ratio is about 1.7 when BatchNorm's outputs are spread like a bell curve: $1 / \sqrt{1/2 - 1/(2\pi)}$.)
 #
-# **We now know** that blocks of a residual network add to a common stream, and most of them can be missed one at a time.
-# **This does not show** that they are useless: nearly every cut costs something, and several at once were not tried.
+# **We now know** that blocks of a residual network add to a common stream, and the later ones can be missed one at a time.
+# **This does not show** that they are useless: the cuts in the first two stages cost something, and several at once were not tried.
 #
 # **Exercise 14.4.** How many of the $2^{27}$ ways go through exactly $k$ blocks?
 # Write `path_counts(blocks)`: a list with the number of ways through 0, 1, …, `blocks` blocks.
@@ -1272,6 +1276,9 @@ claims.check(
 #
 # **Exercise 14.5.** The smallest start is zero: the last BatchNorm weight of each block starts at 0, and each block copies.
 # In such a residual-56, at the very first step: how many of the 55 convolutions get a gradient that is not zero?
+#
+# Is zero then the safest start? Below the exercise residual-20 is trained from it twice: with zeros on the shortcut where a stage begins, and with the channels *repeated* there.
+# A channel of the last maps is called *alive* if it is not 0 on every image.
 
 # %%
 convolutions_with_gradient = ...
@@ -1327,7 +1334,7 @@ claims.check(
 #
 # ## 7 · The networks for ImageNet
 #
-# ImageNet has photographs of 224 pixels a side and 1000 classes.
+# ImageNet has photographs, cut to 224 pixels a side here, and 1000 classes.
 # Work is counted in *multiply-adds*: one multiplication and the addition of its result, once for each weight at each place (G: billions).
 #
 # The paper puts a *stem* in front, a 7×7 convolution and a max pooling, both with stride 2.
@@ -1498,7 +1505,8 @@ claims.check(
 )
 
 # %% [markdown]
-# So the way past all blocks is now the identity, for every input.
+# So within a stage the way past all blocks is now the identity, for every input.
+# (This block is only for places where the number of channels stays: where a stage begins, `bn1` would need that of its input.)
 # With 1001 layers the original block reached a test error of 7.61 % on CIFAR-10, the pre-activation block 4.92 %, with batches of 64 4.62 % (its tables 3 and 4).
 #
 # **Transformers** (Vaswani et al. 2017) put a shortcut around each of their two parts, attention and a small dense network; today's have the normalisation inside of $F$, as here.
@@ -1654,8 +1662,8 @@ claims.quoted(
 # - One addition a block, without any weight, brings residual-56 nearly to the error of residual-20; both end at one or two percent (section 3).
 # - In an untrained plain-56 gradients vanish from a weak start without BatchNorm, and explode with it (section 4).
 # - With shortcuts a promise of 0.1 is nearly kept; at the step of training residual-56 turns as well, and its loss falls (section 4).
-# - Why plain-56 fails is not settled here: a gradient that vanishes towards the input is not found before or after training, a huge first step is not enough, and a gradient that turns is found in plain-20 too (section 4).
-# - A residual network is a sum of many ways; take out a block behind the first, and little happens (section 5).
+# - Why plain-56 fails is not settled here: a gradient that vanishes towards the input is not found before or after training, it fails without the huge first step too, and a gradient that turns is found in plain-20 too (section 4).
+# - A residual network is a sum of many ways; take out a late block, and little happens; the early ones cost most (section 5).
 # - Without BatchNorm a shortcut makes copying easy from a weak start; from He's it helps with 2 layers and not with 16 (section 6).
 # - A bottleneck carries four times the channels for the same price; ResNet-34 is cheaper than VGG-19 by its fewer channels (section 7).
 
@@ -1672,7 +1680,7 @@ claims.quoted(
 # | ten random patches, most likely label | four corners, centre, and their mirror images; scores averaged | Krizhevsky et al. 2012, section 4.1, to which the paper's section 3.4 refers |
 # | "34-layer plain network suffers from degradation while 34-layer does not" | while the 34-layer *residual* network does not | paper, table 2 |
 # | shortcuts help against vanishing gradients; vanishing is not the cause | both, of different networks: without normalisation and from a weak start they do; with BatchNorm the gradient of plain-56 does not vanish towards the input, before or after training | section 4 |
-# | optimisers cannot find the identity, a residual drives F to zero | without normalisation true from a weak start; from He's start 16 residual layers copied no better than plain ones (25 steps of Adam, one rate) | section 6 |
+# | optimisers cannot find the identity, a residual drives F to zero | without normalisation and from a weak start plain stacks did not copy in 25 steps, those with shortcuts did; from He's start 16 residual layers copied no better than plain ones (25 steps of Adam, one rate) | section 6 |
 # | 1202 layers: no problems with training, but poor results | on CIFAR-10, 7.93 % test error against 6.43 % with 110 layers | paper, table 6 |
 # | any depth without fear | the depths the paper tried could be trained, up to 1202 (110 needed a warm-up); of the *original* blocks 1202 layers did worse on test images than 110; pre-activation blocks gained up to 1001 | paper, section 4.2; sequel, tables 3 and 4 |
 # | H is a new function, F the usual output | H is the mapping wanted, F = H − x is what the layers learn (as the notes say further down) | paper, section 3.1 |
