@@ -86,7 +86,7 @@ def check_split_by_group(split_by_group) -> str:
     if len(drawn) < 6:
         raise Wrong("different seeds give the same groups; use np.random.default_rng(seed)")
     return (
-        "no writer on both sides. On `sheet`, with 4 groups in the test, 1-NN is right in 93 to 98 %, "
+        "no group on both sides. On `sheet`, with 4 groups in the test, 1-NN is right in 93 to 98 %, "
         "96 % on average over 20 seeds; in random splits it was 98 to 100 %."
     )
 

@@ -12,7 +12,7 @@
 # # 01 · kNN and cross-validation
 # ### Can a picture be recognised by finding the one most like it?
 #
-# Lay two pictures over each other, add up the differences of their pixels, and call that their distance.
+# Lay two pictures over each other, add up the squared differences of their pixels, and take the root as their distance.
 # Move a small digit to the right by a single pixel. Measured so, it is then farther from what it was than from a *different* digit: the figure below shows it.
 # Can the simplest rule of all, "take the label of the nearest picture", then read digits?
 #
@@ -535,7 +535,7 @@ figures.save(fig, "fig-image-as-numbers",
 # The distance of every test picture to every training picture, as one would say it: two loops.
 # Then a picture minus *all* training pictures in one operation (broadcasting: $(N, D) - (D)$); the inner loop is gone.
 #
-# The last loop goes by algebra: $\|a - b\|^2 = \|a\|^2 - 2\, a \cdot b + \|b\|^2$, and the middle term, for all pairs at once, is one matrix product, the thing that processors do best.
+# The last loop goes by algebra. With $\|a\|^2$ for the sum of the squares of $a$: $\|a - b\|^2 = \|a\|^2 - 2\, a \cdot b + \|b\|^2$, and the middle term, for all pairs at once, is one matrix product, the thing that processors do best.
 # (`[:, None]` makes a column of the first term; column, table and row add up to a table. $L_1$ keeps its loop: absolute values do not multiply out.)
 
 # %% tags=["define", "ledger:eq-knn-l1-l2"]
@@ -860,7 +860,7 @@ exercises.check("01.3", leave_one_out)
 # %% [markdown]
 # ## 4 · Which numbers go in?
 #
-# The vote is simple; everything depends on the numbers that are compared. Three things can go wrong with them.
+# The vote is simple; everything depends on the numbers that are compared. Two things can go wrong with them.
 #
 # **Units.** 178 Italian wines of three grape varieties, 13 measurements each (they come with scikit-learn), named by 1-NN.
 # Here is the *standard deviation* of each measurement: how far it usually lies from its mean. One of the 13 will weigh most in every distance.
@@ -971,9 +971,9 @@ claims.check("emp-good-representation-helps.spread",
              ratio=((accuracy - few) / (accuracy - many), "in", (0.55, 0.95)), seeds=3, on="every")
 
 # %% [markdown]
-# That all distances are nearly alike does not make the mistakes: in the second row they are, and the answers are right. What all distances share changes no order.
+# That all distances are nearly alike does not make the mistakes: in the second row they are, and the answers are right. A number added to all of them alike would change no order.
 # The second and the third row have the same mean; the third has more spread, and more mistakes.
-# The first and the third have about the same spread; the first has four times the mean, and somewhat more mistakes. So the spread is most of the matter, not all of it.
+# The first and the third have about the same spread; the first has four times the mean, and somewhat more mistakes. So the spread is most of the matter, not all of it. What makes the rest we have not tested.
 #
 # Principal components win much of the loss back; as many random directions do not.
 #
@@ -1115,7 +1115,7 @@ exercises.check("01.5", cosine_distances)
 #
 # Now every test digit stands at its own random place in its frame. Stored are the training digits in the middle.
 # First remedy: push each picture back, test and stored, so that the centre of its ink is in the middle.
-# (From here on pictures are torch *tensors*: arrays with torch's functions, such as `roll`, which moves a picture.)
+# (These pictures are torch *tensors*: arrays with torch's functions, such as `roll`, which moves a picture.)
 
 # %% tags=["define"]
 def centred(images):
@@ -1301,6 +1301,7 @@ claims.check("emp-good-representation-helps.places",
 # ## 8 · Photographs
 #
 # Digits on black are an easy world. Here are three photographs, of a brick wall, grass and gravel: which is a patch of 16×16 pixels from?
+# (The *contrast* of a patch is the standard deviation of its pixels.)
 # Training patches come from the left half of each photograph, test patches from the right half: the same photographs, but no common pixel. Guessing gives 0.33.
 # The places of the patches are drawn at random, five times.
 
@@ -1352,7 +1353,7 @@ claims.check("emp-knn-poor-for-images.alike",
 
 # %% [markdown]
 # Nobody's grass lies blade on blade with other grass. Take two pixels that have nothing to do with each other, each usually $\sigma$ from the mean: they are $\sqrt{2}\,\sigma$ from each other, but each only $\sigma$ from the mean itself, that is from grey.
-# So flat patches are near to everybody. (The *contrast* of a patch is the standard deviation of its pixels.) Here the flat ones are bricks: they answer for the grass, too.
+# So flat patches are near to everybody. Here the flat ones are bricks: they answer for the grass, too.
 # With one contrast for all, brick answers less often, and still too often.
 #
 # Is it also that pictures are compared **place by place**? *Sort* the 256 pixels of each patch from dark to light, so that nobody could tell what it shows:
@@ -1400,8 +1401,8 @@ claims.check("emp-knn-poor-for-images.contrast",
              both=(in_each_draw(sorted_alike), ">=", 0.7), seeds=5, on="every")
 
 # %% [markdown]
-# A patch's mean and contrast alone go far, but sorting does not need them: with those made alike it is about as good.
-# What to forget depends on the task. For digits the pattern of neighbouring pixels is what counts, and sorting destroys it; where the whole pattern stands is not. For these patches the values alone go far.
+# In part it is: in sorted pixels, which forget all places, more patches are named right. A patch's mean and contrast alone go far, but sorting does not need them: with those made alike it is about as good.
+# What to forget depends on the task. For digits the arrangement of the pixels counts, and sorting destroys it; where the whole digit stands does not. For these patches the values alone go far.
 #
 # **Larger sets.** The same functions on 5,000 training and 1,000 test pictures, drawn with seed 0:
 #
@@ -1414,7 +1415,7 @@ claims.check("emp-knn-poor-for-images.contrast",
 # On clothes that lie straight on black, 1-NN does *not* fail. On animals and vehicles at any place before any ground it does; guessing gives 10 %.
 # (CIFAR-10 was measured on JPEG copies of its pictures. The tests of this lesson measure all rows again where the sets are present. The preset `full` runs this lesson on CIFAR-10.)
 #
-# **We now know** that pixels fail on photographs as neighbours, and that a space which forgets the right thing helps: sorted pixels on these patches, learned features on all that we tried.
+# **We now know** that pixels fail on photographs as neighbours, and that a space which forgets the right thing helps: sorted pixels on these patches, learned features on moved digits and on these patches.
 # **This does not show** how any of them would do on a *new* photograph of grass: both sides come from the same three. Nor why pixels fail on CIFAR-10: there plain grey is nearest for 2 %, and sorted pixels are right in 16 %, worse than before.
 #
 # ## Also in the lectures
@@ -1422,7 +1423,7 @@ claims.check("emp-knn-poor-for-images.contrast",
 # **L1 or L2.** Two numbers can be measured along other axes: instead of "upper" and "left", along the diagonals. All pixels at once are mixed by a random rotation.
 # $L_2$ does not notice a rotation: a length is a length from whatever side one looks. $L_1$ does. (A change of *units*, as with the wines, both notice.) Which of the two is better is measured, like $k$.
 #
-# **Fewer numbers.** The notes reduce 784 numbers to 40; measured here are 64 and 20. (A colour picture of 32×32 pixels is 3,072 numbers.) And they advise to try support vector machines and trees before any network.
+# **Fewer numbers.** The notes reduce 784 numbers to 40; measured here are 64 and 20. (A colour picture of 32×32 pixels is 3,072 numbers.) And they advise to try two other classifiers, support vector machines and trees, before any network.
 #
 # **Cost.** What 1-NN and the network of section 6 multiply and keep: a table.
 #
@@ -1490,7 +1491,7 @@ claims.check("eq-knn-l1-l2.approximate",
              right=((copy_labels[found] == test_labels).mean(), ">=", 0.96))
 
 # %% [markdown] tags=["ledger:num-input-32x32x3"]
-# (A backward pass is counted as two forward ones. The network is cheap to ask beside the copies; pushed back, 1-NN asks for about as much, and is right more often.)
+# (Each training step is counted as three answers. The network is cheap to ask beside the copies; pushed back, 1-NN asks for about as much, and is right more often.)
 #
 # ## In practice
 #
@@ -1543,7 +1544,7 @@ exercises.check("01.7", shifted_distances)
 # - Distances weigh whatever they are fed: units, noise and light change who is near. Dividing by the standard deviation, principal components, taking each mean away: each helps against one of them.
 # - Moved right by one pixel, nearly every 8×8 digit is nearer to another class than to itself; moved by two, 1-NN reads hardly more than by guessing. Pushing the ink back to the middle cures that, as long as nothing else is in the picture; copies at all places bear litter, too.
 # - A network shown the same moves reads about as well as 1-NN that stores them, and is cheaper to ask. In its features 1-NN does about as well as the network itself.
-# - For about half of the patches of three photographs plain grey is nearer than all 600 stored. There a space that forgets the place helps. On CIFAR-10's photographs 1-NN among pixels is right in about a quarter, for reasons that are not shown here.
+# - For more than half of the patches of three photographs plain grey is nearer than all 600 stored. There a space that forgets the place helps. On CIFAR-10's photographs 1-NN among pixels is right in about a quarter, for reasons that are not shown here.
 #
 # ## Corrections
 #
