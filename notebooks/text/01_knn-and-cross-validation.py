@@ -772,7 +772,7 @@ def among_themselves(features, labels, k):
 
 # %% [markdown]
 # A perfect score for $k = 1$, and it means nothing: each picture is its own nearest neighbour.
-# The test pictures may not choose either: the best of many results is partly luck, and would no longer speak of *new* pictures. (How much luck is measured below, over many splits.)
+# The test pictures may not choose either: the best of many results is partly luck, and would no longer speak of *new* pictures. (How much better it would look is measured below, over many splits.)
 #
 # **Cross-validation** makes new pictures out of training pictures: cut them into $f$ parts called **folds**, let each in turn be the **validation set** for the others, and average.
 
@@ -1222,7 +1222,7 @@ claims.check("emp-knn-poor-for-images.seen-litter",
 # With the same moves seen, the two are within a few points of each other, and which is ahead changes with the seed.
 # With litter that neither has seen, 1-NN does better.
 #
-# **We now know** three remedies for moving. Pushing back is cheap and needs a lone digit on black. Copies bear litter, and cost memory and time with every answer. A network pays once, in training.
+# **We now know** three remedies for moving. Pushing back is cheap and needs a lone digit on black. Copies bear litter, and cost memory and time with every answer. A network pays mainly in training.
 # **This does not show** that a network is needed for digits: pushed back, 1-NN is better. Nor what either would do with litter in its training pictures.
 #
 # **Exercise 01.6.** Another way to forget the place: move each picture so that its first row and its first column with ink are at the edge. A picture without ink stays as it is.
@@ -1415,7 +1415,7 @@ claims.check("emp-knn-poor-for-images.contrast",
 # On clothes that lie straight on black, 1-NN does *not* fail. On animals and vehicles at any place before any ground it does; guessing gives 10 %.
 # (CIFAR-10 was measured on JPEG copies of its pictures. The tests of this lesson measure all rows again where the sets are present. The preset `full` runs this lesson on CIFAR-10.)
 #
-# **We now know** that pixels fail on photographs as neighbours, and that a space which forgets the right thing helps: sorted pixels on these patches, learned features on moved digits and on these patches.
+# **We now know** that pixels do poorly as neighbours on the photographs we tried, and that a space which forgets the right thing helps: sorted pixels on these patches, learned features on moved digits and on these patches.
 # **This does not show** how any of them would do on a *new* photograph of grass: both sides come from the same three. Nor why pixels fail on CIFAR-10: there plain grey is nearest for 2 %, and sorted pixels are right in 16 %, worse than before.
 #
 # ## Also in the lectures
@@ -1423,7 +1423,7 @@ claims.check("emp-knn-poor-for-images.contrast",
 # **L1 or L2.** Two numbers can be measured along other axes: instead of "upper" and "left", along the diagonals. All pixels at once are mixed by a random rotation.
 # $L_2$ does not notice a rotation: a length is a length from whatever side one looks. $L_1$ does. (A change of *units*, as with the wines, both notice.) Which of the two is better is measured, like $k$.
 #
-# **Fewer numbers.** The notes reduce 784 numbers to 40; measured here are 64 and 20. (A colour picture of 32×32 pixels is 3,072 numbers.) And they advise to try two other classifiers, support vector machines and trees, before any network.
+# **Fewer numbers.** The notes reduce about 800 numbers to 40; measured here are 64 and 20. (A colour picture of 32×32 pixels is 3,072 numbers.) And they call two other classifiers, support vector machines and trees, easy to use and usually reasonably good.
 #
 # **Cost.** What 1-NN and the network of section 6 multiply and keep: a table.
 #
