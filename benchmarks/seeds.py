@@ -1,0 +1,93 @@
+"""In how many of ten other seeds does each claim of a lesson hold?
+
+    python benchmarks/seeds.py                       all lessons, about ten minutes of one core each
+    python benchmarks/seeds.py 04 14 --seeds 3       some of them, with three seeds
+    python benchmarks/seeds.py --store               write RESULTS-seeds.md, row by row
+
+Each lesson runs as a student would run it, `run NN -p seed …`, on seeds that it is not published on: its own plus
+1,000, 2,000, …; a list of seeds is moved as a whole. Away from its defaults a claim reports and never raises, so that
+a lesson runs through; `stopped` counts the runs that did not. A claim that is made in a run and does not hold there is
+named. Exit status 1 when a lesson stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import sys
+import tempfile
+from pathlib import Path
+
+import _printing as printing
+
+from cnncourse import claims, paths
+from cnncourse.errors import LessonError
+from cnncourse.lab import execute
+from cnncourse.lab.lesson import Lesson
+
+STEP = 1000  # from one tried seed to the next; no lesson has as many seeds of its own
+COLUMNS = ("lesson", "claims", "hold in every run", "stopped", "hold in fewer")
+INTRODUCTION = """# In how many seeds each claim holds
+
+`python benchmarks/seeds.py --store` wrote this, one lesson after the other, on the CPU. Every lesson ran with
+{seeds} seeds other than its own. "x: 7" in the last column: the claim x held in 7 of these {seeds} runs.
+"""
+
+
+def moved(lesson: Lesson, by: int) -> dict:
+    """The lesson's seeds, each larger by a number: ``{"seed": 1000, "seeds": [1000, 1001]}``."""
+    given = {}
+    for name in ("seed", "seeds"):
+        if name in lesson.parameters:
+            default = lesson.parameters[name].default
+            given[name] = (
+                [one + by for one in default] if isinstance(default, list) else default + by
+            )
+    return given
+
+
+def row(lesson: Lesson, seeds: int) -> tuple[str, int, int, int, str]:
+    """One line of the table."""
+    made, held, stopped = collections.Counter(), collections.Counter(), 0
+    for number in range(1, seeds + 1):
+        given = moved(lesson, STEP * number)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                result = execute.run(
+                    lesson, parameters=given, out=Path(folder), threads=1, progress=False
+                )
+            except LessonError as error:
+                print(f"{lesson.number} with {given}: {error}", file=sys.stderr, flush=True)
+                stopped += 1
+                continue
+            for claim in claims.stored(result.notebook):
+                if "source" not in claim:  # quoted: not measured
+                    made[claim["id"]] += 1
+                    held[claim["id"]] += claim["verdict"] == "holds"
+    fewer = {id: held[id] for id in made if held[id] < seeds}
+    told = " · ".join(f"{id}: {count}" for id, count in sorted(fewer.items())) or "none"
+    return lesson.number, len(made), len(made) - len(fewer), stopped, told
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="In how many seeds each claim holds.")
+    parser.add_argument("lessons", nargs="*", help="numbers or names; none means all")
+    parser.add_argument("--seeds", type=int, default=10, help="how many other seeds (default 10)")
+    parser.add_argument("--store", action="store_true", help="write benchmarks/RESULTS-seeds.md")
+    given = parser.parse_args()
+    lines = [INTRODUCTION.format(seeds=given.seeds), printing.head(COLUMNS)]
+    print(lines[-1], flush=True)
+    stopped = 0
+    for lesson in Lesson.some(given.lessons):
+        found = row(lesson, given.seeds)
+        stopped += found[3]
+        lines.append(printing.row(found))
+        print(lines[-1], flush=True)
+        if given.store:
+            path = paths.root() / "benchmarks" / "RESULTS-seeds.md"
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(bool(stopped))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
