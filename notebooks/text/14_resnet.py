@@ -159,7 +159,7 @@ class CifarNet(nn.Module):
 # %% [markdown]
 # `initialise` draws the weights as He prescribes, with variance 2 / fan.
 # Lesson 06 took as *fan* the inputs of a unit, kernel area × channels in.
-# Here it is kernel area × channels *out*, the weights that read one value; the two differ only where the channels change.
+# Here it is kernel area × channels *out*, the weights that read one value (at stride 1, away from the border); the two differ only where the channels change.
 # The 2 makes up for the half of the values that each ReLU sets to zero.
 # (`gain` is that 2. It stands in front of the training loop. The folded cell holds the other tools of the lesson.)
 #
@@ -883,7 +883,7 @@ claims.check(
 #
 # So the gradient arrives. Is it worth following?
 # A gradient is a promise: *if the slope stayed as it is*, a step of rate × gradient would make the loss fall by slope × way, that is rate × (length of the gradient)².
-# We take steps that promise falls from 0.03 to 1, and then the step that training really takes, and look at the same images again.
+# We take steps that promise falls from 0.03 to 1, and then a step as long as training's first, at its rate and on these 64 images, and look at the same images again.
 # How far did the loss really fall?
 # And does the gradient still point the same way?
 # The *cosine* of the angle between the old gradient and the new one is 1 if so, and 0 at a right angle.
@@ -1016,10 +1016,16 @@ claims.check(
 # Warm-up and clipping make it far shorter, though it still promises more than the whole loss, and in section 1 plain-56 did not learn with both.
 #
 # Balduzzi et al. (2017) look at how far gradients agree from another side: in deep plain networks the gradients of neighbouring inputs are as unrelated as white noise, and shortcuts keep them related.
-# Li et al. (2018) draw the surface of the loss: smooth with shortcuts, ragged without.
+# Li et al. (2018) draw the surface of the loss of deep networks: smooth with shortcuts, ragged without.
+#
+# | suspect | measured in plain-56 with BatchNorm | verdict |
+# |---|---|---|
+# | the gradient vanishes towards the input | it does not, before training or after it | not guilty |
+# | the first step is huge | far shorter ones (still long by their promise) do not help | not alone |
+# | the gradient is true only nearby | it is; in plain-20, which learns, nearly as much | not alone |
 #
 # **We now know** what degradation here is not: in plain-56 with BatchNorm the gradient does not vanish towards the input, neither before training nor after it, and far shorter first steps (still long by their promise) do not save it.
-# Steps that keep little of their promise, and small slopes later, go along with it.
+# Steps that keep little of their promise, and in the run of section 1 small slopes later, go along with it.
 # **This does not show** why plain-56 fails.
 # plain-20 turns nearly as much, keeps as little at its first step, and learns; why depth costs so much is not settled here.
 #
@@ -1463,7 +1469,7 @@ figures.save(fig, "fig-resnet-vs-vgg-architecture",
 # %% [markdown]
 # So ResNet-34 is cheap by its few channels: 64 in and out at 56 pixels, where VGG-19 has 256, and a layer costs a sixteenth.
 # That it leaves the large maps at once saves less.
-# The shortcut has no part in it: the plain twin costs the same.
+# The shortcut has no part in it: the plain twin costs nearly the same.
 #
 # **Exercise 14.6.** Recompute 3.66 G and 19.63 G: given rows (channels in, channels out, kernel size, stride, padding, input size)
 # of square convolutions, return the multiply-adds of all of them. A linear layer is a row with kernel 1 and input size 1.
@@ -1518,7 +1524,7 @@ claims.check(
 # - From scratch: `resnet50(zero_init_residual=True)` starts every branch at zero (exercise 14.5; for long training, and its shortcuts have weights where shapes change, so no channel is padded with zeros); timm does so by default (`zero_init_last`).
 # - Shortcuts with weights (1×1 convolution and BatchNorm, option B) only where shapes change; torchvision strides in the 3×3, not in the first 1×1.
 # - Deep and without BatchNorm: scale the branch down, by Fixup's start or a learned factor that begins near 0 (`LayerScale` in timm's and torchvision's ConvNeXt).
-# - A deep network that does not train: print the gradient norm of each block before you change the learning rate (section 4).
+# - A deep network that does not train: print the gradient norm of each block before you change the learning rate; it shows a start that vanishes or explodes, not whether the gradient is true (section 4).
 #
 # ## History
 #
@@ -1655,7 +1661,7 @@ claims.quoted(
 #
 # ## Summary
 #
-# Measured on small digits, narrow networks and 63 steps.
+# Measured on small digits, narrow networks and 63 steps (section 6: dense stacks and 25 steps).
 # The paper reports degradation of plain networks on CIFAR-10 and ImageNet, and that residual networks gain with depth on both.
 #
 # - At an equal budget plain-56 gets most of its training images wrong, plain-20 a tenth or so: degradation, not overfitting (section 1).
