@@ -648,7 +648,7 @@ for start in (0, 130, 256, 386):
 # The experiment: ask each of the 1,797 pictures for its nearest neighbour among all others, and count the mistakes.
 # Then once more, with the neighbours on its **own sheet** out of bounds.
 #
-# Fewer pictures to ask make any task harder. So there are two yardsticks, which withhold about as many:
+# Fewer neighbours could by themselves cost mistakes. So there are two yardsticks, which withhold about as many:
 # - **another** sheet; each other sheet has its turn;
 # - a **block** as long as a sheet, with its borders in the middle of sheets. About half of it is the own sheet, half is not.
 
@@ -842,7 +842,7 @@ claims.check("emp-cv-chooses-k",
 
 # %% [markdown]
 # One number, chosen by honest means, takes away a sixth to a half of the mistakes in these splits.
-# Our test part is an easy one: with the chosen $k$ its star lies above every one of the 20 other splits. So the single star says little; that the chosen $k$ is better than $k = 1$ is seen in the other splits as well.
+# With the chosen $k$ the star of our test part lies above every one of the 20 other splits, with $k = 1$ among them. So the single star says little; that the chosen $k$ is better than $k = 1$ is seen in the other splits as well.
 #
 # **We now know** how to choose: training pictures are the neighbours, folds choose $k$, the test speaks once, at the end.
 # **This does not show** that the chosen $k$ is *the* answer: other splits choose others.
@@ -900,7 +900,7 @@ claims.check("emp-good-representation-helps.standardised",
 #
 # **Numbers that say nothing.** Append random numbers to each picture and call them *strangers*: each varies as much as a pixel does. The pixels are all still there.
 #
-# **Principal components** (PCA) are the directions along which the training rows vary most, that is, have the largest *variance* (the square of the standard deviation). Instead of all numbers, compare only how far each row reaches along the first 20 of them:
+# **Principal components** (PCA) are the directions along which the training rows vary most, that is, have the largest *variance* (the square of the standard deviation). A stranger varies by itself; pixels vary *together*, so along some directions their variance is many times that of one pixel. Instead of all numbers, compare only how far each row reaches along the first 20 of them:
 
 # %% tags=["define"]
 def principal_axes(features, count):
@@ -1491,7 +1491,7 @@ claims.check("eq-knn-l1-l2.approximate",
              right=((copy_labels[found] == test_labels).mean(), ">=", 0.96))
 
 # %% [markdown] tags=["ledger:num-input-32x32x3"]
-# (Each training step is counted as three answers. The network is cheap to ask beside the copies; pushed back, 1-NN asks for about as much, and is right more often.)
+# (Each training step is counted as three answers. The network is cheap to ask beside the copies; pushed back, 1-NN asks for about as much and, without litter, is right more often.)
 #
 # ## In practice
 #
@@ -1543,7 +1543,7 @@ exercises.check("01.7", shifted_distances)
 # - Training accuracy chooses k = 1. On two numbers a picture the folds choose a larger k, which takes away a sixth to a half of the mistakes.
 # - Distances weigh whatever they are fed: units, noise and light change who is near. Dividing by the standard deviation, principal components, taking each mean away: each helps against one of them.
 # - Moved right by one pixel, nearly every 8×8 digit is nearer to another class than to itself; moved by two, 1-NN reads hardly more than by guessing. Pushing the ink back to the middle cures that, as long as nothing else is in the picture; copies at all places bear litter, too.
-# - A network shown the same moves reads about as well as 1-NN that stores them, and is cheaper to ask. In its features 1-NN does about as well as the network itself.
+# - A network shown the same moves reads about as well as 1-NN that stores them (worse where litter comes in that neither saw), and is cheaper to ask. In the features of a network 1-NN does about as well as the network itself.
 # - For more than half of the patches of three photographs plain grey is nearer than all 600 stored. There a space that forgets the place helps. On CIFAR-10's photographs 1-NN among pixels is right in about a quarter, for reasons that are not shown here.
 #
 # ## Corrections
