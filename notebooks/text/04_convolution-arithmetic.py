@@ -474,7 +474,7 @@ claims.check("emp-conv-detects-features.alike", "The cosine says how alike two f
 # Zero sum cures brightness, but not contrast: a corner of bright paper can beat a faint curve (second ✓ below).
 # The remedy for contrast: subtract the mean from the *window* too, and divide by the length of both, the root of the sum of squares.
 # What remains is the cosine of the angle between window and filter. (A window of 49 equal pixels has length 0 then: its answer is 0.)
-# Similar shapes still pass: on the tripod's leg the mirrored filter gets four fifths of the filter's own answer, six taps at random places about half, and half a turn more than the filter itself (first ✓).
+# Similar shapes still pass: on the tripod's leg the mirrored filter gets four fifths of the filter's own answer, six taps at random places about half, and turned by half a turn it gets even more than the filter itself (first ✓ below).
 # So a large answer alone does not prove the shape.
 #
 # **Exercise 04.1** Eight filters, and a picture in which each of their patterns is hidden once: some are faint, two stand on a brighter ground. The bright paper means nothing.
@@ -1024,7 +1024,7 @@ figures.save(fig, "fig-maxpool-png", caption="Pooling with windows of 2×2 at st
 # Digits of 8×8 stand in the middle of dark boards, and we look at them through eight fixed edge filters.
 # The judge is the nearest neighbour of lesson 01: every test digit is moved and takes the class of the training digit whose feature maps are closest to its own.
 # A second judge is linear, as the last layer of a network is: a linear classifier, fitted to the maps of the unmoved training digits (`linear`, folded).
-# Results are means over moves up, down, left and right, and over every place where the grid of pooling windows may begin.
+# Results are means over moves up, down, left and right, and over every place where the grid of pooling windows may begin (2×2 windows may begin at pixel 0 or one before it).
 
 # %% tags=["fold", "define"]
 STEPS = [(1, 0), (-1, 0), (0, 1), (0, -1)]  # down, up, right, left
@@ -1252,12 +1252,12 @@ claims.check("emp-pooling-translation-invariance.distance", "A move by one pixel
     two=(ratios[1], "in", (1.4, ratios[0])), four=(ratios[2], "in", (1.4, ratios[1])))
 
 # %% [markdown]
-# On average a move by one pixel takes a digit's maps farther than the nearest digit of another class is away (last ✓).
-# Pooling shrinks the move, but it shrinks the distances between classes nearly as much; at one pixel windows side by side hardly help the nearest neighbour. Windows that overlap help it some (✓).
+# On average a move by one pixel takes a digit's maps farther than the nearest digit of another class is away (last ✓). That says how long the move is, not where it leads: the judge compares the moved digit with all unmoved ones, and most are still closest to one of their own class.
+# Pooling shrinks the move, but it shrinks the distances between classes nearly as much; at one pixel windows side by side hardly help the nearest neighbour. Windows that overlap help it some (the ✓ of 6×6 windows).
 # They help the linear classifier, which starts lower (by how much depends on its penalty, which nobody chose with care here); at two pixels both judges get most digits wrong, with windows or without.
 #
 # What makes features indifferent to moves is two things together: a map that moves along with the digit (section 3), and pooling over *all* of it.
-# Without pooling all of it, digits are lost; and without a map that moves along, as in a random dense layer, the maxima change with the move too (✓; one draw of the layer).
+# Without pooling all of it, digits are lost; and without a map that moves along, as in a random dense layer, the maxima change with the move too (the ✓ of the dense layer; one draw of it).
 # The mean over the map is as indifferent as the maximum, and gets fewer digits right here.
 # That both stay level is true by construction, as the whole digit stays on its dark board.
 # The price shows at move 0: a maximum keeps how strong an edge is, and forgets where.
