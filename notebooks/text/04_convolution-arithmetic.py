@@ -233,7 +233,6 @@ claims.check("emp-conv-detects-features.places", "Of the 30 largest answers on t
 
 # %% [markdown]
 # What is odd: the first filter was drawn to find a curve, and returns little but a blurred photograph.
-# It is loudest in the bright background.
 # One subtraction later it is loudest on the tripod's leg and at the tip of the collar; so is the filter that learned from examples.
 # Why one number decides, what learning has to do with it, and what follows when a network slides hundreds of such filters, is this lesson.
 #
@@ -305,7 +304,7 @@ for panel, (name, window) in zip(axes, windows_seen.items(), strict=True):
     title = f"{name}, 50 everywhere" if name == "plain paper" else name
     panel.set(title=title, xticks=[], yticks=[])
     panel.set_xlabel(f"as drawn: {raw[name]:.0f}\nminus its mean: {round(fair[name])}", fontsize=13)
-fig.suptitle("As drawn, the filter likes blank paper better than its curve", x=0.01, ha="left")
+fig.suptitle("As drawn, it likes blank paper better than the mouse's back", x=0.01, ha="left")
 figures.save(fig, "fig-curve-filter", caption="Three windows with the six bright taps of the "
     "filter outlined, and below each its answers as drawn and minus its mean. Zeros are left "
     "blank. No randomness.", alt="As drawn: 6600 on the mouse's back, 0 on its ear, 9000 on "
@@ -471,11 +470,12 @@ claims.check("emp-conv-detects-features.alike", "The cosine says how alike two f
 #
 # ### Contrast and shape
 #
-# Zero sum cures brightness, but not contrast: a corner of bright paper can beat a faint curve (second ✓ below).
+# Similar shapes get large answers, too: on the tripod's leg the mirrored filter gets four fifths of the filter's own answer, six taps at random places about half, and turned by half a turn it gets even more than the filter itself (first ✓ below).
+# So a large answer alone does not prove the shape.
+#
+# Zero sum cures brightness, but neither this nor contrast: a corner of bright paper can beat a faint curve (second ✓ below).
 # The remedy for contrast: subtract the mean from the *window* too, and divide by the length of both, the root of the sum of squares.
 # What remains is the cosine of the angle between window and filter. (A window of 49 equal pixels has length 0 then: its answer is 0.)
-# Similar shapes still pass: on the tripod's leg the mirrored filter gets four fifths of the filter's own answer, six taps at random places about half, and turned by half a turn it gets even more than the filter itself (first ✓ below).
-# So a large answer alone does not prove the shape.
 #
 # **Exercise 04.1** Eight filters, and a picture in which each of their patterns is hidden once: some are faint, two stand on a brighter ground. The bright paper means nothing.
 # `image, patterns = lesson_04.puzzle()` gives arrays (1, 1, 64, 64) and (8, 1, 7, 7).
@@ -762,7 +762,7 @@ claims.check("eq-conv-as-matrix.border", "At stride 2 after a move by two and tw
 
 # %% [markdown]
 # At stride 2 a move by one pixel falls between the places of the map.
-# Noise is the worst case: on the photograph, where neighbouring pixels are alike, the same move costs less (second ✓).
+# Noise is a hard case: on the photograph, where neighbouring pixels are alike, the same move costs less (second ✓).
 # And at the border a convolution is not equivariant: there padding stands in for pixels.
 #
 # And what does sharing save?
@@ -1024,7 +1024,7 @@ figures.save(fig, "fig-maxpool-png", caption="Pooling with windows of 2×2 at st
 # Digits of 8×8 stand in the middle of dark boards, and we look at them through eight fixed edge filters.
 # The judge is the nearest neighbour of lesson 01: every test digit is moved and takes the class of the training digit whose feature maps are closest to its own.
 # A second judge is linear, as the last layer of a network is: a linear classifier, fitted to the maps of the unmoved training digits (`linear`, folded).
-# Results are means over moves up, down, left and right, and over every place where the grid of pooling windows may begin (2×2 windows may begin at pixel 0 or one before it).
+# Results are means over moves up, down, left and right, and over places where the grid of pooling windows may begin: 2 of them for 2×2, 4 for 4×4, shifted along the diagonal.
 
 # %% tags=["fold", "define"]
 STEPS = [(1, 0), (-1, 0), (0, 1), (0, -1)]  # down, up, right, left
@@ -1166,7 +1166,7 @@ exercises.predict(
     ("clearly more digits", "about as many", "clearly fewer digits"))
 
 # %%
-poolings = {  # and at how many places its grid of windows may begin
+poolings = {  # and at how many places its grid begins, along the diagonal
     "no pooling": (nn.Identity(), 1),
     "max 2×2": (nn.MaxPool2d(2), 2),
     "max 4×4": (nn.MaxPool2d(4), 4),
@@ -1196,12 +1196,12 @@ for panel, (judge, results), places in zip(axes, survived.items(), heights, stri
     panel.text(-0.05, 0.03, "guessing", color="0.4")
     panel.set(xlabel="pixels moved", title=judge, xticks=range(3), xlim=(-0.1, 4), ylim=(0, 1.03))
 axes[0].set_ylabel("share of digits right")
-fig.suptitle("Windows side by side hardly help the nearest neighbour", x=0.01,
+fig.suptitle("One pixel: windows side by side hardly help the nearest neighbour", x=0.01,
              ha="left")
 figures.save(fig, "emp-pooling-translation-invariance",
     caption="450 test digits of 8×8 pixels, moved in four directions (mean), seen through eight "
     "fixed edge filters, and named by two judges who know 1,347 unmoved digits. Windows: side by "
-    "side, mean over the places of their grid. No randomness.",
+    "side, mean over 2 or 4 places of their grid. No randomness.",
     alt="Moved by one pixel, the nearest neighbour falls from 97 % to about 65 % with windows or "
     "without; the linear classifier falls to 42 % without and 56 % or more with windows. With one "
     "maximum a map both are lower and stay the same.")
@@ -1231,6 +1231,13 @@ claims.check("emp-pooling-translation-invariance.overlap", "Windows of 6×6 at s
     "unmoved.", more=(100 * (over[1] - plain[1]), ">=", 3),
     still=(100 * (over[0] - plain[0]), "in", (-2, 2)))
 
+# %% [markdown]
+# At one pixel windows side by side hardly help the nearest neighbour (first ✓). Windows that overlap help it some (last ✓).
+# They help the linear classifier, which starts lower (by how much depends on its penalty, which nobody chose with care here).
+# At two pixels both judges get most digits wrong, with windows or without.
+#
+# And pooling over the whole map? Two judges, a mean in place of the maximum, and a layer whose maps do *not* move along:
+
 # %% tags=["fold"]
 mean_of_all = survival(edges, nn.AdaptiveAvgPool2d(1), 1, nearest)[0]
 change = max(map(np.ptp, (whole, last, mean_of_all)))
@@ -1252,19 +1259,18 @@ claims.check("emp-pooling-translation-invariance.distance", "A move by one pixel
     two=(ratios[1], "in", (1.4, ratios[0])), four=(ratios[2], "in", (1.4, ratios[1])))
 
 # %% [markdown]
-# On average a move by one pixel takes a digit's maps farther than the nearest digit of another class is away (last ✓). That says how long the move is, not where it leads: the judge compares the moved digit with all unmoved ones, and most are still closest to one of their own class.
-# Pooling shrinks the move, but it shrinks the distances between classes nearly as much; at one pixel windows side by side hardly help the nearest neighbour. Windows that overlap help it some (the ✓ of 6×6 windows).
-# They help the linear classifier, which starts lower (by how much depends on its penalty, which nobody chose with care here); at two pixels both judges get most digits wrong, with windows or without.
-#
 # What makes features indifferent to moves is two things together: a map that moves along with the digit (section 3), and pooling over *all* of it.
-# Without pooling all of it, digits are lost; and without a map that moves along, as in a random dense layer, the maxima change with the move too (the ✓ of the dense layer; one draw of it).
+# Without pooling all of it, digits are lost; and without a map that moves along, as in a random dense layer, the maxima change with the move too (second ✓; one draw of the layer).
 # The mean over the map is as indifferent as the maximum, and gets fewer digits right here.
 # That both stay level is true by construction, as the whole digit stays on its dark board.
 # The price shows at move 0: a maximum keeps how strong an edge is, and forgets where.
 #
+# Small windows help little, and this goes along with it: on average a move by one pixel takes a digit's maps farther than the nearest digit of another class is away (last ✓).
+# That says how long the move is, not where it leads: the judge compares the moved digit with all unmoved ones, and most are still closest to one of their own class.
+# Pooling shrinks the move, but it shrinks the distances between classes nearly as much.
+#
 # What windows do buy: 2×2 leave only a quarter of the numbers, and, as we see next, give a longer view.
-
-# %% [markdown]
+#
 # ### How much of the picture does one unit see?
 #
 # A unit of the first 3×3 layer sees 3×3 pixels; one of the second sees a 3×3 window of those, which is 5×5 pixels.
@@ -1505,7 +1511,7 @@ for height, name in enumerate(order_shown):
     colour = {"CNN": "C0", "MLP": "C1", "win": "C3"}.get(name[:3], "C2")
     axes.barh(height, reached[name].mean(), color=colour, alpha=0.35)
     axes.plot(reached[name], [height] * len(reached[name]), "o", color=colour)
-    if name in trained and not name.startswith("win"):
+    if name in trained:
         axes.plot(trained[name].mean(), height, "o", mfc="white", mec="0.3")
     axes.text(0.01, height, f"{reached[name].mean():.0%}", va="center")
 axes.axvline(1 / classes, color="0.4", ls=":", lw=1.5)
@@ -1759,7 +1765,7 @@ for name, way in ways.items():
 #
 # The numbers were checked above, at the default parameters and under the conditions named there.
 #
-# - A filter answers with its dot product with a window. As drawn it gives 6600 on its curve and 9000 on plain paper. Fitted to examples whose light varies widely, its weights cancel; in equal light they do not. Zero sum cures brightness, not contrast and not rivals of similar shape.
+# - A filter answers with its dot product with a window. As drawn it gives 6600 on the mouse's back and 9000 on plain paper. Fitted to examples whose light varies widely, its weights cancel; in equal light they do not. Zero sum cures brightness, not contrast and not rivals of similar shape.
 # - $\lfloor (H + 2P - D(F-1) - 1)/S \rfloor + 1$ windows fit along a side; what does not fit is skipped in silence, 13 of 49 pixels for 3×3 on 7×7 at stride 3. Each of torch's four paddings invents something.
 # - One filter for all places is a sparse matrix with few different numbers: 456 parameters where a dense layer has 14,455,392; a map that moves with the picture, away from the border and at stride 1; and a gradient summed over all places.
 # - For digits of 8×8 and fixed filters, maximum windows side by side hardly help a nearest neighbour at a move of one pixel, overlapping ones help it some; at two pixels most digits are lost with either. A maximum over the whole map is indifferent to moves, at the price of where.
