@@ -1233,7 +1233,7 @@ claims.check("emp-knn-poor-for-images.seen-litter",
 # With litter that neither has seen, 1-NN does better.
 #
 # **We now know** three remedies for moving. Pushing back is cheap and needs a lone digit on black. Copies bear litter, and cost memory and time with every answer. A network pays mainly in training.
-# **This does not show** that a network is needed for digits: pushed back, 1-NN is better. Nor what either would do with litter in its training pictures.
+# **This does not show** that a network is needed for digits: pushed back and without litter, 1-NN is better. Nor what either would do with litter in its training pictures.
 #
 # **Exercise 01.6.** Another way to forget the place: move each picture so that its first row and its first column with ink are at the edge. A picture without ink stays as it is.
 # Then ask 1-NN: `knn_accuracy(pixels(to_corner(moved_test.images)), pixels(to_corner(framed_train.images)))`; and with `littered_test`?

@@ -762,7 +762,7 @@ claims.check("eq-conv-as-matrix.border", "At stride 2 after a move by two and tw
 
 # %% [markdown]
 # At stride 2 a move by one pixel falls between the places of the map.
-# Noise is a hard case: on the photograph, where neighbouring pixels are alike, the same move costs less (second ✓).
+# Noise is a hard case: on the photograph the same move costs less (second ✓; how far unrelated photographs are apart was not measured).
 # And at the border a convolution is not equivariant: there padding stands in for pixels.
 #
 # And what does sharing save?
@@ -1232,7 +1232,7 @@ claims.check("emp-pooling-translation-invariance.overlap", "Windows of 6×6 at s
     still=(100 * (over[0] - plain[0]), "in", (-2, 2)))
 
 # %% [markdown]
-# At one pixel windows side by side hardly help the nearest neighbour (first ✓). Windows that overlap help it some (last ✓).
+# At one pixel windows side by side hardly help the nearest neighbour (first ✓). Windows of 6×6 at stride 2, larger and overlapping, help it some (last ✓).
 # They help the linear classifier, which starts lower (by how much depends on its penalty, which nobody chose with care here).
 # At two pixels both judges get most digits wrong, with windows or without.
 #
@@ -1768,7 +1768,7 @@ for name, way in ways.items():
 # - A filter answers with its dot product with a window. As drawn it gives 6600 on the mouse's back and 9000 on plain paper. Fitted to examples whose light varies widely, its weights cancel; in equal light they do not. Zero sum cures brightness, not contrast and not rivals of similar shape.
 # - $\lfloor (H + 2P - D(F-1) - 1)/S \rfloor + 1$ windows fit along a side; what does not fit is skipped in silence, 13 of 49 pixels for 3×3 on 7×7 at stride 3. Each of torch's four paddings invents something.
 # - One filter for all places is a sparse matrix with few different numbers: 456 parameters where a dense layer has 14,455,392; a map that moves with the picture, away from the border and at stride 1; and a gradient summed over all places.
-# - For digits of 8×8 and fixed filters, maximum windows side by side hardly help a nearest neighbour at a move of one pixel, overlapping ones help it some; at two pixels most digits are lost with either. A maximum over the whole map is indifferent to moves, at the price of where.
+# - For digits of 8×8 and fixed filters, maximum windows side by side hardly help a nearest neighbour at a move of one pixel, windows of 6×6 at stride 2 help it some; at two pixels most digits are lost with either. A maximum over the whole map is indifferent to moves, at the price of where.
 # - Receptive fields grow to 5, 7, 195 (AlexNet), 212 (VGG-16) pixels; the more layers, the less their rim counts, as the number of paths does (random linear layers of 3×3).
 # - With equal parameters and 12 epochs a CNN beats an MLP by at least 20 points on digits at random places and loses at least 30 when the pixels are shuffled (one shuffle). Windows without sharing (one run) stand between: above themselves on shuffled pixels, below the CNN.
 
@@ -1783,7 +1783,7 @@ for name, way in ways.items():
 # | $(N-F)/S + 1$ | the case without padding and with whole result; in general $\lfloor (H + 2P - D(F-1) - 1)/S \rfloor + 1$, where $H$ is the notes' $N$ | 207 settings against torch, [section 2](#2-·-How-many-windows-are-there?) |
 # | pad with $(F-1)/2$ to keep the size | for odd $F$, stride 1 and dilation 1 | [the border](#The-border) |
 # | average pooling "might be learnable" | plain average pooling has no parameters; LeNet-5's subsampling had a gain and a bias a map | counted [here](#Also-in-the-lectures); LeCun et al. 1998, II.B |
-# | pooling makes the network invariant to small translations | not by itself: with digits of 8×8 and fixed filters, moved by one pixel, maximum windows side by side change little for a nearest neighbour (overlapping ones add some points) and add some for a linear classifier; at two pixels both get most wrong. A maximum of the whole map of an equivariant layer is indifferent by construction | [section 4](#Does-pooling-make-a-network-blind-to-small-moves?) |
+# | pooling makes the network invariant to small translations | not by itself: with digits of 8×8 and fixed filters, moved by one pixel, maximum windows side by side change little for a nearest neighbour (6×6 at stride 2 adds some points) and add some for a linear classifier; at two pixels both get most wrong. A maximum of the whole map of an equivariant layer is indifferent by construction | [section 4](#Does-pooling-make-a-network-blind-to-small-moves?) |
 # | max pooling replaces average pooling | depends on what is looked for; the average came back as the last layer | measured [here](#Also-in-the-lectures); Lin et al. 2014 |
 # | the number of filters is a power of 2, "to vectorise well" | on one CPU, from 48 to 144 filters, we saw no consistent gain for powers of two among the multiples of 16 | timed [here](#Also-in-the-lectures) |
 # | two and three 3×3 layers have an "effective" receptive field of 5 and 7 | that is the theoretical field; within it the two outermost columns get 30 and 15 % of the gradient, untrained, where equal shares are 40 and 29 %; with more layers far less | [section 4](#How-much-of-the-picture-does-one-unit-see?); Luo et al. 2016 |

@@ -1011,7 +1011,7 @@ claims.check(
 # With shortcuts the gradient stays true for a promise of 0.1.
 # At the step of training even residual-56 turns by about a right angle, and its loss falls all the same.
 #
-# What the steps of plain-56 promise, rate × (length)² without the momentum, is first far too much, then little, about a fifth of plain-20's: a gradient about half as long, in all blocks; small, not vanished.
+# What the steps of plain-56 promise, rate × (length)² without the momentum, is first far too much, then little, about a fifth of plain-20's: a gradient about half as long; small, not vanished.
 # Does the huge first step do the harm?
 # Warm-up and clipping make it far shorter, though it still promises more than the whole loss, and in section 1 plain-56 did not learn with both.
 #
@@ -1022,12 +1022,12 @@ claims.check(
 # |---|---|---|
 # | the gradient vanishes towards the input | it does not, before training or after it | not guilty |
 # | the first step is huge | far shorter ones (still long by their promise) do not help | not alone |
-# | the gradient is true only nearby | it is; in plain-20, which learns, nearly as much | not alone |
+# | the gradient is true only nearby | it is; it turns nearly as far in plain-20, which learns and keeps more of small promises | open |
 #
 # **We now know** what degradation here is not: in plain-56 with BatchNorm the gradient does not vanish towards the input, neither before training nor after it, and far shorter first steps (still long by their promise) do not save it.
 # Steps that keep little of their promise, and in the run of section 1 small slopes later, go along with it.
 # **This does not show** why plain-56 fails.
-# plain-20 turns nearly as much, keeps as little at its first step, and learns; why depth costs so much is not settled here.
+# plain-20 turns nearly as much and learns; why depth costs so much is not settled here.
 #
 # ## 5 · A bundle of short paths
 #
