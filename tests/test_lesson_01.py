@@ -65,16 +65,11 @@ def test_equal_rows_far_from_the_origin_give_a_number_and_no_warning(lesson):
 
 @settings(deadline=None, max_examples=25)
 @given(m=st.integers(1, 6), n=st.integers(1, 6), d=st.integers(1, 9), seed=st.integers(0, 1000))
-def test_l1_gives_the_distances_of_torch(m, n, d, seed):
-    lesson = _lesson()
+def test_l1_gives_the_distances_of_torch(lesson, m, n, d, seed):
     test, train = rows(m, d, seed), rows(n, d, seed + 1)
     np.testing.assert_allclose(
         lesson.l1_distances(test, train), cdist(test, train, p=1), rtol=1e-12
     )
-
-
-def _lesson(kept=[]):  # noqa: B006 (hypothesis calls a test many times; the lesson is read once)
-    return kept[0] if kept else kept.append(definitions("01")) or kept[0]
 
 
 # --- the vote -------------------------------------------------------------------------------------------------------
@@ -114,9 +109,9 @@ def test_equally_near_pictures_come_in_the_order_of_their_columns(lesson):
 @settings(deadline=None, max_examples=40)
 @given(n=st.integers(1, 40), size=st.integers(1, 50), levels=st.sampled_from([2, 256]))
 def test_pieces_of_any_size_find_the_row_that_the_whole_table_finds_also_among_equals(
-    n, size, levels
+    lesson, n, size, levels
 ):
-    lesson, random = _lesson(), np.random.default_rng(n)
+    random = np.random.default_rng(n)
     test = random.integers(0, levels, (4, 3)).astype(float)
     train = random.integers(0, levels, (n, 3)).astype(np.uint8)  # two levels: many equal distances
     found = lesson.nearest_in_pieces(test, train, size)
@@ -139,8 +134,8 @@ def test_bytes_are_converted_piece_by_piece_so_the_table_is_never_held(lesson):
 
 @settings(deadline=None, max_examples=30)
 @given(count=st.integers(2, 90), parts=st.integers(2, 10), seed=st.integers(0, 99))
-def test_folds_are_disjoint_cover_all_and_differ_by_one_at_most(count, parts, seed):
-    folds = _lesson().folds(count, parts, seed)
+def test_folds_are_disjoint_cover_all_and_differ_by_one_at_most(lesson, count, parts, seed):
+    folds = lesson.folds(count, parts, seed)
     sizes = [len(part) for part in folds]
     assert len(folds) == parts and max(sizes) - min(sizes) <= 1
     assert sorted(np.concatenate(folds)) == list(range(count))

@@ -39,8 +39,9 @@ def problem(count=60, length=4, classes=3, seed=0):
     seed=st.integers(0, 999),
     margin=st.sampled_from([0.5, 1.0, 3.0]),
 )
-def test_the_losses_are_those_of_torch_for_any_shape_and_margin(count, classes, seed, margin):
-    lesson = _lesson()
+def test_the_losses_are_those_of_torch_for_any_shape_and_margin(
+    lesson, count, classes, seed, margin
+):
     scores, labels = case(count, classes, seed)
     pair = torch.tensor(scores), torch.tensor(labels)
     for loss, power in ((lesson.hinge, 1), (lesson.squared_hinge, 2)):
@@ -50,10 +51,6 @@ def test_the_losses_are_those_of_torch_for_any_shape_and_margin(count, classes, 
         np.testing.assert_allclose(loss(scores, labels, margin), theirs, rtol=1e-10, atol=1e-12)
     theirs = functional.cross_entropy(*pair, reduction="none")
     np.testing.assert_allclose(lesson.cross_entropy(scores, labels), theirs, rtol=1e-10, atol=1e-12)
-
-
-def _lesson(kept=[]):  # noqa: B006 (hypothesis calls a test many times; the lesson is read once)
-    return kept[0] if kept else kept.append(definitions("02")) or kept[0]
 
 
 @pytest.mark.parametrize(

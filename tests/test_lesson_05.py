@@ -9,32 +9,20 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from lesson_checks import rejects
 from torch import nn
 from torch.nn import functional as F
 
 from cnncourse import exercises, lab
-from cnncourse.exercises import Wrong
 from cnncourse.exercises import lesson_05 as solutions
 
+pytestmark = pytest.mark.usefixtures("in_float64")
 LESSON = exercises.of_lesson("05")
-
-
-@pytest.fixture(autouse=True)
-def in_float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 @cache
 def lesson():
     return lab.definitions("05")
-
-
-def rejects(id: str, *answers, saying: str) -> None:
-    with pytest.raises(Wrong, match=saying):
-        LESSON[id].check(*answers)
 
 
 # --- the functions and their slopes -------------------------------------------------------------------------------

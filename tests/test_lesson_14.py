@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 import torchvision
 import yaml
+from lesson_checks import rejects
 from torch import nn
 
 from cnncourse import cost, data, exercises, lab, models, paths
-from cnncourse.exercises import Wrong
 from cnncourse.exercises import lesson_14 as solutions
 from cnncourse.lab.lesson import Lesson
 
@@ -24,11 +24,6 @@ LESSON = exercises.of_lesson("14")
 @cache
 def lesson():
     return lab.definitions("14")
-
-
-def rejects(id: str, *answers, saying: str) -> None:
-    with pytest.raises(Wrong, match=saying):
-        LESSON[id].check(*answers)
 
 
 # --- blocks and networks ----------------------------------------------------------------------------------------------
