@@ -13,16 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-_PLAIN = {
-    int,
-    float,
-    bool,
-    str,
-    type(None),
-    torch.dtype,
-    torch.device,
-    torch.layout,
-}  # hold nothing
+_PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout}  # no tensors
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
 

@@ -17,9 +17,7 @@ from operator import sub
 import torch
 
 Shape = tuple[int, ...]
-EXACT = (
-    torch.float32
-)  # of pixel numbers, whatever the default type is: whole numbers up to 16 million
+EXACT = torch.float32  # of pixel numbers, whatever the default: whole numbers up to 16 million
 LARGEST = 1 << 24  # values of an array that we still move element by element, 64 MB
 
 

@@ -63,10 +63,8 @@ def arguments_by_name(func, args: tuple, kwargs: dict) -> dict:
     )
 
 
-def _kept_lines(name: str, args: tuple, field: State, shape: Shape, out: Shape) -> Field | None:
+def _kept_lines(name: str, args: tuple, field: Field, shape: Shape, out: Shape) -> Field | None:
     """Straight lines through a rearrangement that keeps them straight; None: the arrays must tell."""
-    if not isinstance(field, tuple) or not all(isinstance(seen, Line) for seen in field):
-        return None
     axes = len(shape)
 
     def renamed(where) -> Field:
@@ -100,13 +98,13 @@ def _kept_lines(name: str, args: tuple, field: State, shape: Shape, out: Shape) 
     return None
 
 
-def _chosen(name: str, args: tuple, field: State, shape: Shape, out: Shape) -> Field | None:
+def _chosen(name: str, args: tuple, field: Field, shape: Shape, out: Shape) -> Field | None:
     """Positions chosen by a list along one axis on which nothing depends: which they are does not matter."""
     if name == "index_select":
         axes = [args[1]]
     else:
         axes = [n for n, index in enumerate(args[1]) if index is not None]
-    if len(axes) != 1 or len(out) != len(shape) or not isinstance(field, tuple):
+    if len(axes) != 1 or len(out) != len(shape):
         return None
     dim = axes[0] % len(shape) - len(shape)
     for seen in field:
@@ -142,13 +140,13 @@ def _end_moved(
     end: torch.Tensor, func, name: str, args: tuple, kwargs: dict, shape: Shape, out: Shape
 ) -> list[torch.Tensor] | None:
     """The first or last pixels `end`, whose axes of size 1 stand for those of `shape`, of each output."""
-    given = arguments_by_name(func, args, kwargs)
     if name in _SAME_POSITIONS:
         return [end]
     if name == "view_as_real":  # (...) to (..., 2)
         return [end.unsqueeze(-1)]
     if name in _RESHAPES and math.prod(shape) == math.prod(out) > 0:
         return _reshaped(end, shape, out)
+    given = arguments_by_name(func, args, kwargs)
     if name in _WITHIN_AXES and (name != "roll" or given.get("dims")):
         return [func(end, *args[1:], **kwargs)]
     if name in _ALONG_AN_AXIS:

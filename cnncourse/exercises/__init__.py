@@ -142,6 +142,20 @@ def solution(id: str | float) -> None:
     print(runnable_source(find(id).solution))
 
 
+def expect_pair(answer: object, first: str, second: str) -> tuple:
+    """The answer as a tuple of two; raises `Wrong` for anything else.
+
+    >>> weight, bias = expect_pair(3.0, "weight", "bias")
+    Traceback (most recent call last):
+    cnncourse.exercises.Wrong: expected a pair (weight, bias), got float
+    """
+    several = isinstance(answer, tuple | list)
+    if several and len(answer) == 2:
+        return tuple(answer)
+    got = f"{len(answer)} values" if several else type(answer).__name__
+    raise Wrong(f"expected a pair ({first}, {second}), got {got}")
+
+
 def expect_same(
     answer: object,
     expected: object,

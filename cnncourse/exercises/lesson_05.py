@@ -7,22 +7,11 @@ import math
 import numpy as np
 import torch
 
-from cnncourse.exercises import Exercise, Wrong, expect_same
-
-
-def _stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _pair(answer, what: str) -> tuple:
-    if not (isinstance(answer, tuple | list) and len(answer) == 2):
-        got = f"{len(answer)} values" if isinstance(answer, tuple | list) else type(answer).__name__
-        raise Wrong(f"expected a pair ({what}), got {got}")
-    return tuple(answer)
+from cnncourse.exercises import Exercise, Wrong, expect_pair, expect_same
 
 
 def check_one_layer(one_layer) -> str:
-    g = _stream(0)
+    g = torch.Generator().manual_seed(0)
     for sizes in ((3, 2), (3, 4, 2), (5, 4, 3, 2)):
         layers = [
             (torch.randn(o, i, generator=g).double(), torch.randn(o, generator=g).double())
@@ -33,7 +22,7 @@ def check_one_layer(one_layer) -> str:
         for weight, bias in layers:
             expected = expected @ weight.T + bias
         copies = [(weight.clone(), bias.clone()) for weight, bias in layers]
-        weight, bias = _pair(one_layer(copies), "weight, bias")
+        weight, bias = expect_pair(one_layer(copies), "weight", "bias")
         if tuple(weight.shape) != (sizes[-1], sizes[0]):
             raise Wrong(
                 f"{len(layers)} layers of sizes {sizes}: the weight should be (out, in) = "
@@ -64,7 +53,7 @@ def check_arriving(arriving) -> str:
     for gain, layers in ((1.0, 10), (2**0.5, 5), (0.5, 2), (4.0, 20)):
         slopes = g.uniform(0, 1, size=200) ** 2
         rms = math.sqrt((slopes**2).mean())
-        share, keeping = _pair(arriving(slopes.copy(), gain, layers), "share, gain")
+        share, keeping = expect_pair(arriving(slopes.copy(), gain, layers), "share", "gain")
         case = f"gain {gain:.3g}, {layers} layers"
         expect_same(
             share,
@@ -111,13 +100,15 @@ def arriving(slopes, gain, layers):
 
 
 def check_reads_tanh(reads_tanh) -> str:
-    g = _stream(2)
+    g = torch.Generator().manual_seed(2)
     for outputs, inputs in ((3, 5), (1, 1), (4, 2)):
         weight = torch.randn(outputs, inputs, generator=g).double()
         bias = torch.randn(outputs, generator=g).double()
         z = torch.randn(8, inputs, generator=g).double()
         expected = torch.sigmoid(2 * z) @ weight.T + bias
-        own_weight, own_bias = _pair(reads_tanh(weight.clone(), bias.clone()), "weight, bias")
+        own_weight, own_bias = expect_pair(
+            reads_tanh(weight.clone(), bias.clone()), "weight", "bias"
+        )
         got = torch.tanh(z) @ own_weight.T + own_bias
         if got.shape == expected.shape:
             off = got - expected
@@ -142,8 +133,8 @@ def reads_tanh(weight, bias):
 def check_leaky_by_maxout(leaky_by_maxout) -> str:
     x = np.linspace(-4, 4, 81)
     for w, b, slope in ((1.0, 0.0, 0.01), (2.0, -1.0, 0.1), (-0.7, 0.4, 0.25), (1.5, 0.5, 0.0)):
-        weights, biases = _pair(leaky_by_maxout(w, b, slope), "(w1, w2), (b1, b2)")
-        weights, biases = _pair(weights, "w1, w2"), _pair(biases, "b1, b2")
+        weights, biases = expect_pair(leaky_by_maxout(w, b, slope), "(w1, w2)", "(b1, b2)")
+        weights, biases = expect_pair(weights, "w1", "w2"), expect_pair(biases, "b1", "b2")
         both = np.stack([one * x + other for one, other in zip(weights, biases, strict=True)])
         z = w * x + b
         expected = np.where(z > 0, z, slope * z)

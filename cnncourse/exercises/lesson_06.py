@@ -7,13 +7,7 @@ import math
 import numpy as np
 import torch
 
-from cnncourse.exercises import Exercise, Wrong, expect_same
-
-
-def _pair(answer, what: str) -> tuple:
-    if not (isinstance(answer, tuple | list) and len(answer) == 2):
-        raise Wrong(f"expected a pair ({what}), got {type(answer).__name__}")
-    return tuple(answer)
+from cnncourse.exercises import Exercise, Wrong, expect_pair, expect_same
 
 
 def check_prepared(prepared) -> str:
@@ -27,7 +21,7 @@ def check_prepared(prepared) -> str:
         smaller = np.where(np.arange(columns) == 1, 1.0, np.sqrt(1 - 1 / rows))
         wanted = (train - mean) / deviation, (test - mean) / deviation
         with np.errstate(divide="ignore", invalid="ignore"):
-            got = _pair(prepared(train.copy(), test.copy()), "train, test")
+            got = expect_pair(prepared(train.copy(), test.copy()), "train", "test")
         for name, one, other in zip(("train", "test"), got, wanted, strict=True):
             one = np.asarray(one, dtype=float)
             if one.shape == other.shape and not np.isfinite(one).all():
@@ -66,7 +60,7 @@ def check_merged(merged) -> str:
         )
         order = order[torch.randperm(units, generator=g)]
         first, second = rows[order], torch.randn(3, units, generator=g).double()
-        small, out = _pair(merged(first.clone(), second.clone()), "first, second")
+        small, out = expect_pair(merged(first.clone(), second.clone()), "first", "second")
         if tuple(small.shape) != (different, 4):
             raise Wrong(
                 f"{units} units with {different} different rows: first should be {(different, 4)}, "
@@ -153,7 +147,7 @@ def leaky_deviation(n, slope):
 
 def check_same_way(same_way) -> str:
     for layers, rate, c in ((31, 0.001, math.sqrt(2)), (1, 0.1, 3.0), (4, 0.5, 0.5)):
-        factor, new_rate = _pair(same_way(layers, rate, c), "factor, learning rate")
+        factor, new_rate = expect_pair(same_way(layers, rate, c), "factor", "learning rate")
         if layers > 1 and math.isclose(factor, c * layers):
             raise Wrong(f"{layers} matrices: their factors multiply, c ** layers")
         if math.isclose(factor, c**-layers):
