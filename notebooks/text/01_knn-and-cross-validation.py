@@ -32,7 +32,7 @@ runs: int = 3  # networks trained for each comparison, each with a seed of its o
 
 # %% tags=["imports", "fold"]
 import copy
-import time
+import timeit
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -69,12 +69,7 @@ def option(value, lowest, *steps):
 
 def seconds(function, *arguments):
     """The fastest of five calls."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        function(*arguments)
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(timeit.repeat(lambda: function(*arguments), number=1, repeat=5))
 
 def sheet_numbers(labels):
     """The sheet (N,) of each picture: a new one begins where labels run 1 to 9 after a pause."""

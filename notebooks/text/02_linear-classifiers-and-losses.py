@@ -47,6 +47,7 @@ runs: int = 5  # repetitions, each with its own random numbers; 2 to 10
 
 # %% tags=["imports", "fold"]
 import time
+import timeit
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -152,12 +153,7 @@ def by_torch(scores):
 
 def seconds(work):
     """Processor seconds of one call, the least of five."""
-    spent = []
-    for _ in range(5):
-        begin = time.process_time()
-        work()
-        spent.append(time.process_time() - begin)
-    return min(spent)
+    return min(timeit.repeat(work, timer=time.process_time, number=1, repeat=5))
 
 def highest_loss(results, factor):
     """The highest mean hinge loss of the found matrices, times a factor, on their 100 pictures."""

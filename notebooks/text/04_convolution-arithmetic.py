@@ -23,6 +23,7 @@
 
 # %% tags=["imports", "fold"]
 import time
+import timeit
 import warnings
 
 import matplotlib.pyplot as plt
@@ -1741,8 +1742,7 @@ ways = {"loop": lambda: conv2d_naive(images, weight), "im2col": lambda: im2col(i
         "product, not tuned": lambda: np.einsum("kr,nrp->nkp", rows, columns),
         "product, tuned": lambda: rows @ columns}
 for name, way in ways.items():
-    times = [(time.perf_counter(), way(), time.perf_counter()) for _ in range(3)]
-    print(f"{name}: {1000 * min(end - start for start, _, end in times):.2f} ms")
+    print(f"{name}: {1000 * min(timeit.repeat(way, number=1, repeat=3)):.2f} ms")
 
 # %% [markdown]
 # These are times: they differ from machine to machine and from turn to turn, and are not checked.
