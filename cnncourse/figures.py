@@ -215,7 +215,11 @@ def pictures(fig: matplotlib.figure.Figure) -> tuple[bytes, bytes]:
     png, svg = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(REPEATABLE):
         _settle(fig)
-        fig.savefig(png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        opaque = fig.get_facecolor()[3] == 1
+        fast = {"compress_level": 1} if opaque else {}  # `quantised` compresses it
+        fig.savefig(
+            png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None}, pil_kwargs=fast
+        )
         for artist in filter(_is_crowded, fig.findobj()):
             artist.set_rasterized(True)
         fig.savefig(svg, format="svg", dpi=DOTS_PER_INCH, metadata={"Date": None, "Creator": None})
@@ -230,11 +234,12 @@ def quantised(png: bytes) -> bytes:
     """
     from PIL import Image
 
-    if Image.open(io.BytesIO(png)).convert("RGBA").getextrema()[3][0] < 255:
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    if picture.getextrema()[3][0] < 255:
         return png
-    picture = Image.fromarray(_pixels(png))
+    picture = picture.convert("RGB")
     few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    off = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(picture))
+    off = np.abs(np.asarray(few.convert("RGB"), np.int16) - np.asarray(picture))
     if off.max() > FURTHEST_COLOUR:
         few = picture.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
     out = io.BytesIO()
@@ -301,9 +306,10 @@ def _settle(fig: matplotlib.figure.Figure) -> None:
     """
     if fig.get_layout_engine() is None:
         return
-    fig.draw_without_rendering()
+    fig.get_layout_engine().execute(fig)
     fig.draw_without_rendering()  # the second pass starts from the first one's sizes of labels: it moves little
-    fig.set_layout_engine("none")
+    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        fig.set_layout_engine(None)  # with an engine, even "none", each format draws everything once more
     for ax in fig.get_axes():
         locator = ax.get_axes_locator()  # of insets and colour bars: they follow their parents
         ax.set_position([round(side, 7) for side in ax.get_position(original=True).bounds])

@@ -231,7 +231,7 @@ class _Watch:
         if self.progress and not self.terminal and heading:
             print(f"{self.lesson}: {heading[1]}", file=sys.stderr, flush=True)
 
-    def finished(self, cell: nbformat.NotebookNode, cell_index: int) -> None:
+    def finished(self, cell: nbformat.NotebookNode, cell_index: int, execute_reply: dict) -> None:
         if cell.cell_type == "code":
             first = cell.source.partition("\n")[0][:60]
             self.cells.append(
@@ -282,7 +282,7 @@ def _papermill(
         def execute_managed_notebook(cls, nb_man, kernel_name, *, start_timeout=60, **_):
             client = Client(
                 nb_man, kernel_name=kernel_name, timeout=timeout, startup_timeout=start_timeout,
-                on_cell_start=watch.started, on_cell_complete=watch.finished,
+                on_cell_start=watch.started, on_cell_executed=watch.finished,
                 extra_arguments=["--log-level=ERROR"],
                 shutdown_kernel="immediate",  # kills its whole process group: no waiting, no orphans
                 resources={"metadata": {"path": str(lesson.notebook.parent)}},
