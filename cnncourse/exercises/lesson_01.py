@@ -1,9 +1,8 @@
-"""Exercises of lesson 01: a careless distance, fair splits and scales, folds of one, moves forgotten."""
+"""Exercises of lesson 01: a careless distance, fair splits and scales, folds of one, other spaces."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from cnncourse.exercises import Exercise, Wrong, expect_same
 
@@ -325,65 +324,6 @@ def check_shifted_distances(shifted_distances) -> str:
     )
 
 
-def check_to_corner(to_corner) -> str:
-    pictures = torch.zeros(4, 2, 5, 6, dtype=torch.uint8)
-    pictures[0, 0, 2, 3] = pictures[0, 1, 3, 1] = 7  # two channels: their ink counts together
-    pictures[1, :, 1:4, 2:5] = torch.arange(1, 10, dtype=torch.uint8).reshape(3, 3)
-    pictures[2, :, 4, 5] = 200  # the last is empty
-    given = pictures.clone()
-    answer = to_corner(given)
-    if not torch.equal(given, pictures):
-        raise Wrong("the caller's pictures were changed; return new ones")
-    if not torch.is_tensor(answer):
-        raise Wrong(f"expected a tensor like the pictures, got {type(answer).__name__}")
-    if answer.dtype != pictures.dtype:
-        raise Wrong(f"expected the pictures' type {pictures.dtype}, got {answer.dtype}")
-    expected = solve_to_corner(pictures)
-
-    def rolled(rows: bool, columns: bool, sign: int = -1, channels: bool = False):
-        moved = []
-        for picture in pictures:
-            ink = picture[0] if channels else picture.sum(dim=0)
-            first = [int((ink.sum(dim=dim) > 0).int().argmax()) for dim in (1, 0)]
-            moved.append(
-                picture.roll((sign * first[0] * rows, sign * first[1] * columns), dims=(1, 2))
-            )
-        return torch.stack(moved)
-
-    expect_same(
-        answer,
-        expected,
-        "four small pictures",
-        hints=(
-            (rolled(True, False), "only the rows were moved; the columns too"),
-            (rolled(False, True), "only the columns were moved; the rows too"),
-            (
-                rolled(True, True, sign=1),
-                "moved the wrong way: up and to the left is a negative roll",
-            ),
-            (pictures, "nothing was moved"),
-            (
-                rolled(True, True, channels=True),
-                "only the first channel was asked for ink; sum over the channels",
-            ),
-        ),
-    )
-    return (
-        "on `moved_test` 1-NN is then right in 98.2 %, as good as pushed back to the middle; with litter, "
-        "which may lie further up or to the left, in 54 %."
-    )
-
-
-def solve_to_corner(images):
-    result = torch.empty_like(images)
-    for i, picture in enumerate(images):
-        ink = picture.sum(dim=0) > 0  # (H, W)
-        row = int(ink.any(dim=1).int().argmax())  # the first with ink; 0 if there is none
-        column = int(ink.any(dim=0).int().argmax())
-        result[i] = picture.roll((-row, -column), dims=(1, 2))
-    return result
-
-
 def _shifted_with_loops(test, train, reach, wrap, choose=np.min, straight=False) -> np.ndarray:
     _, height, width = test.shape
     tables = []
@@ -412,6 +352,47 @@ def solve_shifted_distances(test, train, reach):
             squares = (moved**2).sum(1)[:, None] - 2 * moved @ rows.T + (rows**2).sum(1)
             smallest = np.minimum(smallest, np.sqrt(np.maximum(squares, 0)))
     return smallest
+
+
+def check_named_in_space(named_in_space) -> str:
+    generator = np.random.default_rng(0)
+    new, known = (generator.integers(0, 256, (count, 1, 4, 4)).astype(float) for count in (9, 7))
+    labels = np.array([40, 10, 20, 60, 70, 50, 30])  # another label for each picture
+    spaces = {
+        "the sums of the rows": lambda pictures: pictures.sum(axis=3)[:, 0],
+        "sorted pixels": lambda pictures: np.sort(pictures.reshape(len(pictures), -1)),
+    }
+    for name, space in spaces.items():
+        table = _squares(space(new), space(known))
+        pixels = _squares(new.reshape(9, -1), known.reshape(7, -1))
+        expect_same(
+            named_in_space(space, new, known, labels),
+            labels[table.argmin(axis=1)],
+            f"9 small pictures among 7, in the space of {name}",
+            hints=(
+                (labels[pixels.argmin(axis=1)], "the pixels were compared; compare space(...)"),
+                (table.argmin(axis=1), "these are places; which labels stand there?"),
+                (labels[table.argmax(axis=1)], "these are the farthest; argmin finds the nearest"),
+            ),
+            shapes=(
+                ((7,), "one answer for each known picture; the rows of the table are the new ones"),
+                ((), "this is one number; give the labels, one for each new picture"),
+            ),
+        )
+    return (
+        "the vote stays the same in every space, only the numbers that are compared change. Compare "
+        "on littered_test with the network itself, and with each of moving_networks."
+    )
+
+
+def _squares(new, known) -> np.ndarray:
+    return ((new[:, None] - known) ** 2).sum(axis=2)
+
+
+def solve_named_in_space(space, new, known, known_labels):
+    asked, stored = space(new), space(known)  # (M, F), (N, F)
+    squares = (asked**2).sum(axis=1)[:, None] - 2 * asked @ stored.T + (stored**2).sum(axis=1)
+    return known_labels[squares.argmin(axis=1)]  # the root would not change the order
 
 
 EXERCISES = [
@@ -473,18 +454,6 @@ EXERCISES = [
     ),
     Exercise(
         "01.6",
-        "Into the corner",
-        (
-            "For one picture: ink = picture.sum(dim=0) > 0 says where there is ink, (H, W); ink.any(dim=1) "
-            "says which rows have some.",
-            "The first True of a row of truth values is at .int().argmax(); picture.roll((-row, "
-            "-column), dims=(1, 2)) moves.",
-        ),
-        check_to_corner,
-        solve_to_corner,
-    ),
-    Exercise(
-        "01.7",
         "A distance that forgives moving",
         (
             "Start with a table of infinite distances, and take np.minimum with the table of each "
@@ -495,5 +464,15 @@ EXERCISES = [
         ),
         check_shifted_distances,
         solve_shifted_distances,
+    ),
+    Exercise(
+        "01.7",
+        "1-NN in any space",
+        (
+            "Call space on both sets of pictures; from there on it is section 1 with other rows.",
+            "l2_no_loop gives the table (M, N); the argmin of each row is the place of a label.",
+        ),
+        check_named_in_space,
+        solve_named_in_space,
     ),
 ]
