@@ -213,7 +213,8 @@ def pictures(fig: matplotlib.figure.Figure) -> tuple[bytes, bytes]:
     points or corners are pictures, and everything else stays lines and letters.
     """
     png, svg = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(REPEATABLE):
+    no_engine = {"figure.constrained_layout.use": False}  # `savefig` sets the figure's engine anew
+    with matplotlib.rc_context(REPEATABLE | no_engine):
         _settle(fig)
         opaque = fig.get_facecolor()[3] == 1
         fast = {"compress_level": 1} if opaque else {}  # `quantised` compresses it
@@ -308,8 +309,9 @@ def _settle(fig: matplotlib.figure.Figure) -> None:
         return
     fig.get_layout_engine().execute(fig)
     fig.draw_without_rendering()  # the second pass starts from the first one's sizes of labels: it moves little
-    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
-        fig.set_layout_engine(None)  # with an engine, even "none", each format draws everything once more
+    fig.set_layout_engine(
+        None
+    )  # with an engine, even "none", each format draws everything once more
     for ax in fig.get_axes():
         locator = ax.get_axes_locator()  # of insets and colour bars: they follow their parents
         ax.set_position([round(side, 7) for side in ax.get_position(original=True).bounds])
