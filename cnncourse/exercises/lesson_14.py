@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from cnncourse import cost, models
-from cnncourse.exercises import Exercise, Wrong
+from cnncourse.exercises import Exercise, Wrong, expect_same
 
 # --- 14.1 -------------------------------------------------------------------------------------------------------------
 
@@ -232,6 +232,52 @@ def shrinkage(layers: int, gain: float) -> float:
 # --- 14.4 -------------------------------------------------------------------------------------------------------------
 
 
+def check_kept_share(kept_share) -> str:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(14)
+        two = [torch.randn(4, 3, dtype=torch.float64), torch.randn(5, dtype=torch.float64)]
+    one = [torch.tensor([5.0], dtype=torch.float64)]  # of the parabola w**2 / 2 at w = 5
+    for what, before, after, gradients, rate in (
+        ("w**2 / 2 from w = 5 to its bottom", 12.5, 0.0, one, 1.0),
+        ("w**2 / 2 from w = 5 to w = -5", 12.5, 12.5, one, 2.0),
+        ("w**2 / 2 from w = 5 to w = -10", 12.5, 50.0, one, 3.0),
+        ("two weight tensors", 2.3, 2.1, two, 0.05),
+        ("two weight tensors and a loss that rises", 2.3, 2.9, two, 0.5),
+    ):
+        answer = kept_share(before, after, [g.clone() for g in gradients], rate)
+        if not isinstance(answer, int | float | torch.Tensor):
+            raise Wrong(f"{what}: expected a number, got {answer!r}")
+        fall, squared = before - after, sum(float(g.square().sum()) for g in gradients)
+        lengths = [float(g.norm()) for g in gradients]
+        share = fall / (rate * squared)
+        hints = [
+            (-share, "the sign: a fall is the loss before minus the loss after"),
+            (fall / (rate * squared**0.5), "the length of the gradient is not squared: slope times way has it twice"),
+            (fall / squared, "the rate is missing: the way of the step is rate * length"),
+            (fall / (rate * sum(lengths) ** 2), "lengths do not add up, their squares do: all numbers are one vector"),
+            (fall / (rate * lengths[0] ** 2), "only the first tensor is counted: the gradient is all of them"),
+            (fall / (rate * lengths[-1] ** 2), "only the last tensor is counted: the gradient is all of them"),
+            (fall, "this is the fall itself: divide it by the promise"),
+            (rate * squared, "this is the promise: divide the fall by it"),
+            (share and 1 / share, "upside down: the fall is divided by the promise"),
+            (100 * share, "a share is asked for, not percent"),
+        ]  # fmt: skip
+        expect_same(answer, share, what, hints)
+    return (
+        "on a parabola the step to the bottom keeps half of its promise, one twice as long nothing, and a longer one "
+        "makes the loss rise; all is kept only while the slope stays"
+    )
+
+
+def kept_share(before, after, gradients, rate):
+    """The fall of the loss, divided by slope * way = rate * squared length of the whole gradient."""
+    squared = sum(float(gradient.square().sum()) for gradient in gradients)
+    return (before - after) / (rate * squared)
+
+
+# --- 14.5 -------------------------------------------------------------------------------------------------------------
+
+
 def check_path_counts(path_counts) -> str:
     for blocks, expected in ((1, [1, 1]), (2, [1, 2, 1]), (3, [1, 3, 3, 1]), (0, [1])):
         answer = path_counts(blocks)
@@ -262,7 +308,7 @@ def path_counts_of(blocks: int) -> list[int]:
     return [math.comb(blocks, k) for k in range(blocks + 1)]
 
 
-# --- 14.5 -------------------------------------------------------------------------------------------------------------
+# --- 14.6 -------------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -313,7 +359,7 @@ def predict_gradients() -> int:
     return 55 - in_blocks + reached
 
 
-# --- 14.6 -------------------------------------------------------------------------------------------------------------
+# --- 14.7 -------------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -321,30 +367,20 @@ def _rows(name: str) -> tuple[tuple[int, ...], ...]:
     """(in, out, kernel, stride, padding, input size) of all convolutions and linear layers at 224 pixels."""
     with torch.device("meta"):
         network = models.build(name)
-    sizes, hooks = {}, []
+    rows = []
+
+    def note(layer: nn.Module, given: tuple) -> None:
+        if isinstance(layer, nn.Linear):
+            rows.append((layer.in_features, layer.out_features, 1, 1, 0, 1))
+            return
+        square = (layer.kernel_size[0], layer.stride[0], layer.padding[0], given[0].shape[-1])
+        rows.append((layer.in_channels, layer.out_channels, *square))
+
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            hooks.append(
-                layer.register_forward_pre_hook(
-                    lambda layer, x: sizes.update({layer: x[0].shape[-1]})
-                )
-            )
+            layer.register_forward_pre_hook(note)
     network(torch.zeros(1, 3, 224, 224, device="meta"))
-    for hook in hooks:
-        hook.remove()
-    return tuple(
-        (
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size[0],
-            layer.stride[0],
-            layer.padding[0],
-            size,
-        )
-        if isinstance(layer, nn.Conv2d)
-        else (layer.in_features, layer.out_features, 1, 1, 0, 1)
-        for layer, size in sizes.items()
-    )
+    return tuple(rows)
 
 
 def check_multiply_adds(multiply_adds) -> str:
@@ -417,6 +453,17 @@ EXERCISES = [
     ),
     Exercise(
         "14.4",
+        "What a step keeps of its promise",
+        (
+            "The promise is slope times way. How long is the gradient, all tensors together; how far goes a step?",
+            "length**2 is the sum of the squares of all numbers in all tensors; promise = rate * length**2.",
+            "The share is (before - after) / promise.",
+        ),
+        check_kept_share,
+        kept_share,
+    ),
+    Exercise(
+        "14.5",
         "The lengths of the ways",
         (
             "Each way says for every block: through it, or past it. Write down the eight ways of three blocks.",
@@ -427,7 +474,7 @@ EXERCISES = [
         path_counts_of,
     ),
     Exercise(
-        "14.5",
+        "14.6",
         "Which convolutions learn at the first step?",
         (
             "Follow the gradient backwards through one block: it splits at the sum, one part takes the shortcut.",
@@ -440,7 +487,7 @@ EXERCISES = [
         returns_answer=True,
     ),
     Exercise(
-        "14.6",
+        "14.7",
         "3.6 G and 19.6 G",
         (
             "A weight is used once at every place of the output, so: number of weights times number of places.",
