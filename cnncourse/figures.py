@@ -309,9 +309,7 @@ def _settle(fig: matplotlib.figure.Figure) -> None:
         return
     fig.get_layout_engine().execute(fig)
     fig.draw_without_rendering()  # the second pass starts from the first one's sizes of labels: it moves little
-    fig.set_layout_engine(
-        None
-    )  # with an engine, even "none", each format draws everything once more
+    fig.set_layout_engine(None)  # with one, even "none", each format draws everything once more
     for ax in fig.get_axes():
         locator = ax.get_axes_locator()  # of insets and colour bars: they follow their parents
         ax.set_position([round(side, 7) for side in ax.get_position(original=True).bounds])
