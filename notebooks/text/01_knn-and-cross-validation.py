@@ -962,10 +962,12 @@ claims.check("emp-good-representation-helps.ratio",
 
 # %% [markdown]
 # That distances are nearly alike need not make mistakes: in the third row they are *more* alike than in the fourth, and far more answers are right. (A number added to all distances would change no order.)
-# These two rows have the same mean; the fourth has more spread, and more mistakes.
-# The second and the fourth have about the same spread; the second has four times the mean, and somewhat more mistakes. So the spread is most of the matter, not all of it. What makes the rest we have not tested.
+# - The third and the fourth row have the same mean of the noise; the fourth has more spread, and more mistakes.
+# - The second and the fourth have about the same spread; the second has four times the mean, and somewhat more mistakes.
 #
-# Principal components win much of the loss back; as many random directions do not.
+# So the spread is most of the matter, not all of it. What makes the rest we have not tested.
+#
+# Principal components win much of the loss back; as many random directions do not (the first ✓ above).
 #
 # **We now know** that kNN compares whatever we feed it, each number by its size, whether it matters or not.
 # **This does not show** that PCA finds what *matters*: it finds what *varies*.
@@ -1406,8 +1408,9 @@ claims.check("emp-knn-poor-for-images.places",
              both=(in_each_draw(sorted_alike), ">=", 0.7), seeds=5, on="every")
 
 # %% [markdown]
-# It is both. With one mean and contrast for all, and every pixel in its place, a part of the patches is won back. Sorting wins more, also then: comparing place by place costs the larger part.
+# It is both. Give all patches one mean and contrast and leave every pixel in its place: some patches are won back. Sort them, too, and more are won: comparing place by place costs the larger part.
 # A patch's mean and contrast alone go far, but sorting does not need them.
+# (The last bar of the two digit panels belongs to the networks that saw moves; section 7 asked those that saw none.)
 # What to forget depends on the task. For digits the arrangement of the pixels counts, and sorting destroys it; where the whole digit stands does not. For these patches the values alone go far.
 #
 # **Larger sets.** The same functions on 5,000 training and 1,000 test pictures, one draw each, with seed 0:
