@@ -43,7 +43,7 @@ rate: float = 1.0  # length of such a step for cross-entropy; above 0
 tries: int = 1000  # matrices tried at random; 10 to 100000
 hidden: int = 64  # units of the two-layer network; 2 to 1024
 places: int = 10  # random places at which section 5 shows each training picture; 2 to 50
-runs: int = 5  # repetitions, each with its own random numbers; 2 to 10
+runs: int = 4  # repetitions, each with its own random numbers; 2 to 10
 
 # %% tags=["imports", "fold"]
 import time
@@ -79,7 +79,7 @@ def trained(rows, labels, classes, units, seed, updates=500):
     if units:
         network = nn.Sequential(nn.Linear(rows.shape[1], units), nn.ReLU(),
                                 nn.Linear(units, classes))
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
     inputs, targets = torch.tensor(rows), torch.tensor(labels)
     parts = []
     for _ in range(updates):
