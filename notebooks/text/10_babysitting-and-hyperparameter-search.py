@@ -1,0 +1,1217 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,text//py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10 · Babysitting and hyperparameter search
+# ### It does not learn: what now?
+#
+# The first figure shows four trainings of the *same* network: the same first weights, the same pictures in the same order. Only the learning rate differs.
+# One learns well, one slowly. Two stand still, and their curves end at the same height, the loss of guessing.
+# Odd: one of the two needs a much *larger* rate, the other a much *smaller* one. And later in this lesson five networks with a bug in them will learn nicely.
+# So a curve that stands does not say what is wrong, and a curve that falls does not say that all is well. What does?
+#
+# **You will be able to**
+# - tell from the first steps whether a learning rate is too small or too large;
+# - check a training in seven steps, before you spend hours on it, and say which bug each step finds;
+# - find the range of rates worth trying with one short training;
+# - draw hyperparameters in log space, and say when random settings beat a grid, and why;
+# - search coarse to fine, with notebooks that run themselves, and report the winner honestly.
+#
+# **You need** lesson 02 (scores, softmax, cross-entropy, regularisation), lesson 03 (gradients), lesson 05 (ReLU, units that die) and lesson 09 (SGD, the learning rate).
+#
+# **Words.** A *hyperparameter* is a number that training does not learn: learning rate, weight decay, number of layers. A *setting* is one choice of all of them; a *trial* is the training of one setting.
+# *Validation* pictures are held back from training to compare settings; *test* pictures are used once, at the end. *Guessing* means the same probability for each of $C$ classes: loss $\ln C$, accuracy $1/C$.
+# Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
+#
+# **It costs** about 30 seconds of one processor core, no network connection, no GPU.
+
+# %% tags=["parameters"]
+seed: int = 100  # the first of the seeds; at least 0
+runs: int = 3  # networks for each measurement, each with a seed of its own; 2 to 10
+dataset: str = "digits"  # ; one of digits, mnist, fashion_mnist, cifar10, or a folder
+image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 to 64
+images: int = 1347  # pictures for training and validation together, at most; at least 320
+width: int = 64  # units a hidden layer; 8 to 512
+steps: int = 240  # steps of each training by hand, with 64 pictures each; 60 to 5000
+rate: float = 0.3  # a learning rate that works; above 0
+epochs: int = 6  # passes over the training pictures for each setting of the table; 2 to 100
+side: int = 4  # a grid has side x side settings; 3 to 8
+trials: int = 3  # notebooks in each of two rounds; 2 to 50
+
+# %% tags=["imports", "fold"]
+import inspect
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import papermill
+import torch
+from scipy import stats
+from torch import nn
+from torch.nn import functional as F
+
+from cnncourse import claims, data, exercises, figures, plots, runtime, training, widgets
+
+# %%
+runtime.start(seed=seed, dtype="float64")
+pool = data.load(dataset, True, size=image_size or None).subset(images, seed=seed)
+held = len(pool) // 4  # a quarter is held back
+train, valid = pool.split([len(pool) - held, held], seed=seed, stratified=True)
+train = train.normalised()  # mean 0 and deviation 1
+valid = valid.normalised(train.mean, train.std)
+(x, y), (xv, yv) = [next(part.batches(len(part))) for part in (train, valid)]
+guess = math.log(len(pool.classes))  # the loss of guessing
+train, valid
+
+# %% [markdown]
+# Two hidden layers, as torch makes them; and the loop of lesson 03, with one line for each thing that happens in a step.
+
+# %% tags=["define"]
+def network(inputs=64, width=64, classes=10, bend=nn.ReLU):
+    """Two hidden layers and one of scores, with torch's own first weights."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), bend(),
+                         nn.Linear(width, width), bend(), nn.Linear(width, classes))
+
+def descend(net, pictures, labels, rate, steps, seed=0, loss=F.cross_entropy, size=64):
+    """Train in place by SGD on random batches; the loss of each step."""
+    stream = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate)
+    losses = []
+    for _ in range(steps):
+        batch = torch.randperm(len(pictures), generator=stream)[:size].to(labels.device)
+        value = loss(net(pictures[batch]), labels[batch])
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    return losses
+
+# %% tags=["fold"]
+# A new network for these pictures, always the same for a seed; accuracy; test pictures.
+figures.use_style()
+inputs, classes = x[0].numel(), len(pool.classes)
+test = data.load(dataset, False, size=image_size or None).normalised(train.mean, train.std)
+xt, yt = next(test.batches(len(test)))
+seeds = range(seed, seed + runs)
+
+def fresh(number, make=None, bend=nn.ReLU):
+    with runtime.seeded(number):
+        net = network(inputs, width, classes, bend) if make is None else make()
+    return net.to(x)
+
+@torch.no_grad()
+def accuracy(net, pictures, labels):
+    return (net(pictures).argmax(1) == labels).double().mean().item()
+
+# %%
+slow, tiny, huge = rate / 15, rate / 3000, 20 * rate
+curves, nets = {}, {}  # by rate: losses (runs, steps), and the networks
+for each in (tiny, slow, rate, huge):
+    nets[each] = [fresh(number) for number in seeds]
+    curves[each] = np.array([descend(net, x, y, each, steps, number)
+                             for net, number in zip(nets[each], seeds, strict=True)])
+
+# %% tags=["fold"]
+def smooth(losses, wide=8):
+    """Mean over `wide` steps, along the last axis."""
+    parts = np.lib.stride_tricks.sliding_window_view(losses, wide, axis=-1)
+    return parts.mean(-1)
+
+NAMES = {tiny: "stands still", slow: "slow", rate: "learns", huge: "stands still"}
+COLOURS = {tiny: "C1", slow: "C2", rate: "C0", huge: "C3"}
+DARK = {tiny: "#b06800", slow: "#00695f", rate: "C0", huge: "C3"}  # for letters
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.5))
+ax.axhline(guess, color="0.35", linestyle=":", linewidth=1.5)
+for each, rows in curves.items():
+    for row in smooth(rows):
+        ax.plot(range(8, steps + 1), row, color=COLOURS[each], linewidth=1.6)
+    place = {tiny: guess - 0.2, slow: smooth(curves[slow])[:, -1].mean(),
+             rate: smooth(curves[rate])[:, -1].mean() + 0.05, huge: guess + 0.22}[each]
+    ax.text(steps * 1.02, place, f"{each:g}: {NAMES[each]}", color=DARK[each], fontsize=13,
+            va="center")
+ax.text(steps * 0.5, guess + 0.1, "guessing", fontsize=12, ha="center")
+ax.set(xlabel="step", ylabel="training loss, mean of 8 steps", ylim=(0, 3.4),
+       xlim=(0, steps * 1.33), xticks=np.linspace(0, steps, 5).round())
+ax.set_title("Two rates end at guessing: one is too small, the other too large")
+figures.save(fig, "fig-lr-curves",
+             caption=f"Four learning rates, {runs} seeds each; two hidden layers of {width} units, "
+                     f"{dataset}, SGD without momentum, batches of 64. At the largest rate the "
+                     "loss jumps out of the picture in the first steps.",
+             alt="The loss falls at a rate of 0.3, falls late at 0.02, and ends at the height of "
+                 "guessing both at 0.0001 and at 6; at 6 it first jumps up.")
+
+# %% tags=["fold"]
+ends = {each: np.median(rows[:, -40:], 1) for each, rows in curves.items()}  # (runs,)
+claims.check("fig-lr-curves",
+             "In the last 40 of {steps} steps the loss (median) is {low:.2f} at a rate of {tiny:g} "
+             "and {high:.2f} at "
+             "{huge:g}; guessing has {guess:.2f}, and {rate:g} reaches {good:.2f}.", steps=steps,
+             tiny=tiny, huge=huge, rate=rate, guess=guess, good=(ends[rate], "<=", 0.3),
+             low=(ends[tiny], "in", (guess - 0.1, guess + 0.1)),
+             high=(ends[huge], "in", (guess - 0.1, guess + 0.2)), seeds=runs, on="every")
+
+# %% [markdown]
+# ## 1 · Verdicts: too small, or too large?
+#
+# The rule one learns first says: a loss that barely changes means that the rate is too small. So we give both networks that stand the rate that works and let them go on.
+
+# %%
+exercises.predict("10.p1", "Both networks go on at the rate that works. Which one learns now?",
+                  ("both", "only that of the small rate", "only that of the large rate", "neither"))
+
+# %%
+later = {each: [descend(net, x, y, rate, steps // 2, number + 50)
+                for net, number in zip(nets[each], seeds, strict=True)]
+         for each in (tiny, huge)}
+with torch.no_grad():
+    hidden = {each: [net[:5](x) for net in nets[each]] for each in (tiny, huge)}
+dead = {each: [(units == 0).all(0).double().mean().item() for units in rows]
+        for each, rows in hidden.items()}  # share of units that are 0 for every picture
+
+# %% tags=["fold"]
+after = {each: np.median(np.array(rows)[:, -40:], axis=1) for each, rows in later.items()}
+woken = {each: bool((values < 0.5 * guess).all()) for each, values in after.items()}
+names = {(True, True): "both", (True, False): "only that of the small rate",
+         (False, True): "only that of the large rate", (False, False): "neither"}
+exercises.reveal("10.p1", names[woken[tiny], woken[huge]],
+                 f"The losses are {after[tiny].mean():.2f} and {after[huge].mean():.2f}; of the "
+                 f"last hidden layer's units {np.mean(dead[tiny]):.0%} and "
+                 f"{np.mean(dead[huge]):.0%} are dead.")
+claims.check("emp-lr-symptoms.dead",
+             "Another {steps} steps, at a rate of {rate:g}: the networks that stood at {tiny:g} "
+             "reach a loss of {woken:.2f}, those that stood at {huge:g} stay at {stuck:.2f}. Of "
+             "the units in their last hidden layer {alive:.0%} and {dead:.0%} are 0 for every "
+             "training picture.", steps=steps // 2, rate=rate, tiny=tiny, huge=huge,
+             woken=(after[tiny], "<=", 0.4), stuck=(after[huge], ">=", 2.0),
+             alive=(dead[tiny], "<=", 0.2), dead=(dead[huge], ">=", 0.8), seeds=runs, on="every")
+
+# %% [markdown]
+# A step that was much too long has pushed the units so far that none of them answers to any picture any more: *dead* units (lesson 05), through which no gradient comes back. All that is left to learn are the biases of the scores, and they can only guess.
+# The network is lost. With another rate one must begin *anew*, from fresh weights.
+#
+# Is it the death of units that makes a too large rate look like a too small one? The test: the same trainings with functions whose units cannot die. *Leaky ReLU* keeps a hundredth of the negative half; *tanh* bends to ±1 on both sides.
+
+# %%
+bends = {"ReLU": nn.ReLU, "leaky ReLU": nn.LeakyReLU, "tanh": nn.Tanh}
+ladder = rate * np.array([1 / 10, 1, 4, 20, 1e3])
+
+def end(number, bend, rate):
+    """Median loss of the last 20 of 80 steps."""
+    return np.median(descend(fresh(number, bend=bend), x, y, rate, 80, number)[-20:])
+
+final = {name: np.array([[end(number, bend, each) for number in seeds] for each in ladder])
+         for name, bend in bends.items()}  # (rates, runs)
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.4))
+TOP = 1e6
+ax.axhline(guess, color="0.35", linestyle=":", linewidth=1.5)
+ax.text(ladder[0], guess * 1.25, "guessing", fontsize=12)
+for name, colour in zip(bends, ("C3", "C2", "C0"), strict=True):
+    values = np.where(np.isfinite(final[name]), final[name], TOP)
+    middle = np.median(values, axis=1)
+    ax.plot(ladder, np.minimum(middle, TOP), "o-", color=colour)
+    broken = middle >= TOP
+    ax.plot(ladder[broken], np.full(broken.sum(), TOP), "X", color=colour, markersize=13)
+ax.text(ladder[-2] * 8, 8, "ReLU: dead", color="C3", fontsize=13, ha="center", va="center")
+ax.text(ladder[3] * 0.4, TOP / 12, "leaky ReLU:\nno number", color="#00695f", fontsize=13,
+        ha="right", va="center")
+ax.text(ladder[-2] * 8, 300, "tanh: swings", color="C0", fontsize=13, va="top")
+ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.02, 3e6),
+       ylabel="loss at the end (✕: no finite number,\nor above a million)")
+ax.set_title(f"At {ladder[3]:g} ReLU stands at guessing, tanh swings, and leaky ReLU has no number")
+figures.save(fig, "emp-lr-symptoms",
+             caption=f"Median loss of the last 20 of 80 steps at five learning rates, median "
+                     f"of {runs} seeds; {dataset}, two hidden layers of {width} units.",
+             alt="All three fall up to a rate of about 0.3. At 6 ReLU's loss is that of guessing, "
+                 "that of leaky ReLU is no number, and that of tanh is far above.")
+
+# %% tags=["fold"]
+far = ladder >= 9 * rate  # far too large
+finite = {name: float(np.isfinite(rows[far]).mean()) for name, rows in final.items()}
+with runtime.seeded(seed):
+    smallest = np.array([descend(fresh(number), x, y, 1e-6, 80, number) for number in seeds])
+change = np.abs(smallest[:, -40:].mean(1) / smallest[:, :40].mean(1) - 1)
+claims.check("emp-lr-symptoms",
+             "At rates 20 and 1000 times too large {relu:.0%} of the ReLU networks "
+             "end with a finite loss, of the leaky ones {leaky:.0%}, of those with tanh "
+             "{tanh:.0%}.", relu=finite["ReLU"], leaky=(finite["leaky ReLU"], "<=", 0.1),
+             tanh=(finite["tanh"], ">=", 0.9))
+claims.check("emp-lr-symptoms.ends",
+             "At a rate of {huge:g} ReLU ends at {relu:.2f} and tanh at {tanh:.0f}; guessing has "
+             "{guess:.2f}. At 0.000001 the loss changes by {change:.1%}.", huge=ladder[3],
+             relu=(final["ReLU"][3], "in", (guess - 0.2, guess + 0.4)), guess=guess,
+             tanh=(final["tanh"][3], ">=", 20), change=(change, "<=", 0.01), seeds=runs, on="every")
+
+# %% [markdown]
+# ReLU's units die, and a dead network guesses. Leaky units go on: their numbers grow until the loss overflows, `inf` or `nan` ("not a number"). Bounded tanh units only swing between bad answers.
+# So a loss that stands may have *either* cause. The first steps tell them apart: was there a peak?
+#
+# | what you see | verdict | what to do |
+# |---|---|---|
+# | flat from the first step, no peak | too small | multiply the rate by 10 |
+# | falls, and is still falling at the end | small, or too few steps | multiply by 3, or train longer |
+# | falls, then flattens low | works | leave it |
+# | a peak in the first steps, then flat at guessing | too large, units dead | divide by 10, *begin anew* |
+# | no finite number, or a loss far above guessing | too large | divide by 10, begin anew |
+#
+# With the sliders one can try it (in a live notebook):
+
+# %% tags=["fold"]
+def tried(power, bend):
+    """The losses of one training at a rate of 10 ** power, drawn, and in words."""
+    each = 10.0**power
+    row = np.array(descend(fresh(seed, bend=bends[bend]), x, y, each, steps, seed))
+    fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
+    ax.axhline(guess, color="0.35", linestyle=":")
+    ax.plot(range(1, steps + 1), np.where(np.isfinite(row), row, np.nan), color="C0")
+    ax.set(xlabel="step", ylabel="training loss", ylim=(0, 3 * guess),
+           title=f"{bend}, learning rate {each:.2g}")
+    peak = np.nanmax(np.where(np.isfinite(row), row, np.nan))
+    return fig, (f"{bend} at {each:.2g}: highest loss {peak:.3g}, at the end "
+                 f"{row[-20:].mean():.2f}; guessing {guess:.2f}")
+
+widgets.explore(tried, power=widgets.Slider(-1.0, -5.0, 3.0, 0.25, "log10 of the rate"),
+                bend=widgets.Choice("ReLU", tuple(bends), "function"))
+
+# %% [markdown]
+# **We now know** that "barely changing" is no verdict: it takes the first steps, or a second training with another rate from *fresh* weights.
+# **This does not show** which rate is best. And a network with BatchNorm (lesson 07) or with clipped gradients has other symptoms.
+#
+# **Exercise 10.1.** Write the verdict as code. From the losses of all steps, answer "smaller", "larger" or "keep". *Smaller*: some loss is no finite number; or the last one is at least 0.9 × `guess` and some loss was above 1.5 × `guess`. *Larger*: the last is at least 0.9 × `guess`, without such a peak. Else *keep*.
+
+# %%
+def remedy(losses, guess):
+    """'smaller', 'larger' or 'keep' for the learning rate of this training."""
+    ...
+
+exercises.check("10.1", remedy)
+
+# %% [markdown]
+# ## 2 · The range of rates, with one training
+#
+# Must one train at every rate to find those that work? A *range test* is a single short training whose rate grows with every step, by a constant factor. While the rate is too small, nothing happens; then the loss falls; in the end it climbs, and we stop.
+
+# %% tags=["define", "ledger:prac-lr-range"]
+def range_test(net, pictures, labels, loss=F.cross_entropy, low=1e-5, high=10.0, steps=100,
+               seed=0, size=64):
+    """Rates and losses of a training whose rate grows from low to high; net is used up."""
+    rates, losses = np.geomspace(low, high, steps), []
+    stream = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(net.parameters(), lr=low)
+    for each in rates:
+        optimizer.param_groups[0]["lr"] = each
+        batch = torch.randperm(len(pictures), generator=stream)[:size].to(labels.device)
+        value = loss(net(pictures[batch]), labels[batch])
+        losses.append(value.item())
+        if not losses[-1] <= 4 * min(losses):  # climbing, or no number
+            break
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return rates[:len(losses)], np.array(losses)
+
+# %% tags=["define", "fold"]
+# The range, read off a range test whose losses are smoothed.
+def usable(rates, losses, wide=5):
+    """(low, high): where the loss, smoothed, first is 5 % below its start, and is lowest."""
+    wide = min(wide, len(losses))
+    mean = np.convolve(losses, np.ones(wide) / wide, "valid")
+    middle = rates[wide // 2:][:len(mean)]  # the rate in the middle of each window
+    fallen = mean < 0.95 * mean[0]
+    low = middle[fallen.argmax()] if fallen.any() else math.nan
+    return low, middle[mean.argmin()]
+
+# %%
+tested = [range_test(fresh(number), x, y, seed=number) for number in seeds]
+ranges = [usable(*pair) for pair in tested]  # (low, high) of each seed
+[f"{low:.2f} to {high:.2f}" for low, high in ranges]
+
+# %% [markdown]
+# For comparison we need the truth: many rates, each with a whole training. The table that we train here has a second hyperparameter, *weight decay* (lesson 02: what L2 regularisation takes off the weights in each step). Sections 4 and 5 search in this table.
+# `training.repeat` trains all rates of a row at once, as one stack of networks: same weights, same batches, a rate each.
+
+# %%
+rates = np.geomspace(1e-5, 100, 36)  # five a decade
+decays = np.geomspace(1e-6, 1e-2, 3)
+
+def row_of(decay):
+    """Validation accuracy after each epoch, (rates, epochs), and the trained networks."""
+    found = training.repeat(
+        lambda: network(inputs, width, classes), train, valid, seeds=len(rates) * [seed],
+        learning_rates=rates.tolist(), epochs=epochs, batch_size=64, drop_last=True, progress=False,
+        optimizer=lambda weights, lr: torch.optim.SGD(weights, lr=lr, weight_decay=decay))
+    lost = epochs * [1 / classes]  # a network without finite numbers guesses
+    return [lost if h.diverged else h["valid_accuracy"] for h in found], found.models
+
+rows, models = zip(*[row_of(decay) for decay in decays], strict=True)
+table = np.array(rows).transpose(1, 0, 2)  # (rates, decays, epochs)
+last = table[:, :, -1]  # after the last epoch
+
+# %%
+exercises.predict("10.p2", "A usual rule: take a tenth of the rate with the lowest loss. After 100 "
+                  "steps, against that rate itself, it is:", ("better", "as good", "worse"))
+
+# %% tags=["fold"]
+# Networks of other kinds, the rate that a range test names for them, and what a rate reaches.
+kinds = {"as above": {}, "tanh": {"bend": nn.Tanh}, "weights × 3": {"gain": 3.0},
+         "4 layers": {"more": 2}}
+
+def variant(gain=1.0, more=0, bend=nn.ReLU):
+    """A network of another kind: with larger first weights, tanh, or more layers."""
+    net = network(inputs, width, classes, bend)
+    extra = [part for _ in range(more) for part in (nn.Linear(width, width), bend())]
+    net = nn.Sequential(*net[:5], *extra, net[5])
+    for weight in net.parameters():
+        weight.data *= gain if weight.ndim == 2 else 1.0
+    return net
+
+def named(options, number, length=100):
+    """The rate of the lowest loss in a range test of `length` steps."""
+    net = fresh(number, lambda: variant(**options))
+    return usable(*range_test(net, x, y, seed=number, steps=length))[1]
+
+def reached(options, rate, number):
+    """Validation accuracy after 100 steps at this rate."""
+    net = fresh(number, lambda: variant(**options))
+    descend(net, x, y, rate, 100, number)
+    return accuracy(net, xv, yv)
+
+# %%
+shares = {"a tenth": 0.1, "the rate itself": 1.0}
+highest = {kind: [named(options, number) for number in seeds] for kind, options in kinds.items()}
+reach = {kind: {name: [reached(options, share * high, number)
+                       for number, high in zip(seeds, highest[kind], strict=True)]
+                for name, share in shares.items()} for kind, options in kinds.items()}
+
+# %% tags=["fold"]
+mean = {kind: {name: np.mean(values) for name, values in found.items()}
+        for kind, found in reach.items()}
+overall = {name: np.mean([mean[kind][name] for kind in kinds if kind != "4 layers"])
+           for name in shares}
+lost = overall["the rate itself"] - overall["a tenth"]
+exercises.reveal("10.p2", "worse" if lost > 0.02 else "better" if lost < -0.02 else "as good",
+                 "Accuracies after 100 steps, mean of three kinds of network: "
+                 + ", ".join(f"{name} {value:.0%}" for name, value in overall.items()) + ".")
+fig, axes = plt.subplots(2, 1, figsize=(figures.WIDTH, 5.0), sharex=True, height_ratios=(1, 1))
+for (steps_at, losses), (low, high) in zip(tested, ranges, strict=True):
+    axes[0].plot(steps_at, losses, color="C0", linewidth=1.5)
+    axes[0].axvline(high, color="C3", linewidth=1.5, linestyle="--")
+axes[0].set(ylabel="loss of the step", ylim=(0, 2.2 * guess), xscale="log")
+axes[0].text(1.2e-5, 0.35, f"range test: 100 steps, {runs} seeds", color="C0", fontsize=13)
+axes[0].text(max(high for _, high in ranges) * 1.15, 0.35, "lowest", color="C3", fontsize=13)
+axes[1].plot(rates, 100 * last[:, 0], "o", color="0.25", markersize=4)
+for _, high in ranges:
+    axes[1].axvline(high, color="C3", linewidth=1.5, linestyle="--")
+axes[1].text(1.2e-5, 70, f"{len(rates)} whole trainings,\n{len(rates) * epochs * (len(x) // 64):,} "
+             "steps together", fontsize=13)
+axes[1].set(xlabel="learning rate", ylabel="accuracy in %", ylim=(0, 103))
+fig.suptitle("One training of 100 steps finds the rates that work")
+figures.save(fig, "prac-lr-range",
+             caption="Top: the loss while the rate grows; dashed: the rate of the lowest loss "
+                     f"(mean of five steps). Bottom: validation accuracy of trainings of {epochs} "
+                     f"epochs, one for each rate, first seed; {dataset}, decay {decays[0]:g}.",
+             alt="The range test's lowest loss stands just left of the place where whole "
+                 "trainings fail, and at the rates of their highest accuracy.")
+
+# %% tags=["fold"]
+near = [last[np.abs(np.log(rates / high)).argmin(), 0] for _, high in ranges]
+claims.check("prac-lr-range",
+             "The range test names {low:.2f} as the lowest and {high:.2f} as the highest useful "
+             "rate; at the latter a whole training reaches {near:.1%}, the best of {count} rates "
+             "{best:.1%}.", low=(np.array(ranges)[:, 0], ">", 0), count=len(rates),
+             high=(np.array(ranges)[:, 1], "in", (0.1, 2)), near=(near, ">=", 0.75),
+             best=last[:, 0].max(), seeds=runs, on="mean")
+claims.check("prac-lr-range.rule",
+             "After 100 steps, three kinds of network on average: {one:.0%} at the rate of the "
+             "lowest loss and {tenth:.0%} at a tenth of it.",
+             one=overall["the rate itself"],
+             tenth=(overall["a tenth"], "<=", overall["the rate itself"] - 0.05))
+claims.check("prac-lr-range.fails",
+             "With four hidden layers the rate of the lowest loss gives {short:.0%} (guessing: "
+             "{guess:.0%}).", guess=1 / classes,
+             short=(np.mean(reach["4 layers"]["the rate itself"]), "<=", 0.4))
+
+# %% tags=["fold"]
+longer = [named(kinds["4 layers"], number, length=600) for number in seeds]
+patient = [reached(kinds["4 layers"], high, number)
+           for number, high in zip(seeds, longer, strict=True)]
+claims.check("prac-lr-range.patient",
+             "Four hidden layers, a range test of 600 steps instead of 100: the rate of the "
+             "lowest loss is {after:.2f} instead of {before:.2f}, and trains to {good:.0%}.",
+             before=(highest["4 layers"], ">", 0), after=(longer, "<=", 1.2),
+             good=(patient, ">=", 0.3), seeds=runs, on="mean")
+
+# %% [markdown]
+# The rule of the tenth is too careful here, for trainings as short as these. And the test can fail: four layers with torch's small first weights need more than 100 steps before their loss begins to fall at all. The test then names a rate at which nothing has happened *yet*. A longer test names a smaller rate, at which the network does begin to learn.
+#
+# **We now know** a range worth searching, for the price of one short training.
+# **This does not show** the best rate of a long training: it looks at the first steps only, from one start.
+#
+# **Exercise 10.2.** Name the range from `rates` and `losses` (arrays of equal length) without smoothing. `low`: the first rate whose loss is at least 5 % below the first loss; `high`: the rate of the lowest loss. If no loss is so low, both are `None`.
+
+# %%
+def rate_range(rates, losses):
+    """(low, high) of a range test, or (None, None)."""
+    ...
+
+exercises.check("10.2", rate_range)
+
+# %% [markdown]
+# ## 3 · Seven checks, and a bug for each
+#
+# Now the rate is right, and still something may be wrong. We plant seven bugs, each of a kind that happens, one at a time.
+# All that a training depends on stands in one *task*, so that a bug changes one entry of it.
+
+# %% tags=["define", "ledger:prac-babysitting-steps"]
+@dataclass
+class Task:
+    """A training: normalised pictures with labels, the network, the loss, and the rate."""
+
+    train: tuple  # pictures (N, C, H, W), labels (N,)
+    valid: tuple
+    make: Callable  # a fresh network
+    count: int  # its weights, counted on paper
+    loss: Callable  # of scores and labels
+    penalty: Callable  # R of a network: what regularisation adds to the loss, times lambda
+    rate: float
+
+def squares(net):
+    """L2: the sum of all squared weights, without biases."""
+    return sum(weight.square().sum() for weight in net.parameters() if weight.ndim > 1)
+
+# %% tags=["define", "fold"]
+# Two networks with a bug.
+class Listed(nn.Module):
+    """The same network, its hidden layers in a Python list: torch does not find them there."""
+
+    def __init__(self, inputs=64, width=64, classes=10):
+        super().__init__()
+        self.hidden = [nn.Linear(inputs, width), nn.Linear(width, width)]
+        self.scores = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for layer in self.hidden:
+            x = torch.relu(layer.to(x)(x))  # torch does not move them to the device either
+        return self.scores(x)
+
+def loud(net):
+    """Every weight from the normal distribution of deviation 1, whatever the layer's size."""
+    for weight in net.parameters():
+        nn.init.normal_(weight)
+    return net
+
+# %% tags=["fold"]
+# The right task, and what some of the bugs need.
+def plain():
+    return network(inputs, width, classes)
+
+count = inputs * width + width + width * width + width + width * classes + classes
+right = Task((x, y), (xv, yv), plain, count, F.cross_entropy, squares, rate)
+everyone, labels = torch.cat([x, xv]), torch.cat([y, yv])
+drawn = torch.randperm(len(everyone), generator=torch.Generator().manual_seed(seed))[:len(x)]
+unit = {"mean": [0.0] * x.shape[1], "std": [1.0] * x.shape[1]}
+raw = next(valid.normalised(**unit).batches(len(valid)))[0]  # brightness from 0 to 1
+
+# %%
+bugs = {
+    "none": right,
+    "1 raw validation": replace(right, valid=(raw, yv)),  # brightness 0 to 1
+    "2 lost layers": replace(right, make=lambda: Listed(inputs, width, classes)),
+    "3 loud start": replace(right, make=lambda: loud(plain())),
+    "4 idle penalty": replace(right, penalty=lambda net: squares(net).detach()),  # no gradient
+    "5 softmax twice": replace(right, loss=lambda s, t: F.cross_entropy(s.softmax(1), t)),
+    "6 rate of Adam": replace(right, rate=3e-4),  # Adam's usual rate, given to SGD
+    "7 leak": replace(right, train=(everyone[drawn], labels[drawn])),  # drawn before the split
+}
+
+# %%
+exercises.predict("10.p3", "Of the seven networks with a bug, how many reach 80 % on validation?",
+                  ("none or one", "two or three", "four or more"))
+
+# %% tags=["fold"]
+# All eight tasks trained.
+found = {}  # by bug: last loss, accuracy in validation and in the test, one a run
+for name, task in bugs.items():
+    found[name] = []
+    for number in seeds:
+        net = fresh(number, task.make)
+        losses = descend(net, *task.train, task.rate, steps, number, loss=task.loss)
+        found[name].append((np.mean(losses[-40:]), accuracy(net, *task.valid),
+                            accuracy(net, xt, yt)))
+
+# %% tags=["fold"]
+ended = {name: np.nan_to_num(np.array(rows), nan=1 / classes).mean(0)
+         for name, rows in found.items()}
+fine = sum(values[1] >= 0.8 for name, values in ended.items() if name != "none")
+exercises.reveal("10.p3", "none or one" if fine < 2 else "two or three" if fine < 4
+                 else "four or more",
+                 "; ".join(f"{name[2:]} {values[1]:.0%}" for name, values in ended.items()
+                           if name != "none") + f"; without bug {ended['none'][1]:.0%}.")
+
+# %% [markdown]
+# A bug seldom stops a network from learning; it makes it a little worse, or, worst of all, seemingly better. The curve does not shout.
+# So each step of the way gets a check of its own. Each measures one number and says between which two it must lie.
+
+# %% tags=["define"]
+def check_data(task):
+    """1: mean 0 and deviation 1, in training and validation."""
+    parts = task.train[0], task.valid[0]
+    off = [abs(part.mean().item()) for part in parts]
+    off += [abs(part.std().item() - 1) for part in parts]
+    return max(off), 0, 0.2
+
+def check_network(task):
+    """2: the optimizer gets as many weights as were counted on paper."""
+    return sum(weight.numel() for weight in task.make().parameters()) / task.count, 1, 1
+
+def check_start(task):
+    """3: without regularisation, the first loss is that of guessing, ln C."""
+    pictures, labels = task.train
+    first = task.loss(task.make().to(pictures)(pictures), labels).item()
+    return first / math.log(labels.max().item() + 1), 0.8, 1.2
+
+def check_penalty(task):
+    """4: R raises the loss, and its gradient is 2 W at weights and 0 at biases."""
+    net = task.make().to(task.train[0])
+    value = task.loss(net(task.train[0]), task.train[1])
+    names = list(net.parameters())
+    before = torch.autograd.grad(value, names, retain_graph=True)
+    after = torch.autograd.grad(value + task.penalty(net), names)
+    wrong = sum((b - a - 2 * w * (w.ndim > 1)).square().sum()
+                for a, b, w in zip(before, after, names, strict=True))
+    return (wrong.sqrt() / (2 * squares(net).sqrt())).item(), 0, 1e-6
+
+# %% tags=["define", "ledger:eq-loss-sanity-checks"]
+def check_overfit(task):
+    """5: twenty pictures are learnt by heart, at the better of two rates."""
+    pictures, labels = task.train[0][:20], task.train[1][:20]
+    lowest = [descend(task.make().to(pictures), pictures, labels, each, 200, loss=task.loss)[-1]
+              for each in (0.1, 0.3)]
+    return np.nanmin(lowest), 0, 0.01
+
+def check_rate(task):
+    """6: the rate lies in the range of a range test, with a factor of 2 to spare."""
+    net = task.make().to(task.train[0])
+    low, high = usable(*range_test(net, *task.train, loss=task.loss))
+    return task.rate, low / 2, 2 * high
+
+def check_split(task):
+    """7: no picture of validation is in training too (share of those that are)."""
+    apart = torch.cdist(task.valid[0].flatten(1), task.train[0].flatten(1))
+    return (apart < 1e-9).any(1).double().mean().item(), 0, 0
+
+CHECKS = (check_data, check_network, check_start, check_penalty, check_overfit, check_rate,
+          check_split)
+
+# %% tags=["fold"]
+# Every task through every check.
+def verdicts(task):
+    """For each of the seven checks: the number and whether it lies between its two bounds."""
+    answers = []
+    for check in CHECKS:
+        with runtime.seeded(seed):
+            value, low, high = check(task)
+        answers.append((value, low <= value <= high))
+    return answers
+
+seen = {name: verdicts(task) for name, task in bugs.items()}
+
+# %% tags=["fold"]
+def worded(value):
+    """A number in few letters."""
+    return "0" if abs(value) < 1e-6 else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+titles = ["data", "network", "start", "penalty", "overfit", "rate", "split"]
+passed = np.array([[ok for _, ok in row] for row in seen.values()])
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.5))
+for at, (name, row) in enumerate(seen.items()):
+    for column, (value, ok) in enumerate(row):
+        if not ok:
+            ax.add_patch(plt.Rectangle((column - 0.48, at - 0.44), 0.96, 0.88, color="C3"))
+        ax.text(column, at, worded(value), ha="center",
+                va="center", fontsize=12, color="0.35" if ok else "white",
+                fontweight="normal" if ok else "bold")
+    ax.text(7.05, at, f"{ended[name][1]:.0%}", ha="center", va="center", fontsize=13)
+    ax.text(8.0, at, f"{ended[name][2]:.0%}", ha="center", va="center", fontsize=13)
+ax.set(xlim=(-0.5, 8.5), ylim=(len(seen) - 0.5, -0.5), yticks=range(len(seen)),
+       xticks=[*range(7), 7.05, 8.0])
+ax.set_yticklabels(list(seen), fontsize=12.5)
+ax.set_xticklabels([*(f"{n}\n{title}" for n, title in enumerate(titles, 1)), "valid.\nacc.",
+                    "test\nacc."], fontsize=12)
+ax.xaxis.tick_top()
+ax.tick_params(length=0)
+ax.spines[:].set_visible(False)
+fig.suptitle("Every bug fails its check; most networks learn all the same")
+figures.save(fig, "prac-babysitting-steps",
+             caption=f"A row is one bug, a column one check with the number that it measures; red: "
+                     f"out of its bounds. Right: accuracy after {steps} steps, mean of {runs} "
+                     f"seeds; {dataset}.",
+             alt="A table whose diagonal is red: each of seven planted bugs fails its own check, "
+                 "the network without bug passes all. Several of them reach 90 percent anyway.")
+
+# %% tags=["fold"]
+own = sum(not passed[bug, bug - 1] for bug in range(1, 8))
+others = int((~passed[1:]).sum() - own)
+claims.check("prac-babysitting-steps",
+             "The right task passes {passed} of 7 checks. {own} of 7 bugs fail the check meant for "
+             "them; {others} more red fields. After {steps} steps {fine} of the 7 have 80 % in "
+             "validation or more.", passed=(int(passed[0].sum()), "==", 7), own=(own, "==", 7),
+             others=others, steps=steps, fine=(fine, ">=", 4))
+claims.check("emp-overfit-tiny-subset",
+             "Twenty pictures, 200 steps: loss {tiny:.4f}; with softmax twice {twice:.2f}, though "
+             "its first loss is {start:.2f} times that of guessing.",
+             tiny=(seen["none"][4][0], "<=", 0.01), twice=(seen["5 softmax twice"][4][0], ">=", 1),
+             start=(seen["5 softmax twice"][2][0], "~", 1.0, 0.2))
+
+# %% tags=["fold"]
+def mixed(scores, labels):
+    """Labels dealt anew in each step."""
+    return F.cross_entropy(scores, labels[torch.randperm(len(labels), device=labels.device)])
+
+with runtime.seeded(seed):
+    dealt = check_overfit(replace(right, loss=mixed))[0]
+    few = fresh(seed)
+    descend(few, x[:20], y[:20], rate, 200, seed)
+claims.check("emp-overfit-tiny-subset.shuffled",
+             "All of the twenty are named right ({share:.0%}). With labels dealt anew in each step "
+             "the loss stays at {dealt:.2f}.", share=(accuracy(few, x[:20], y[:20]), "==", 1.0),
+             dealt=(dealt, ">=", 1))
+
+# %% tags=["fold"]
+net = fresh(seed)
+value = F.cross_entropy(net(x), y)
+rises = [(value + weight * squares(net) - value).item() for weight in (0.0, 1.0, 1000.0)]
+by_hand = sum((net[place].weight ** 2).sum().item() for place in (1, 3, 5))
+amiss = {"biases too": replace(right, penalty=lambda net: sum(p.square().sum()
+                                                              for p in net.parameters())),
+         "per picture": replace(right, penalty=lambda net: squares(net) / 64)}
+with runtime.seeded(seed):
+    caught = {name: check_penalty(task)[0] for name, task in amiss.items()}
+    rise = squares(fresh(seed)).detach()  # what the idle penalty adds all the same
+claims.check("emp-loss-rises-with-reg",
+             "With lambda 0, 1 and 1000 the first loss rises by {nothing:.0f}, {one:.2f} and "
+             "{thousand:.0f} (by hand: the same to {off:.0e}). The idle penalty raises it as much "
+             "({idle:.2f}), and its gradient is wrong by {wrong:.0%}; one that counts biases by "
+             "{biases:.0%}, one divided by the batch by {batch:.0%}.",
+             nothing=(rises[0], "==", 0.0), one=rises[1], thousand=rises[2],
+             off=(abs(rises[1] - by_hand), "<=", 1e-9), idle=(rise.item(), ">", 1),
+             wrong=(seen["4 idle penalty"][3][0], ">=", 0.9),
+             biases=(caught["biases too"], ">=", 1e-3), batch=(caught["per picture"], ">=", 0.5),
+             varies=True)
+
+# %% [markdown]
+# The checks in words, in their usual order:
+# 1. *Data*: look at mean and deviation where they enter the network, in validation too.
+# 2. *Network*: count its weights on paper; torch must find as many.
+# 3. *Start*: without regularisation, the first loss is $\ln C$.
+# 4. *Penalty*: the loss must go up, one reads. It does so with the idle penalty too, which then changes nothing. Check the *gradient*.
+# 5. *Overfit*: a handful of pictures must be learnt by heart. A network that applies softmax twice begins at $\ln C$ and learns; only here it is caught.
+# 6. *Rate*: inside the range of the range test.
+# 7. *Split*: no picture on both sides, *before* any search compares numbers on it.
+#
+# The leak is the only bug that makes the validation number look better.
+
+# %% tags=["fold"]
+gap = {name: np.array(rows)[:, 1] - np.array(rows)[:, 2] for name, rows in found.items()}
+shared = seen["7 leak"][6][0]
+claims.check("prac-babysitting-steps.leak",
+             "With {shared:.0%} of the validation pictures in training too, validation is "
+             "{gain:.1f} points above that without the bug, the test {test:.1f}.", shared=shared,
+             gain=(100 * (np.mean([r[1] for r in found["7 leak"]])
+                          - np.mean([r[1] for r in found["none"]])), ">", 0),
+             test=100 * (np.mean([r[2] for r in found["7 leak"]])
+                         - np.mean([r[2] for r in found["none"]])))
+
+# %% [markdown]
+# **We now know** seven checks that take seconds, and that each finds something the others miss. The order is that of the work: the first that fails says where to look.
+# **This does not show** that a task without a red field is right: the checks know seven kinds of bugs. (Near-copies, two photographs of one scene, pass check 7.)
+#
+# **Exercise 10.3.** `broken` has three bugs, and learns next to nothing. Write `mended`, which takes the same arguments and trains `net` in place: `steps` steps of SGD with all `pictures`, and gives back the loss of each step.
+
+# %%
+def broken(net, pictures, labels, rate, steps):
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate)
+    losses = []
+    for _ in range(steps):
+        scores = net(pictures).softmax(1)
+        loss = F.cross_entropy(scores, labels.flip(0))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+def mended(net, pictures, labels, rate, steps):
+    ...
+
+exercises.check("10.3", mended)
+
+# %% [markdown]
+# ## 4 · Log space, and chance against order
+#
+# Now to the search for the best setting. First: from where shall we draw a rate between 0.00001 and 100? *Evenly* means that every interval of length 1 gets as many draws as any other. Evenly in *log space* means that every *factor* of 10 gets as many: from 0.001 to 0.01 as many as from 0.1 to 1.
+
+# %% tags=["define", "ledger:eq-random-log-search", "ledger:prac-log-space"]
+def log_uniform(share, low, high):
+    """The number that lies at this share (0 to 1) of the way from low to high, in log space."""
+    return low * (high / low) ** share
+
+# %% tags=["fold"]
+# A search asks the table at some points of the unit square and keeps the best answer.
+SEARCHES = 1000
+dice = np.random.default_rng(seed)
+budget = side**2
+
+def placed(points):
+    """(rate, decay) indices in the table of points (n, 2) of the unit square, in log space."""
+    cells = np.array(last.shape)  # (rates, decays)
+    return tuple((np.clip(points, 0, 1 - 1e-9) * cells).astype(int).T)
+
+def best_of(points):
+    """The highest accuracy that the table has at these points."""
+    return last[placed(points)].max()
+
+def searches(points, count=SEARCHES):
+    """What so many searches find; `points` makes the settings of one."""
+    return np.array([best_of(points()) for _ in range(count)])
+
+# %% tags=["fold"]
+def evenly(low=rates[0], high=rates[-1]):
+    """Settings whose rates are drawn evenly between low and high, as places in log space."""
+    drawn = dice.uniform(low, high, budget)
+    share = np.log(drawn / rates[0]) / np.log(rates[-1] / rates[0])
+    return np.stack([share, dice.random(budget)], axis=1)
+
+result = {"even": searches(evenly), "log": searches(lambda: dice.random((budget, 2)))}
+
+# %% tags=["fold"]
+def tenth_to_one():
+    points = dice.random((budget, 2))
+    points[:, 0] = 4 / 7 + points[:, 0] / 7  # of the seven factors of ten, the fifth
+    return points
+
+good = last.max() - 0.02
+narrow = {"even": (searches(lambda: evenly(0.1, 1.0)) >= good).mean(),
+          "log": (searches(tenth_to_one) >= good).mean()}
+hits = {name: (values >= good).mean() for name, values in result.items()}
+numbers = log_uniform(dice.random(5000), 1e-6, 1.0)
+shares_below = {"even": (dice.uniform(1e-6, 1, 5000) < 0.1).mean(), "log": (numbers < 0.1).mean()}
+level = stats.kstest(np.log10(numbers), stats.uniform(-6, 6).cdf).pvalue
+claims.check("emp-log-space-search",
+             "{budget} rates between 0.00001 and 100: drawn evenly, {even:.0%} of {count:,} "
+             "searches come within 2 points of the table's best; drawn in log space, {log:.0%}. "
+             "Between 0.1 and 1: {narrow:.0%} and {narrow_log:.0%}.", narrow=narrow["even"],
+             narrow_log=(narrow["log"], "~", narrow["even"], 0.1), budget=budget,
+             count=SEARCHES, even=(hits["even"], "<=", 0.2),
+             log=(hits["log"], ">=", hits["even"] + 0.2))
+claims.check("prac-log-space",
+             "Of 5,000 draws between 0.000001 and 1 a share of {even:.1%} lies below 0.1 when "
+             "drawn evenly and {log:.1%} in log space (by arithmetic 10 % and 83.3 %); a "
+             "Kolmogorov-Smirnov test of their logarithms has p = {level:.2f}.",
+             even=(shares_below["even"], "~", 0.1, 0.02),
+             log=(shares_below["log"], "~", 5 / 6, 0.02), level=(level, ">", 0.01))
+
+# %% [markdown]
+# Drawn evenly, nearly all rates are above 1, where every network here fails. The good rates of the table lie within one factor of ten, and before the search nothing tells which of the seven.
+# For a range that is already narrow it matters less (last numbers of the claim). Draw so whatever acts by factors: rates, weight decay, the number of units. What acts by differences (the number of layers, a dropout share) is drawn evenly.
+#
+# **Exercise 10.4.** Momentum $m$ (lesson 09) lies close to 1, and what matters is how far it is from 1: 0.9 averages over about 10 steps, 0.99 over 100. Turn an even draw `u` from 0 to 1 into a momentum from `low` to `high`, such that $1 - m$ is drawn in log space. `u = 0` shall give `low`, `u = 1` `high`.
+
+# %%
+def momentum_at(u, low, high):
+    """The momentum for u in 0 to 1, even in the logarithm of its distance from 1."""
+    ...
+
+exercises.check("10.4", momentum_at)
+
+# %% [markdown]
+# Second: which settings? A *grid* takes all combinations of a few values, here 4 rates with 4 decays. *Random search* draws as many settings anywhere.
+# Order ought to beat chance. It is often said that chance wins. We let both search our table a thousand times, the grid each time shifted by a random amount, so that neither is lucky with its edges.
+
+# %%
+def grid():
+    """side x side settings, evenly spaced in log space, the whole grid shifted at random."""
+    one, other = (np.arange(side)[:, None] + dice.random(2)).T / side
+    return np.array([(a, b) for a in one for b in other])
+
+def random():
+    return dice.random((budget, 2))
+
+result |= {"grid": searches(grid), "random": searches(random)}
+
+# %%
+exercises.predict("10.p4", "Random draws, their rates rounded to four as in a grid, are:",
+                  ("still better than the grid", "no better"))
+
+# %%
+def rounded():
+    """Random settings whose rates are moved to the four rates of a grid."""
+    points = dice.random((budget, 2))
+    points[:, 0] = (np.floor(points[:, 0] * side) + dice.random()) / side
+    return points
+
+def sheared():
+    """The grid with row j moved up by j / side of a step: all rates differ, nothing is random."""
+    one, other = np.divmod(np.arange(budget), side)  # row and column of each setting
+    shift = dice.random(2)  # where the pattern begins
+    return np.stack([(one + (other + shift[0]) / side) / side,
+                     (other + (one + shift[1]) / side) / side], axis=1)
+
+result |= {"rounded": searches(rounded), "sheared": searches(sheared)}
+
+# %% tags=["fold"]
+def wins(one, other):
+    """Share of pairs of searches that `one` wins, a tie counted as half."""
+    return float(((result[one] > result[other]) + 0.5 * (result[one] == result[other])).mean())
+
+exercises.reveal("10.p4", "still better than the grid" if wins("rounded", "grid") > 0.55
+                 else "no better",
+                 f"They win {wins('rounded', 'grid'):.0%} of the searches; with free rates "
+                 f"{wins('random', 'grid'):.0%}.")
+
+# %% tags=["fold"]
+fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 4.4), sharey=True)
+examples = {"grid": grid(), "random": random(), "sheared": sheared()}
+for ax, (name, points) in zip(axes, examples.items(), strict=True):
+    ax.imshow(100 * last.T, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=100,
+              extent=(-5, 2, -6, -2), alpha=0.75)
+    at = log_uniform(points, np.array([1e-5, 1e-6]), np.array([1e2, 1e-2]))
+    ax.plot(np.log10(at[:, 0]), np.log10(at[:, 1]), "o", color="white", markeredgecolor="0.1",
+            markersize=8)
+    ax.plot(np.log10(at[:, 0]), np.full(len(at), -6.35), "|", color="C3", markersize=15,
+            markeredgewidth=2.2, clip_on=False)
+    ax.set(xlabel="rate", ylim=(-6.7, -2), xticks=[-5, -3, -1, 1], yticks=[-6, -4, -2],
+           title=f"{name}, {side if name == 'grid' else budget} rates:\n"
+                 f"finds {100 * result[name].mean():.1f} %")
+    ax.set_xticklabels(["$10^{-5}$", "$10^{-3}$", "0.1", "10"], fontsize=13)
+    ax.set_yticklabels(["$10^{-6}$", "$10^{-4}$", "0.01"], fontsize=13)
+axes[0].set_ylabel("weight decay")
+fig.suptitle(f"What counts is how many different rates the {budget} settings try")
+figures.save(fig, "fig-random-vs-grid",
+             caption=f"Colour: validation accuracy of {last.size} trained networks (yellow: high), "
+                     f"{dataset}, {epochs} epochs. Dots: one search of {budget} settings; red "
+                     f"marks: the rates tried. Above: best accuracy found, mean of {SEARCHES:,} "
+                     "searches.",
+             alt="Only rates around 0.3 are good, whatever the weight decay. The grid tries four "
+                 "rates and finds the least; the sheared grid with sixteen rates finds the most.")
+
+# %% tags=["fold"]
+spread = {"rate": float(np.ptp(last.mean(1))), "decay": float(np.ptp(last.mean(0)))}
+claims.check("emp-random-beats-grid",
+             "{count:,} searches of {budget} settings: random finds {random:.1%} on average, the "
+             "grid {grid:.1%}, and wins {wins:.0%} of them.", count=SEARCHES, budget=budget,
+             random=(result["random"].mean(), ">=", result["grid"].mean() + 0.01),
+             grid=result["grid"].mean(), wins=(wins("random", "grid"), ">=", 0.57))
+claims.check("emp-random-beats-grid.reason",
+             "With the grid's rates random settings win {rounded:.0%} against the grid; the "
+             "sheared grid wins {sheared:.0%} against random.",
+             rounded=(wins("rounded", "grid"), "<=", 0.52),
+             sheared=(wins("sheared", "random"), ">=", 0.55))
+
+# %% tags=["fold"]
+def closest(points, goal, axes):
+    """How near the settings come to a goal, measured along some axes."""
+    return np.sqrt(((points - goal)[:, axes] ** 2).sum(1)).min()
+
+made_up = {}  # share of searches in which random settings come nearer than a grid
+for name, axes in {"one": [0], "both": [0, 1]}.items():
+    goals = dice.random((SEARCHES, 2))
+    made_up[name] = np.mean([closest(random(), goal, axes) < closest(grid(), goal, axes)
+                             for goal in goals])
+claims.check("emp-random-beats-grid.both",
+             "On a made-up surface, a goal anywhere: if only one hyperparameter counts, random "
+             "comes nearer than the grid in {one:.0%} of the searches; if both count alike, in "
+             "{both:.0%}.", one=(made_up["one"], ">=", 0.6), both=(made_up["both"], "<=", 0.5))
+claims.check("emp-random-beats-grid.dimension",
+             "Averaged over the other hyperparameter, the accuracy ranges over {rate:.0%} along "
+             "the rate and over {decay:.0%} along the decay.",
+             rate=(spread["rate"], ">=", 0.5), decay=(spread["decay"], "<=", 0.15))
+
+# %% [markdown]
+# It is not chance that helps. One hyperparameter matters here, the rate; the other hardly does. The grid spends sixteen trainings on four rates, and random search tries a new rate each time. Take that away (*rounded*), and the advantage is gone. Keep it without chance (*sheared*), and one does better still.
+#
+# **We now know** why random beats a grid: where few hyperparameters matter, and one does not know which.
+# **This does not show** that it always does: where both matter alike, the grid wins (the made-up surface above). With more hyperparameters the grid gets worse: with 2 values each, 16 settings are 4 hyperparameters.
+#
+# **Exercise 10.5.** Beat the grid, with the same budget. Return `n * n` settings as an array of shape (n², 2) in the unit square, such that each cell of the n × n grid holds exactly one of them, and the n² intervals of each axis hold exactly one each.
+
+# %%
+def settings(n):
+    """(n * n, 2): one in each cell, and n * n different values on each axis."""
+    ...
+
+exercises.check("10.5", settings)
+
+# %% [markdown]
+# ## 5 · Coarse to fine, and the honest winner
+#
+# A search need not spend all at once. Two ways to divide the same budget (here counted in epochs):
+# *Finer*: half of the settings anywhere, the others close to the best of them.
+# *Short first*: many settings for one epoch only, then all epochs for the region of the best.
+
+# %%
+def near(point, count, reach=0.12):
+    """`count` settings around a point: a factor of about 7 up or down in the rate, any decay."""
+    around = point[0] + dice.uniform(-reach, reach, count)
+    return np.stack([around, dice.random(count)], axis=1)
+
+def finer():
+    coarse = dice.random((budget // 2, 2))
+    best = coarse[last[placed(coarse)].argmax()]
+    return np.concatenate([coarse, near(best, budget - budget // 2)])
+
+first = table[:, :, 0]  # accuracy after one epoch
+whole = budget * 2 // 3  # settings trained to the end; the rest pays for single epochs
+
+def short_first():
+    coarse = dice.random(((budget - whole) * epochs, 2))
+    return near(coarse[first[placed(coarse)].argmax()], whole)
+
+# %%
+exercises.predict("10.p5", "Half anywhere, half close to the best of them, against all anywhere:",
+                  ("wins more often", "wins less often"))
+
+# %%
+result |= {"finer": searches(finer), "short first": searches(short_first)}
+
+# %% tags=["fold"]
+exercises.reveal("10.p5", "wins more often" if wins("finer", "random") > 0.5 else "wins less often",
+                 f"It wins {wins('finer', 'random'):.0%} of the searches, and finds "
+                 f"{result['finer'].mean():.1%} on average against {result['random'].mean():.1%}.")
+order = ["grid", "random", "finer", "sheared", "short first"]
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2))
+for at, name in enumerate(order):
+    values = 100 * result[name]
+    low, high = np.quantile(values, (0.05, 0.25))
+    colour = {"grid": "C3", "random": "C1", "finer": "C0", "sheared": "C2"}.get(name, "C0")
+    ax.plot([low, values.max()], [at, at], color=colour, linewidth=2.5)
+    ax.plot([high, values.max()], [at, at], color=colour, linewidth=9, solid_capstyle="butt")
+    ax.plot(values.mean(), at, "o", color="white", markeredgecolor="0.1", markersize=10)
+    ax.text(100.7, at, f"{values.mean():.1f}", va="center", fontsize=14)
+ax.set(yticks=range(len(order)), ylim=(len(order) - 0.5, -0.6), xlim=(45, 100),
+       xlabel="best validation accuracy found, in %")
+ax.set_yticklabels(order, fontsize=14)
+ax.set_title("Refining can settle in a bad place; looking briefly first hardly can")
+figures.save(fig, "emp-coarse-to-fine",
+             caption=f"{SEARCHES:,} searches each in the table of section 2, budget {budget} "
+                     f"trainings of {epochs} epochs. Thin: 95 % of the searches find at least "
+                     "this; thick: 75 %; dot and number: mean.",
+             alt="Grid, random and finer have long thin lines to the left; sheared and short first "
+                 "have hardly any, and the highest means.")
+
+# %% tags=["fold"]
+kept, ranked = first, stats.spearmanr(first.ravel(), last.ravel()).statistic
+first = dice.permutation(kept.ravel()).reshape(kept.shape)  # says nothing about the settings
+result["deaf"] = searches(short_first)
+first = kept
+claims.check("emp-coarse-to-fine.reason",
+             "Accuracies after one epoch and after {epochs}: rank correlation {order:.2f}. "
+             "With those of the first epoch dealt anew to the settings, short first wins "
+             "{deaf:.0%} against random.", epochs=epochs, order=(ranked, ">=", 0.5),
+             deaf=(wins("deaf", "random"), "<=", 0.45))
+worst = {name: float(np.quantile(values, 0.05)) for name, values in result.items()}
+claims.check("emp-coarse-to-fine",
+             "Finer wins {finer:.0%} against random settings, short first {short:.0%}; on average "
+             "they find {f:.1%} and {s:.1%}, random {r:.1%}.",
+             finer=(wins("finer", "random"), ">=", 0.53), f=result["finer"].mean(),
+             short=(wins("short first", "random"), ">=", 0.6),
+             s=(result["short first"].mean(), ">=", result["random"].mean() + 0.01),
+             r=result["random"].mean())
+claims.check("emp-coarse-to-fine.fails",
+             "But one search in twenty finds less than {f:.0%} with finer; with random settings "
+             "less than {r:.0%}.", f=worst["finer"], r=(worst["random"], ">=", worst["finer"]))
+
+# %% [markdown]
+# *Finer* wins more often than random settings, and yet it can lose badly: where no coarse setting has come near the good rates, all the fine ones lie close to a bad one. *Short first* spends little on looking, and looks in more places.
+# It works because one epoch already ranks the settings nearly as six do: where the first epoch says nothing (its accuracies dealt anew), it loses. Where short trainings rank otherwise than long ones (regularisation that pays late, rates that are lowered at the end), they mislead.
+#
+# Now to the winner. Its score is the *highest* of many, and high partly by luck. We choose the best setting of the table by 50 validation pictures only, and look how it does on the others.
+
+# %% tags=["fold"]
+# Choose by few pictures, measure on the others.
+with torch.no_grad():
+    hit = torch.stack([net(xv).argmax(1) == yv for row in models for net in row]).double()
+fixed = int(hit.mean(1).argsort()[-10])  # a good setting that is named beforehand
+
+def chosen_by(count):
+    """The best of all settings by `count` pictures: its accuracy on them, and on the others.
+    Then the same two numbers for the setting that was named beforehand."""
+    order = torch.from_numpy(dice.permutation(len(yv))).to(yv.device)
+    count = min(count, len(yv) // 2)
+    here, others = hit[:, order[:count]].mean(1), hit[:, order[count:]].mean(1)
+    best = here.argmax()
+    return [here[best].item(), others[best].item(), here[fixed].item(), others[fixed].item()]
+
+luck = {count: np.mean([chosen_by(count) for _ in range(300)], axis=0) for count in (50, 150)}
+claims.check("prac-hyperparameter-cv.winner",
+             "Best of {settings} settings by 50 pictures: {shown:.1%} on them, {true:.1%} on the "
+             "others (mean of 300 draws). By 150 pictures {more:.1%} and {more_true:.1%}. A "
+             "setting named beforehand: {before:.1%} and {before_true:.1%}.", settings=len(hit),
+             shown=(luck[50][0], ">=", luck[50][1] + 0.01), true=luck[50][1], more=luck[150][0],
+             more_true=luck[150][1], before=(luck[50][2], "~", luck[50][3], 0.006),
+             before_true=luck[50][3])
+
+# %% [markdown]
+# So the winner's own score is no measurement. That is what test pictures are for: looked at once, after the choice.
+# And more validation pictures make the choice better. *Cross-validation* (lesson 01) gets more out of few: the pictures are divided into folds, and each fold is validated once, by a network trained on the others.
+#
+# We end with a real search, as one runs it for days: every trial is a *notebook* with a cell of parameters, executed and kept. If something looks odd, one opens it. `papermill` puts values behind the parameters cell and runs the notebook in a kernel of its own. All lessons of this course are made so: `python -m cnncourse run 10 -p rate 0.1`.
+# To be quick, the trial trains only one matrix with softmax (lesson 02), in three folds.
+
+# %% tags=["define", "fold"]
+# What a trial does: one matrix with softmax, in folds.
+def softmax_weights(x, labels, rate, decay, steps=60):
+    """One matrix (D, C) for rows x (N, D), after so many steps down the slope with all rows."""
+    wanted = np.eye(labels.max() + 1)[labels]  # (N, C)
+    weights = np.zeros((x.shape[1], wanted.shape[1]))
+    for _ in range(steps):
+        scores = x @ weights
+        parts = np.exp(scores - scores.max(1, keepdims=True))
+        slope = x.T @ (parts / parts.sum(1, keepdims=True) - wanted) / len(x)
+        weights -= rate * (slope + decay * weights)
+    return weights
+
+def cross_validated(x, labels, rate, decay, folds):
+    """Accuracy in each fold, of the matrix learnt from the other folds."""
+    fold, shares = np.arange(len(x)) % folds, []
+    for number in range(folds):
+        inside = fold == number
+        weights = softmax_weights(x[~inside], labels[~inside], rate, decay)
+        shares.append(float(((x[inside] @ weights).argmax(1) == labels[inside]).mean()))
+    return shares
+
+# %% tags=["fold"]
+# The trial as a notebook: a cell of parameters, the two functions above, and one that calls them.
+cells = [nbformat.v4.new_code_cell("rate = 0.1\ndecay = 0.0\nfolds = 3\nstored = ''"),
+         nbformat.v4.new_code_cell("import json\nimport numpy as np\n\n"
+                                   + inspect.getsource(softmax_weights)
+                                   + inspect.getsource(cross_validated)),
+         nbformat.v4.new_code_cell("part = np.load(stored)\n"
+                                   "x, labels = part['x'], part['labels']\n"
+                                   "shares = cross_validated(x, labels, rate, decay, folds)\n"
+                                   "print(json.dumps(shares))")]
+cells[0].metadata["tags"] = ["parameters"]
+place = tempfile.TemporaryDirectory()  # goes with the kernel; give a path to keep the notebooks
+folder = Path(place.name)
+nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "trial.ipynb")
+np.savez(folder / "pictures.npz", x=everyone.flatten(1).cpu().numpy(), labels=labels.cpu().numpy())
+
+# %%
+def trial(number, rate, decay):
+    """Run the notebook with these parameters, keep it, and return the accuracy of each fold."""
+    chosen = {"rate": float(rate), "decay": float(decay), "stored": str(folder / "pictures.npz")}
+    done = papermill.execute_notebook(
+        folder / "trial.ipynb", folder / f"trial_{number:02}.ipynb", parameters=chosen,
+        kernel_name="python3", language="python", progress_bar=False,
+        extra_arguments=["--log-level=ERROR"])
+    return json.loads(done.cells[-1].outputs[0]["text"])
+
+# %% tags=["fold"]
+# Two rounds of trials.
+tried_so_far = []  # (accuracy, rate, decay)
+for number in range(2 * trials):
+    one, other = dice.random(2)
+    rate_there, decay_there = log_uniform(one, 1e-4, 10.0), log_uniform(other, 1e-6, 1e-2)
+    if number >= trials:  # second round: a factor of 3 around the best so far
+        rate_there = max(tried_so_far)[1] * log_uniform(one, 1 / 3, 3.0)
+    score = float(np.mean(trial(number, rate_there, decay_there)))
+    tried_so_far.append((score, rate_there, decay_there))
+    print(f"round {1 + (number >= trials)}: rate {rate_there:.2g}, decay {decay_there:.1g}, "
+          f"accuracy in three folds {score:.3f}")
+
+# %% tags=["fold"]
+best = max(tried_so_far)
+coarse = max(tried_so_far[:trials])
+kept = nbformat.read(folder / f"trial_{tried_so_far.index(best):02}.ipynb", as_version=4)
+rows, names = everyone.flatten(1).cpu().numpy(), labels.cpu().numpy()
+again = cross_validated(rows, names, *best[1:], 3)
+weights = softmax_weights(rows, names, *best[1:])
+tested_once = float(((xt.flatten(1).cpu().numpy() @ weights).argmax(1)
+                     == yt.cpu().numpy()).mean())
+claims.check("prac-hyperparameter-cv",
+             "The best of {count} notebooks has {best:.1%} in three folds (best of the first "
+             "round: {first:.1%}); trained on all pictures, {test:.1%} in the test. Its kept copy "
+             "names the rate {rate:.3g}, and the same call here differs by {off:.0e}.",
+             count=2 * trials, best=(best[0], ">=", coarse[0]), first=coarse[0],
+             test=(tested_once, ">=", 0.8),
+             rate=(kept.metadata["papermill"]["parameters"]["rate"], "==", float(best[1])),
+             off=(abs(np.mean(again) - best[0]), "<=", 1e-12))
+
+# %% [markdown]
+# **We now know** how to spend a budget: look everywhere cheaply, in log space, then closely around the best; validate in folds; measure the winner once, on the test pictures.
+# **This does not show** how the methods compare with models of the table, Bayesian optimisation for one, which choose each setting by all results so far. And our table has two hyperparameters, not ten.
+#
+# **Exercise 10.6.** *Successive halving*: train all settings for one epoch, keep the better half (of an odd number the larger half), train these for one more, and so on, until one is left. `table` (settings, epochs) has the accuracy of every setting after every epoch. Return the row of the survivor, and how many epochs were trained in all. Of equal settings the earlier row is the better one; after the last epoch, halve by the last column, without further training.
+
+# %%
+def survivor(table):
+    """(row of the last setting left, epochs trained in all)."""
+    ...
+
+exercises.check("10.6", survivor)
+
+# %% [markdown]
+# ## In practice
+#
+# - Before any search: one batch learnt by heart, the first loss, weights counted (`sum(p.numel() for p in net.parameters())`). Lightning does a dry run with `Trainer(fast_dev_run=True)` and a tiny set with `overfit_batches=10`.
+# - Range tests: `training.lr_range_test` here, `LearningRateFinder` in Lightning, `lr_find` in fastai. Then a schedule with warm-up (lesson 09), which forgives a rate that is somewhat large.
+# - Searches: Optuna (`suggest_float(..., log=True)`), Ray Tune, scikit-learn's `RandomizedSearchCV` with `scipy.stats.loguniform`; they stop bad trials early (*pruning*).
+# - Fine-tuning a pretrained network: start from its recipe and search the rate only. Large models are searched in small ones.
+# - Write down every trial, with its seed; compare differences with the spread of seeds. Report the test number of *one* setting.
+#
+# ## History
+#
+# - 1998: Y. LeCun, L. Bottou, G. Orr and K.-R. Müller, *Efficient BackProp*: practical advice on rates, inputs and starts, as a chapter of *Tricks of the Trade*.
+# - 2012: J. Bergstra and Y. Bengio show random search at work against grids, and the reason, few hyperparameters that matter. In the same year Y. Bengio's *Practical recommendations* say to start with the learning rate; J. Snoek, H. Larochelle and R. Adams search by Bayesian optimisation.
+# - 2015: L. Smith proposes the range test, in a paper on cyclical rates. 2016: successive halving (K. Jamieson, A. Talwalkar), then Hyperband (L. Li and others), which varies how short the first trials are.
+# - 2019: T. Akiba and others publish Optuna. A. Karpathy's *A Recipe for Training Neural Networks* collects checks like those of section 3.
+#
+# ## Exercises that are left
+#
+# **10.7 Open.** Plant an eighth bug in `right` that all seven checks pass, and write the check that finds it. (Ideas: `zero_grad` forgotten; training pictures sorted by class; a network in training mode when it is validated.)
+#
+# **10.8 Open.** Look again at the figure of the three searches. Name two things that it does *not* show. (What if both hyperparameters mattered alike? Change `side` and `epochs`, and look. And which of the three would you choose with a budget of 4?)
+#
+# ## Summary
+#
+# - A loss that stands may mean a rate too small or too large. The first steps tell: too large begins with a peak. A ReLU network whose units are dead does not come back with a better rate.
+# - A range test names the usable rates for the price of one short training, if the network begins to learn within it.
+# - Seven checks before the search. A bug seldom stops learning: it costs some points, or makes validation look too good. The penalty's *gradient* must be checked; that the loss rises is not enough.
+# - Draw rates in log space. Random beats the grid because it tries more rates, where the rate is what matters; order with as many rates beats both.
+# - Look at many settings briefly, then closely around the best. The winner's own score is too high; measure it once, elsewhere.
+
+# %% [markdown]
+# ## Corrections
+#
+# | the notes say | correct | how we know |
+# |---|---|---|
+# | the loss barely changes: the rate is too small | it may also be far too large: a dead ReLU network ends at the height of guessing, and no smaller rate wakes it | section 1 |
+# | NaN: the rate is too large | often a too large rate gives no NaN: ReLU dies, tanh swings at finite losses; leaky ReLU gives it | section 1 |
+# | the maximum rate is the largest that does not explode | larger rates than useful do not explode either; take the rate of the lowest loss in a range test | sections 1, 2 |
+# | add regularisation, the loss should go up | necessary, not sufficient: a penalty without gradient passes; compare the gradient | section 3 |
+# | random search is better than grid search | where few hyperparameters matter; it is the number of different values that helps, not chance | section 4 |
+# | run with a few epochs and adjust the ranges | good where short trainings rank settings like long ones, as here; refining around a bad coarse result loses | section 5 |
+#
+# ## Sources
+#
+# - The notes: lecture 004, section 06 on babysitting the learning process and hyperparameter optimisation (after CS231n, Stanford 2017).
+# - Y. LeCun, L. Bottou, G. Orr and K.-R. Müller: Efficient BackProp. In: Neural Networks: Tricks of the Trade, 1998.
+# - J. Bergstra and Y. Bengio: Random search for hyper-parameter optimization. Journal of Machine Learning Research 13, 2012.
+# - Y. Bengio: Practical recommendations for gradient-based training of deep architectures, 2012 (arXiv:1206.5533). J. Snoek, H. Larochelle and R. Adams: Practical Bayesian optimization of machine learning algorithms, 2012 (arXiv:1206.2944).
+# - L. Smith: Cyclical learning rates for training neural networks, 2015 (arXiv:1506.01186), section 3.3.
+# - K. Jamieson and A. Talwalkar: Non-stochastic best arm identification and hyperparameter optimization, 2015 (arXiv:1502.07943). L. Li, K. Jamieson, G. DeSalvo, A. Rostamizadeh and A. Talwalkar: Hyperband, 2016 (arXiv:1603.06560).
+# - T. Akiba, S. Sano, T. Yanase, T. Ohta and M. Koyama: Optuna, 2019 (arXiv:1907.10902). A. Karpathy: A recipe for training neural networks, 2019 (karpathy.github.io).
