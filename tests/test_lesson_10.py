@@ -316,20 +316,24 @@ def test_momenta_that_are_wrong_are_rejected():
 
 def test_settings_that_are_wrong_are_rejected():
     def a_grid(n):
-        row, column = np.divmod(np.arange(n * n), n)
-        return np.stack([(row + 0.5) / n, (column + 0.5) / n], axis=1)
+        return (np.indices((n, n, n)).reshape(3, -1).T + 0.5) / n
 
     def a_diagonal(n):
-        return np.stack(2 * [(np.arange(n * n) + 0.5) / n**2], axis=1)
+        return np.stack(3 * [(np.arange(n**3) + 0.5) / n**3], axis=1)
 
-    def half_sheared(n):
+    def sheared_by_one(n):
+        one, two, three = np.indices((n, n, n)).reshape(3, -1)
+        return (np.stack([one + two / n, two + three / n, three + one / n], axis=1) + 0.1 / n) / n
+
+    def two_axes(n):
         points = solutions.settings(n)
         points[:, 1] = a_grid(n)[:, 1]
         return points
 
     rejects("10.5", a_grid, saying="first axis has only 2 different")
     rejects("10.5", a_diagonal, saying="several settings")
-    rejects("10.5", half_sheared, saying="second axis has only")
+    rejects("10.5", sheared_by_one, saying="first axis 4 of the 8 intervals")
+    rejects("10.5", two_axes, saying="second axis has only")
     rejects("10.5", lambda n: solutions.settings(n).T, saying="shape")
     rejects("10.5", lambda n: 2 * solutions.settings(n), saying="below 1")
 

@@ -188,36 +188,35 @@ def momentum_at(u, low, high):
 
 
 def check_settings(settings) -> str:
-    for n in (2, 4, 5):
+    for n in (2, 3, 4):
         points = np.asarray(settings(n), dtype=float)
-        if points.shape != (n * n, 2):
-            raise Wrong(f"n = {n}: expected shape {(n * n, 2)}, got {points.shape}")
+        if points.shape != (n**3, 3):
+            raise Wrong(f"n = {n}: expected shape {(n**3, 3)}, got {points.shape}")
         if not ((points >= 0) & (points < 1)).all():
             raise Wrong(f"n = {n}: every number should be at least 0 and below 1")
         cells = np.floor(points * n + 1e-9).astype(int)
-        if len({tuple(cell) for cell in cells}) < n * n:
-            raise Wrong(
-                f"n = {n}: some cells of the {n} x {n} grid hold several settings, others none"
-            )
-        for axis, name in enumerate(("first", "second")):
-            strips = np.floor(points[:, axis] * n * n + 1e-9).astype(int)
+        if len({tuple(cell) for cell in cells}) < n**3:
+            raise Wrong(f"n = {n}: some cells of the grid hold several settings, others none")
+        for axis, name in enumerate(("first", "second", "third")):
+            strips = np.floor(points[:, axis] * n**3 + 1e-9).astype(int)
             different = len(set(strips.tolist()))
             if different == n:
                 raise Wrong(
                     f"n = {n}: the {name} axis has only {n} different values, as a grid has"
                 )
-            if different < n * n:
+            if different < n**3:
                 raise Wrong(
-                    f"n = {n}: on the {name} axis {different} of the {n * n} intervals are hit; each should be, once"
+                    f"n = {n}: on the {name} axis {different} of the {n**3} intervals are hit; each should be, once"
                 )
     return "as even as a grid, and a new value on each axis with each setting"
 
 
 def settings(n):
-    row, column = np.divmod(np.arange(n * n), n)
-    first = (row + (column + 0.5) / n) / n  # shifted by the column, less than a step of the grid
-    second = (column + (row + 0.5) / n) / n
-    return np.stack([first, second], axis=1)
+    one, two, three = np.indices((n, n, n)).reshape(3, -1)  # the cell of each setting
+    first = (one + (two + (three + 0.5) / n) / n) / n  # shifted by the other two, within the cell
+    second = (two + (three + (one + 0.5) / n) / n) / n
+    third = (three + (one + (two + 0.5) / n) / n) / n
+    return np.stack([first, second, third], axis=1)
 
 
 def check_survivor(survivor) -> str:
@@ -321,8 +320,9 @@ EXERCISES = [
         "10.5",
         "Better than a grid",
         (
-            "Start with the grid: row and column of each setting, both divided by n.",
-            "Move each setting within its cell: its first number by its column / n of a step, its second by its row.",
+            "Start with the grid: np.indices((n, n, n)).reshape(3, -1) are the cells; divide by n.",
+            "Move each setting within its cell: its first number by (second + third / n) / n of a step.",
+            "Then the same for the second number, with third and first; and once more for the third.",
         ),
         check_settings,
         settings,

@@ -14,7 +14,7 @@
 #
 # The first figure shows four trainings of the *same* network: the same first weights, the same pictures in the same order. Only the learning rate differs.
 # One learns well, one slowly. Two stand still, and their curves end at the same height, the loss of guessing.
-# Odd: one of the two needs a much *larger* rate, the other a much *smaller* one. And later in this lesson five networks with a bug in them will learn nicely.
+# Odd: one of the two needs a much *larger* rate, the other a much *smaller* one. And later in this lesson networks with a bug in them will learn nicely.
 # So a curve that stands does not say what is wrong, and a curve that falls does not say that all is well. What does?
 #
 # **You will be able to**
@@ -27,7 +27,8 @@
 # **You need** lesson 02 (scores, softmax, cross-entropy, regularisation), lesson 03 (gradients), lesson 05 (ReLU, units that die) and lesson 09 (SGD, the learning rate).
 #
 # **Words.** A *hyperparameter* is a number that training does not learn: learning rate, weight decay, number of layers. A *setting* is one choice of all of them; a *trial* is the training of one setting.
-# *Validation* pictures are held back from training to compare settings; *test* pictures are used once, at the end. *Guessing* means the same probability for each of $C$ classes: loss $\ln C$, accuracy $1/C$.
+# *Validation* pictures are held back from training to compare settings; *test* pictures are used once, at the end. (Section 3 looks at them too, to show what bugs do.) In code, `np.geomspace(a, b, n)` makes n numbers from a to b, each the same factor larger than the one before.
+# *Guessing* means the same probability for each of $C$ classes: loss $\ln C$, accuracy $1/C$.
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 #
 # **It costs** about 30 seconds of one processor core, no network connection, no GPU.
@@ -667,11 +668,13 @@ figures.save(fig, "prac-babysitting-steps",
 # %% tags=["fold"]
 own = sum(not passed[bug, bug - 1] for bug in range(1, 8))
 others = int((~passed[1:]).sum() - own)
+first_red = sum(int((~passed[bug]).argmax()) == bug - 1 for bug in range(1, 8))
 claims.check("prac-babysitting-steps",
              "The right task passes {passed} of 7 checks. {own} of 7 bugs fail the check meant for "
-             "them; {others} more red fields. After {steps} steps {fine} of the 7 have 80 % in "
-             "validation or more.", passed=(int(passed[0].sum()), "==", 7), own=(own, "==", 7),
-             others=others, steps=steps, fine=(fine, ">=", 4))
+             "them, {first} of them none to the left of it; {others} fields to the right are red. "
+             "After {steps} steps {fine} of the 7 have 80 % in validation or more.",
+             passed=(int(passed[0].sum()), "==", 7), own=(own, "==", 7),
+             first=(first_red, "==", 7), others=others, steps=steps, fine=(fine, ">=", 4))
 claims.check("emp-overfit-tiny-subset",
              "Twenty pictures, 200 steps: loss {tiny:.4f}; with softmax twice {twice:.2f}, though "
              "its first loss is {start:.2f} times that of guessing.",
@@ -713,21 +716,6 @@ claims.check("emp-loss-rises-with-reg",
              wrong=(seen["4 idle penalty"][3][0], ">=", 0.9),
              biases=(caught["biases too"], ">=", 1e-3), batch=(caught["per picture"], ">=", 0.5),
              varies=True)
-
-# %% [markdown]
-# The checks in words, in their usual order:
-# 1. *Data*: look at mean and deviation where they enter the network, in validation too.
-# 2. *Network*: count its weights on paper; torch must find as many.
-# 3. *Start*: without regularisation, the first loss is $\ln C$.
-# 4. *Penalty*: the loss must go up, one reads. It does so with the idle penalty too, which then changes nothing. Check the *gradient*.
-# 5. *Overfit*: a handful of pictures must be learnt by heart. A network that applies softmax twice begins at $\ln C$ and learns; only here it is caught.
-# 6. *Rate*: inside the range of the range test.
-# 7. *Split*: no picture on both sides, *before* any search compares numbers on it.
-#
-# The leak is the only bug that makes the validation number look better.
-
-# %% tags=["fold"]
-gap = {name: np.array(rows)[:, 1] - np.array(rows)[:, 2] for name, rows in found.items()}
 shared = seen["7 leak"][6][0]
 claims.check("prac-babysitting-steps.leak",
              "With {shared:.0%} of the validation pictures in training too, validation is "
@@ -738,7 +726,19 @@ claims.check("prac-babysitting-steps.leak",
                          - np.mean([r[2] for r in found["none"]])))
 
 # %% [markdown]
-# **We now know** seven checks that take seconds, and that each finds something the others miss. The order is that of the work: the first that fails says where to look.
+# The checks in words, in their usual order:
+# 1. *Data*: look at mean and deviation where they enter the network, in validation too.
+# 2. *Network*: count its weights on paper; torch must find as many.
+# 3. *Start*: without regularisation, the first loss is $\ln C$.
+# 4. *Penalty*: the loss must go up, one reads. It does so with the idle penalty too, which then changes nothing. Check the *gradient*.
+# 5. *Overfit*: a handful of pictures must be learnt by heart. A network that applies softmax twice begins at $\ln C$ and learns; no earlier check catches it.
+# 6. *Rate*: inside the range of the range test.
+# 7. *Split*: no picture on both sides, *before* any search compares numbers on it.
+#
+# A bug may fail later checks too: work from the left, the first red field is the culprit. And of all bugs the leak is the most dangerous: validation looks better, and the test does not follow.
+
+# %% [markdown]
+# **We now know** seven checks that take seconds, each with a bug that no earlier one sees. The first that fails says where to look.
 # **This does not show** that a task without a red field is right: the checks know seven kinds of bugs. (Near-copies, two photographs of one scene, pass check 7.)
 #
 # **Exercise 10.3.** `broken` has three bugs, and learns next to nothing. Write `mended`, which takes the same arguments and trains `net` in place: `steps` steps of SGD with all `pictures`, and gives back the loss of each step.
@@ -839,8 +839,8 @@ def momentum_at(u, low, high):
 exercises.check("10.4", momentum_at)
 
 # %% [markdown]
-# Second: which settings? A *grid* takes all combinations of a few values, here 4 rates with 4 decays. *Random search* draws as many settings anywhere.
-# Order ought to beat chance. It is often said that chance wins. We let both search our table a thousand times, the grid each time shifted by a random amount, so that neither is lucky with its edges.
+# Second: which settings? A *grid* takes all combinations of a few values, here four rates with four decays. *Random search* draws as many settings anywhere.
+# Order ought to beat chance. It is often said that chance wins. Training anew a thousand times would take hours; but all settings of our table are trained already. So a search looks up its settings there (the nearest ones), and keeps the best accuracy. We let both search a thousand times, the grid each time shifted by a random amount, so that neither is lucky with its edges.
 
 # %%
 def grid():
@@ -942,16 +942,16 @@ claims.check("emp-random-beats-grid.dimension",
              rate=(spread["rate"], ">=", 0.5), decay=(spread["decay"], "<=", 0.15))
 
 # %% [markdown]
-# It is not chance that helps. One hyperparameter matters here, the rate; the other hardly does. The grid spends sixteen trainings on four rates, and random search tries a new rate each time. Take that away (*rounded*), and the advantage is gone. Keep it without chance (*sheared*), and one does better still.
+# It is not chance that helps. One hyperparameter matters here, the rate; the other hardly does. The grid spends all its trainings on a few rates, and random search tries a new rate each time. Take that away (*rounded*), and the advantage is gone. Keep it without chance (*sheared*), and one does better still.
 #
 # **We now know** why random beats a grid: where few hyperparameters matter, and one does not know which.
 # **This does not show** that it always does: where both matter alike, the grid wins (the made-up surface above). With more hyperparameters the grid gets worse: with 2 values each, 16 settings are 4 hyperparameters.
 #
-# **Exercise 10.5.** Beat the grid, with the same budget. Return `n * n` settings as an array of shape (n², 2) in the unit square, such that each cell of the n × n grid holds exactly one of them, and the n² intervals of each axis hold exactly one each.
+# **Exercise 10.5.** Beat the grid with three hyperparameters, with its own budget. Return an array of shape (n³, 3) of numbers from 0 to below 1. Each cell of the n × n × n grid shall hold exactly one setting. Cut each axis into n³ equal intervals: each of these shall hold exactly one setting too.
 
 # %%
 def settings(n):
-    """(n * n, 2): one in each cell, and n * n different values on each axis."""
+    """(n³, 3): one in each cell, and n³ different values on each axis."""
     ...
 
 exercises.check("10.5", settings)
@@ -1168,7 +1168,7 @@ exercises.check("10.6", survivor)
 # ## In practice
 #
 # - Before any search: one batch learnt by heart, the first loss, weights counted (`sum(p.numel() for p in net.parameters())`). Lightning does a dry run with `Trainer(fast_dev_run=True)` and a tiny set with `overfit_batches=10`.
-# - Range tests: `training.lr_range_test` here, `LearningRateFinder` in Lightning, `lr_find` in fastai. Then a schedule with warm-up (lesson 09), which forgives a rate that is somewhat large.
+# - Range tests: `training.lr_range_test` here, `LearningRateFinder` in Lightning, `lr_find` in fastai. Then a schedule with warm-up (lesson 09).
 # - Searches: Optuna (`suggest_float(..., log=True)`), Ray Tune, scikit-learn's `RandomizedSearchCV` with `scipy.stats.loguniform`; they stop bad trials early (*pruning*).
 # - Fine-tuning a pretrained network: start from its recipe and search the rate only. Large models are searched in small ones.
 # - Write down every trial, with its seed; compare differences with the spread of seeds. Report the test number of *one* setting.
@@ -1199,7 +1199,7 @@ exercises.check("10.6", survivor)
 #
 # | the notes say | correct | how we know |
 # |---|---|---|
-# | the loss barely changes: the rate is too small | it may also be far too large: a dead ReLU network ends at the height of guessing, and no smaller rate wakes it | section 1 |
+# | the loss barely changes: the rate is too small | it may also be far too large: a dead ReLU network ends at the height of guessing, and the rate that works does not wake it | section 1 |
 # | NaN: the rate is too large | often a too large rate gives no NaN: ReLU dies, tanh swings at finite losses; leaky ReLU gives it | section 1 |
 # | the maximum rate is the largest that does not explode | larger rates than useful do not explode either; take the rate of the lowest loss in a range test | sections 1, 2 |
 # | add regularisation, the loss should go up | necessary, not sufficient: a penalty without gradient passes; compare the gradient | section 3 |
