@@ -31,7 +31,7 @@
 # *Guessing* means the same probability for each of $C$ classes: loss $\ln C$, accuracy $1/C$.
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 #
-# **It costs** about 30 seconds of one processor core, no network connection, no GPU.
+# **It costs** about 40 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
 seed: int = 100  # the first of the seeds; at least 0
@@ -40,11 +40,11 @@ dataset: str = "digits"  # ; one of digits, mnist, fashion_mnist, cifar10, or a 
 image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 to 64
 images: int = 1347  # pictures for training and validation together, at most; at least 320
 width: int = 64  # units a hidden layer; 8 to 512
-steps: int = 240  # steps of each training by hand, with 64 pictures each; 60 to 5000
+steps: int = 200  # steps of each training by hand, with 64 pictures each; 60 to 5000
 rate: float = 0.3  # a learning rate that works; above 0
 epochs: int = 6  # passes over the training pictures for each setting of the table; 2 to 100
 side: int = 4  # a grid has side x side settings; 3 to 8
-trials: int = 3  # notebooks in each of two rounds; 2 to 50
+trials: int = 5  # notebooks, in two rounds; 2 to 50
 
 # %% tags=["imports", "fold"]
 import inspect
@@ -207,7 +207,7 @@ claims.check("emp-lr-symptoms.dead",
 
 # %%
 bends = {"ReLU": nn.ReLU, "leaky ReLU": nn.LeakyReLU, "tanh": nn.Tanh}
-ladder = rate * np.array([1 / 10, 1, 4, 20, 1e3])
+ladder = rate * np.array([1 / 10, 1, 20, 1e3])
 
 def end(number, bend, rate):
     """Median loss of the last 20 of 80 steps."""
@@ -227,15 +227,15 @@ for name, colour in zip(bends, ("C3", "C2", "C0"), strict=True):
     ax.plot(ladder, np.minimum(middle, TOP), "o-", color=colour)
     broken = middle >= TOP
     ax.plot(ladder[broken], np.full(broken.sum(), TOP), "X", color=colour, markersize=13)
-ax.text(ladder[-2] * 8, 8, "ReLU: dead", color="C3", fontsize=13, ha="center", va="center")
-ax.text(ladder[3] * 0.4, TOP / 12, "leaky ReLU:\nno number", color="#00695f", fontsize=13,
+ax.text(ladder[-2] * 20, 6.5, "ReLU: dead", color="C3", fontsize=13, ha="center", va="center")
+ax.text(ladder[2] * 0.3, TOP / 12, "leaky ReLU:\nno number", color="#00695f", fontsize=13,
         ha="right", va="center")
 ax.text(ladder[-2] * 8, 300, "tanh: swings", color="C0", fontsize=13, va="top")
 ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.02, 3e6),
        ylabel="loss at the end (✕: no finite number,\nor above a million)")
-ax.set_title(f"At {ladder[3]:g} ReLU stands at guessing, tanh swings, and leaky ReLU has no number")
+ax.set_title(f"At {ladder[2]:g} ReLU stands at guessing, tanh swings, and leaky ReLU has no number")
 figures.save(fig, "emp-lr-symptoms",
-             caption=f"Median loss of the last 20 of 80 steps at five learning rates, median "
+             caption=f"Median loss of the last 20 of 80 steps at four learning rates, median "
                      f"of {runs} seeds; {dataset}, two hidden layers of {width} units.",
              alt="All three fall up to a rate of about 0.3. At 6 ReLU's loss is that of guessing, "
                  "that of leaky ReLU is no number, and that of tanh is far above.")
@@ -253,9 +253,10 @@ claims.check("emp-lr-symptoms",
              tanh=(finite["tanh"], ">=", 0.9))
 claims.check("emp-lr-symptoms.ends",
              "At a rate of {huge:g} ReLU ends at {relu:.2f} and tanh at {tanh:.0f}; guessing has "
-             "{guess:.2f}. At 0.000001 the loss changes by {change:.1%}.", huge=ladder[3],
-             relu=(final["ReLU"][3], "in", (guess - 0.2, guess + 0.4)), guess=guess,
-             tanh=(final["tanh"][3], ">=", 20), change=(change, "<=", 0.01), seeds=runs, on="every")
+             "{guess:.2f}. At 0.000001 the loss changes by {change:.1%}.", huge=ladder[2],
+             relu=(final["ReLU"][2], "in", (guess - 0.2, guess + 0.4)), guess=guess,
+             tanh=(final["tanh"][2], ">=", 20), change=(change, "<=", 0.01), seeds=runs, on="every",
+             varies=True)
 
 # %% [markdown]
 # ReLU's units die, and a dead network guesses. Leaky units go on: their numbers grow until the loss overflows, `inf` or `nan` ("not a number"). Bounded tanh units only swing between bad answers.
@@ -368,13 +369,13 @@ exercises.predict("10.p2", "A usual rule: take a tenth of the rate with the lowe
 
 # %% tags=["fold"]
 # Networks of other kinds, the rate that a range test names for them, and what a rate reaches.
-kinds = {"as above": {}, "tanh": {"bend": nn.Tanh}, "weights × 3": {"gain": 3.0},
+kinds = {"as above": {}, "weights × 3": {"gain": 3.0},
          "4 layers": {"more": 2}}
 
-def variant(gain=1.0, more=0, bend=nn.ReLU):
-    """A network of another kind: with larger first weights, tanh, or more layers."""
-    net = network(inputs, width, classes, bend)
-    extra = [part for _ in range(more) for part in (nn.Linear(width, width), bend())]
+def variant(gain=1.0, more=0):
+    """A network of another kind: with larger first weights, or more layers."""
+    net = network(inputs, width, classes)
+    extra = [part for _ in range(more) for part in (nn.Linear(width, width), nn.ReLU())]
     net = nn.Sequential(*net[:5], *extra, net[5])
     for weight in net.parameters():
         weight.data *= gain if weight.ndim == 2 else 1.0
@@ -405,7 +406,7 @@ overall = {name: np.mean([mean[kind][name] for kind in kinds if kind != "4 layer
            for name in shares}
 lost = overall["the rate itself"] - overall["a tenth"]
 exercises.reveal("10.p2", "worse" if lost > 0.02 else "better" if lost < -0.02 else "as good",
-                 "Accuracies after 100 steps, mean of three kinds of network: "
+                 "Accuracies after 100 steps, mean of two kinds of network: "
                  + ", ".join(f"{name} {value:.0%}" for name, value in overall.items()) + ".")
 fig, axes = plt.subplots(2, 1, figsize=(figures.WIDTH, 5.0), sharex=True, height_ratios=(1, 1))
 for (steps_at, losses), (low, high) in zip(tested, ranges, strict=True):
@@ -437,7 +438,7 @@ claims.check("prac-lr-range",
              high=(np.array(ranges)[:, 1], "in", (0.1, 2)), near=(near, ">=", 0.75),
              best=last[:, 0].max(), seeds=runs, on="mean")
 claims.check("prac-lr-range.rule",
-             "After 100 steps, three kinds of network on average: {one:.0%} at the rate of the "
+             "After 100 steps, two kinds of network on average: {one:.0%} at the rate of the "
              "lowest loss and {tenth:.0%} at a tenth of it.",
              one=overall["the rate itself"],
              tenth=(overall["a tenth"], "<=", overall["the rate itself"] - 0.05))
@@ -447,14 +448,14 @@ claims.check("prac-lr-range.fails",
              short=(np.mean(reach["4 layers"]["the rate itself"]), "<=", 0.4))
 
 # %% tags=["fold"]
-longer = [named(kinds["4 layers"], number, length=600) for number in seeds]
+longer = [named(kinds["4 layers"], number, length=600) for number in seeds[:2]]
 patient = [reached(kinds["4 layers"], high, number)
-           for number, high in zip(seeds, longer, strict=True)]
+           for number, high in zip(seeds, longer, strict=False)]
 claims.check("prac-lr-range.patient",
              "Four hidden layers, a range test of 600 steps instead of 100: the rate of the "
              "lowest loss is {after:.2f} instead of {before:.2f}, and trains to {good:.0%}.",
-             before=(highest["4 layers"], ">", 0), after=(longer, "<=", 1.2),
-             good=(patient, ">=", 0.3), seeds=runs, on="mean")
+             before=(highest["4 layers"][:2], ">", 0), after=(longer, "<=", 1.2),
+             good=(patient, ">=", 0.3), seeds=2, on="mean")
 
 # %% [markdown]
 # The rule of the tenth is too careful here, for trainings as short as these. And the test can fail: four layers with torch's small first weights need more than 100 steps before their loss begins to fall at all. The test then names a rate at which nothing has happened *yet*. A longer test names a smaller rate, at which the network does begin to learn.
@@ -1117,25 +1118,26 @@ def trial(number, rate, decay):
     done = papermill.execute_notebook(
         folder / "trial.ipynb", folder / f"trial_{number:02}.ipynb", parameters=chosen,
         kernel_name="python3", language="python", progress_bar=False,
-        extra_arguments=["--log-level=ERROR"])
+        extra_arguments=["--log-level=CRITICAL"])
     return json.loads(done.cells[-1].outputs[0]["text"])
 
 # %% tags=["fold"]
 # Two rounds of trials.
 tried_so_far = []  # (accuracy, rate, decay)
-for number in range(2 * trials):
+half = (trials + 1) // 2  # notebooks of the first round
+for number in range(trials):
     one, other = dice.random(2)
     rate_there, decay_there = log_uniform(one, 1e-4, 10.0), log_uniform(other, 1e-6, 1e-2)
-    if number >= trials:  # second round: a factor of 3 around the best so far
+    if number >= half:  # second round: a factor of 3 around the best so far
         rate_there = max(tried_so_far)[1] * log_uniform(one, 1 / 3, 3.0)
     score = float(np.mean(trial(number, rate_there, decay_there)))
     tried_so_far.append((score, rate_there, decay_there))
-    print(f"round {1 + (number >= trials)}: rate {rate_there:.2g}, decay {decay_there:.1g}, "
+    print(f"round {1 + (number >= half)}: rate {rate_there:.2g}, decay {decay_there:.1g}, "
           f"accuracy in three folds {score:.3f}")
 
 # %% tags=["fold"]
 best = max(tried_so_far)
-coarse = max(tried_so_far[:trials])
+coarse = max(tried_so_far[:half])
 kept = nbformat.read(folder / f"trial_{tried_so_far.index(best):02}.ipynb", as_version=4)
 rows, names = everyone.flatten(1).cpu().numpy(), labels.cpu().numpy()
 again = cross_validated(rows, names, *best[1:], 3)
@@ -1146,7 +1148,7 @@ claims.check("prac-hyperparameter-cv",
              "The best of {count} notebooks has {best:.1%} in three folds (best of the first "
              "round: {first:.1%}); trained on all pictures, {test:.1%} in the test. Its kept copy "
              "names the rate {rate:.3g}, and the same call here differs by {off:.0e}.",
-             count=2 * trials, best=(best[0], ">=", coarse[0]), first=coarse[0],
+             count=trials, best=(best[0], ">=", coarse[0]), first=coarse[0],
              test=(tested_once, ">=", 0.8),
              rate=(kept.metadata["papermill"]["parameters"]["rate"], "==", float(best[1])),
              off=(abs(np.mean(again) - best[0]), "<=", 1e-12))
