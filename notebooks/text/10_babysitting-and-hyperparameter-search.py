@@ -736,7 +736,7 @@ claims.check("prac-babysitting-steps.leak",
 # 6. *Rate*: inside the range of the range test.
 # 7. *Split*: no picture on both sides, *before* any search compares numbers on it.
 #
-# A bug may fail later checks too: work from the left, the first red field is the culprit. And of all bugs the leak is the most dangerous: validation looks better, and the test does not follow.
+# A bug may fail later checks too: work from the left, the first red field is the culprit. And of all bugs the leak is the most dangerous: validation looks better by more than the test.
 
 # %% [markdown]
 # **We now know** seven checks that take seconds, each with a bug that no earlier one sees. The first that fails says where to look.
@@ -1037,7 +1037,7 @@ claims.check("emp-coarse-to-fine.fails",
              "less than {r:.0%}.", f=worst["finer"], r=(worst["random"], ">=", worst["finer"]))
 
 # %% [markdown]
-# *Finer* wins more often than random settings, and yet it can lose badly: where no coarse setting has come near the good rates, all the fine ones lie close to a bad one. *Short first* spends little on looking, and looks in more places.
+# *Finer* wins more often than random settings, and yet finds hardly more on average: where no coarse setting has come near the good rates, all the fine ones lie close to a bad one. *Short first* spends little on looking, and looks in more places.
 # It works because one epoch already ranks the settings nearly as whole trainings do: where the first epoch says nothing (its accuracies dealt anew), it loses. Where short trainings rank otherwise than long ones (regularisation that pays late, rates that are lowered at the end), they mislead.
 #
 # Now to the winner. Its score is the *highest* of many, and high partly by luck. We choose the best setting of the table by 50 validation pictures only, and look how it does on the others.
@@ -1206,7 +1206,7 @@ exercises.check("10.6", survivor)
 # | the maximum rate is the largest that does not explode | larger rates than useful do not explode either; take the rate of the lowest loss in a range test | sections 1, 2 |
 # | add regularisation, the loss should go up | necessary, not sufficient: a penalty without gradient passes; compare the gradient | section 3 |
 # | random search is better than grid search | where few hyperparameters matter; it is the number of different values that helps, not chance | section 4 |
-# | run with a few epochs and adjust the ranges | good where short trainings rank settings like long ones, as here; refining around a bad coarse result loses | section 5 |
+# | run with a few epochs and adjust the ranges | good where short trainings rank settings like long ones, as here; refining around the best of few whole trainings wins more often, and finds hardly more on average | section 5 |
 #
 # ## Sources
 #
