@@ -73,6 +73,23 @@ def test_centring_leaves_what_softmax_can_express_and_steps_to_finds_it():
     assert math.isinf(lesson().steps_to(x, labels, 3.0, most=steps - 1))
 
 
+def test_directions_are_those_of_numpys_svd_and_times_compares_mean_squares():
+    x = torch.randn(50, 3) + 4
+    table = np.column_stack([x.numpy(), np.ones(50)])
+    _, lengths, axes = np.linalg.svd(table)
+    longest, second, times = lesson().directions(x)
+    assert abs(longest.numpy() @ axes[0]) == pytest.approx(1)
+    assert abs(second.numpy() @ axes[1]) == pytest.approx(1)
+    assert times == pytest.approx((lengths[0] / lengths[1]) ** 2)
+
+
+def test_shortened_divides_the_part_along_the_direction_and_leaves_the_rest():
+    gradient, direction = torch.randn(4, 3), torch.eye(4)[1]
+    got = lesson().shortened(gradient, direction, 5.0)
+    assert torch.allclose(got[1], gradient[1] / 5)
+    assert torch.allclose(got[[0, 2, 3]], gradient[[0, 2, 3]])
+
+
 def test_a_step_along_a_direction_shortened_by_one_is_the_step():
     x = torch.randn(40, 3)
     labels = (x[:, 0] > 0).long()
@@ -168,7 +185,9 @@ def test_linear_layers_multiply_the_size_by_root_n_times_the_deviation(deviation
 def test_through_returns_the_gradients_of_autograd():
     fixed = [torch.randn(6, 6) for _ in range(3)]
     waiting = list(fixed)
-    _, sizes = lesson().through(torch.tanh, lambda n, g: waiting.pop(0), layers=3, n=6, seed=4)
+    _, sizes = lesson().through(
+        torch.tanh, lambda n, g: waiting.pop(0), layers=3, n=6, seed=4, many=6
+    )
     g = torch.Generator().manual_seed(4)
     x = torch.randn(6, 6, generator=g)
     top = torch.randn(6, 6, generator=g)
@@ -201,12 +220,16 @@ def test_prepared_rejects_the_wrong_axis_own_statistics_and_a_division_by_zero()
     def divided(train, test):
         return tuple((x - train.mean(0)) / train.std(0) for x in (train, test))
 
+    def nearly(train, test):
+        return tuple((x - train.mean(0)) / (train.std(0) + 1e-8) for x in (train, test))
+
     def centred(train, test):
         return train - train.mean(0), test - train.mean(0)
 
     rejects("06.1", rows, saying="axis 0")
     rejects("06.1", own, saying="its own means")
-    rejects("06.1", divided, saying="never changes")
+    rejects("06.1", divided, saying="not finite; divide such columns by 1")
+    rejects("06.1", nearly, saying="a tiny number in place of its deviation")
     rejects("06.1", centred, saying="train of 40 rows")
     rejects("06.1", lambda train, test: train, saying="expected a pair")
 
@@ -231,23 +254,28 @@ def test_merged_rejects_lost_columns_averages_and_units_left_twice():
         counts = torch.stack([(first == row).all(1).sum() for row in rows])
         return rows, columns / counts
 
+    def by_unique(first, second):
+        rows, places = torch.unique(first, dim=0, return_inverse=True)
+        return rows, torch.zeros(len(second), len(rows)).index_add(1, places, second)
+
+    rejects("06.2", by_unique, saying="not in order of first appearance")
     rejects("06.2", first_only, saying="must not be lost")
     rejects("06.2", averaged, saying="added up, not averaged")
     rejects("06.2", lambda first, second: (first, second), saying="different rows")
     rejects("06.2", lambda first, second: first, saying="expected a pair")
 
 
-def test_xavier_deviation_rejects_fan_out_channels_alone_and_the_variance():
+def test_fan_in_deviation_rejects_fan_out_channels_alone_and_the_variance():
     rejects("06.3", lambda shape: shape[0] ** -0.5, saying="outputs")
     rejects("06.3", lambda shape: shape[1] ** -0.5, saying="each of its 3 channels")
     rejects("06.3", lambda shape: 1 / math.prod(shape[1:]), saying="square root")
     rejects("06.3", lambda shape: (2 / (shape[0] + shape[1])) ** 0.5, saying="the deviation for")
 
 
-def test_xavier_deviation_is_torchs_fan_in():
+def test_fan_in_deviation_is_torchs_fan_in():
     for shape in ((30, 500), (40, 8, 5, 5)):
         weight = nn.init.kaiming_normal_(torch.empty(shape), nonlinearity="linear")
-        assert weight.std().item() == pytest.approx(solutions.xavier_deviation(shape), rel=0.03)
+        assert weight.std().item() == pytest.approx(solutions.fan_in_deviation(shape), rel=0.03)
 
 
 def test_leaky_deviation_rejects_relus_the_unsquared_slope_and_the_variance():
@@ -269,6 +297,33 @@ def test_same_way_rejects_a_sum_of_factors_the_old_rate_and_half_of_the_correcti
     rejects("06.5", lambda layers, rate, c: (c**layers, rate / c), saying="once more by c")
 
 
+def test_broken_rejects_counting_from_0_the_last_size_the_wrong_way_round_and_the_square():
+    def from_0(weights, x):
+        number, factor = solutions.broken(weights, x)
+        return number - 1, factor
+
+    def upside_down(weights, x):
+        number, factor = solutions.broken(weights, x)
+        return number, 1 / factor
+
+    def squared(weights, x):
+        number, factor = solutions.broken(weights, x)
+        return number, factor**2
+
+    def last_size(weights, x):
+        for weight in weights:
+            x = torch.relu(x @ weight)
+        return len(weights), 1 / x.square().mean().sqrt().item()
+
+    rejects("06.6", from_0, saying="counted from 1")
+    rejects("06.6", last_size, saying="divide each size by the one before it")
+    rejects("06.6", lambda weights, x: (5 - solutions.broken(weights, x)[0], 1), saying="By what")
+    rejects("06.6", upside_down, saying="mend with 1 over it")
+    rejects("06.6", squared, saying="the size by its root")
+    rejects("06.6", lambda weights, x: (solutions.broken(weights, x)[0], 7), saying="about 20")
+    rejects("06.6", lambda weights, x: 3, saying="expected a pair")
+
+
 def test_measured_start_rejects_the_deviation_old_inputs_and_matrices_changed_one_by_one():
     def by_deviation(weights, x, bend):
         new = []
@@ -288,7 +343,16 @@ def test_measured_start_rejects_the_deviation_old_inputs_and_matrices_changed_on
     def by_column(weights, x, bend):
         return [weight / weight.norm(dim=0) for weight in weights]
 
-    rejects("06.6", by_deviation, saying="root of the mean square")
-    rejects("06.6", with_old_inputs, saying="behind layer 2")
-    rejects("06.6", by_column, saying="times one number")
-    rejects("06.6", lambda weights, x, bend: weights[:1], saying="expected 3 matrices")
+    rejects("06.7", by_deviation, saying="root of the mean square")
+
+    def in_front(weights, x, bend):
+        new = []
+        for weight in weights:
+            new.append(weight / (x @ weight).square().mean().sqrt())
+            x = bend(x @ new[-1])
+        return new
+
+    rejects("06.7", with_old_inputs, saying="the old outputs of layer 1")
+    rejects("06.7", in_front, saying="in front of the bend")
+    rejects("06.7", by_column, saying="times one number")
+    rejects("06.7", lambda weights, x, bend: weights[:1], saying="expected 3 matrices")

@@ -1,4 +1,4 @@
-"""Exercises of lesson 06: tables, equal units, fan-in, leaky ReLU, other units, a measured start."""
+"""Exercises of lesson 06: tables, equal units, fan-in, leaky ReLU, one factor, a broken layer, a measured start."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def check_prepared(prepared) -> str:
         wanted = (train - mean) / deviation, (test - mean) / deviation
         with np.errstate(divide="ignore", invalid="ignore"):
             got = expect_pair(prepared(train.copy(), test.copy()), "train", "test")
+        blown = np.asarray(got[1], dtype=float)
+        if blown.shape == test.shape and np.isfinite(blown).all() and abs(blown).max() > 1e3:
+            raise Wrong(
+                "test: column 1 never changes in training, and a tiny number in place of its deviation "
+                f"makes its entries as large as {abs(blown).max():.2g}; divide such columns by 1"
+            )
         for name, one, other in zip(("train", "test"), got, wanted, strict=True):
             one = np.asarray(one, dtype=float)
             if one.shape == other.shape and not np.isfinite(one).all():
@@ -82,6 +88,12 @@ def check_merged(merged) -> str:
             means = torch.stack([second[:, order == unit].mean(1) for unit in seen], dim=1)
             if torch.allclose(out, means):
                 raise Wrong("the columns of equal units are added up, not averaged")
+        if sorted(small.tolist()) == sorted(rows[seen].tolist()) and not torch.equal(
+            small, rows[seen]
+        ):
+            raise Wrong(
+                "the right rows, but not in order of first appearance (torch.unique sorts them)"
+            )
         expect_same(small, rows[seen], f"first, {units} units")
         expect_same(
             torch.relu(x @ small.T) @ out.T, scores, f"the scores of {units} units as {different}"
@@ -102,10 +114,10 @@ def merged(first, second):
     return torch.stack(rows), torch.stack(columns, dim=1)
 
 
-def check_xavier_deviation(xavier_deviation) -> str:
+def check_fan_in_deviation(fan_in_deviation) -> str:
     for shape in ((10, 64), (64, 10), (8, 3, 5, 5), (16, 8, 1, 3)):
         fan_in = math.prod(shape[1:])
-        answer = float(xavier_deviation(shape))
+        answer = float(fan_in_deviation(shape))
         if math.isclose(answer, shape[0] ** -0.5):
             raise Wrong(
                 f"{shape}: {answer:.4g} is 1 / sqrt(outputs); torch's shapes begin with the outputs"
@@ -120,7 +132,7 @@ def check_xavier_deviation(xavier_deviation) -> str:
     return "one output sums over in x height x width inputs"
 
 
-def xavier_deviation(shape):
+def fan_in_deviation(shape):
     return math.prod(shape[1:]) ** -0.5  # all axes but that of the outputs
 
 
@@ -170,6 +182,53 @@ def same_way(layers, rate, c):
     return c**layers, rate / c**2
 
 
+def check_broken(broken) -> str:
+    g = torch.Generator().manual_seed(3)
+    widths = (100, 200, 150, 150, 150, 10)
+    x = torch.randn(200, 100, generator=g).double()
+    for number, wrong in ((3, 0.05), (1, 20.0), (4, 3.0), (2, 0.4)):
+        weights = [
+            torch.randn(n, m, generator=g).double() * math.sqrt(2 / n)
+            for n, m in zip(widths, widths[1:], strict=False)
+        ]
+        weights[number - 1] *= wrong
+        got, factor = expect_pair(
+            broken([w.clone() for w in weights], x.clone()), "number", "factor"
+        )
+        place = f"matrix {number}, multiplied by {wrong:g}"
+        if int(got) == number - 1 and math.isclose(float(factor), 1 / wrong, rel_tol=0.2):
+            raise Wrong(f"{place}: got number {got}; matrices are counted from 1")
+        if int(got) == len(weights):
+            raise Wrong(
+                f"{place}: got {got}. All sizes behind the broken matrix are wrong; it is the first: "
+                "divide each size by the one before it"
+            )
+        if int(got) != number:
+            raise Wrong(f"{place}: got number {got}. By what does each matrix multiply the size?")
+        if math.isclose(float(factor), wrong, rel_tol=0.2):
+            raise Wrong(
+                f"{place}: {float(factor):.3g} is what it was multiplied by; mend with 1 over it"
+            )
+        if math.isclose(float(factor), wrong**-2, rel_tol=0.3):
+            raise Wrong(f"{place}: the mean square is off by that; the size by its root")
+        if not math.isclose(float(factor), 1 / wrong, rel_tol=0.2):
+            raise Wrong(
+                f"{place}: expected about {1 / wrong:.3g} as factor, got {float(factor):.3g}"
+            )
+    return "the size jumps at the broken matrix; all behind it only pass the jump on"
+
+
+def broken(weights, x):
+    jumps = []  # by what each matrix, with its ReLU, multiplies the size
+    for weight in weights[:-1]:
+        out = torch.relu(x @ weight)
+        jumps.append((out.square().mean() / x.square().mean()).sqrt().item())
+        x = out
+    jumps.append((((x @ weights[-1]).square().mean() / 2 / x.square().mean()).sqrt()).item())
+    number = max(range(len(jumps)), key=lambda place: abs(math.log(jumps[place])))
+    return number + 1, 1 / jumps[number]
+
+
 def check_measured_start(measured_start) -> str:
     g = torch.Generator().manual_seed(2)
     for bend, name in ((torch.relu, "ReLU"), (torch.abs, "|z|"), (lambda z: z, "no bend")):
@@ -182,6 +241,7 @@ def check_measured_start(measured_start) -> str:
         answer = list(measured_start([weight.clone() for weight in weights], x.clone(), bend))
         if len(answer) != len(weights):
             raise Wrong(f"expected {len(weights)} matrices, got {len(answer)}")
+        old_inputs, before_bend = _measured_wrongly(weights, x, bend)
         out = x
         for number, (new, old) in enumerate(zip(answer, weights, strict=True), 1):
             ratio = new / old
@@ -194,8 +254,30 @@ def check_measured_start(measured_start) -> str:
                 raise Wrong(
                     f"layer {number}: its deviation is 1, its size {size:.3f}: take the root of the mean square"
                 )
+            if number > 1 and torch.allclose(new, old_inputs[number - 1]):
+                raise Wrong(
+                    f"layer {number}: measured with the old outputs of layer {number - 1} as its inputs; "
+                    "compute them anew with the rescaled matrix"
+                )
+            if name == "ReLU" and torch.allclose(new, before_bend[number - 1]):
+                raise Wrong(
+                    f"layer {number}: size 1 in front of the bend; measure behind it, bend(x @ weight)"
+                )
             expect_same(size, 1.0, f"the size behind layer {number} ({name})")
-    return "divide by the measured size, layer by layer, each with the new layers before it"
+    return (
+        "divide by the measured size, layer by layer, each with the new layers before it. (tanh: its "
+        "outputs never reach size 1; measure in front of the bend.)"
+    )
+
+
+def _measured_wrongly(weights, x, bend) -> tuple[list, list]:
+    """The matrices measured with the old outputs before them, and in front of the bend."""
+    old_inputs, before_bend, old, new = [], [], x, x
+    for weight in weights:
+        old_inputs.append(weight / bend(old @ weight).square().mean().sqrt())
+        before_bend.append(weight / (new @ weight).square().mean().sqrt())
+        old, new = bend(old @ weight), bend(new @ before_bend[-1])
+    return old_inputs, before_bend
 
 
 def measured_start(weights, x, bend):
@@ -236,8 +318,8 @@ EXERCISES = [
             "How many products does one output of a 5x5 filter over 3 channels add up?",
             "All axes of the shape but the first: math.prod(shape[1:]).",
         ),
-        check_xavier_deviation,
-        xavier_deviation,
+        check_fan_in_deviation,
+        fan_in_deviation,
     ),
     Exercise(
         "06.4",
@@ -251,7 +333,7 @@ EXERCISES = [
     ),
     Exercise(
         "06.5",
-        "The same way in other units",
+        "The same way with smaller weights",
         (
             "Dividing one matrix by c divides the scores by c. And all of them?",
             "With the factor the loss is the same function. If V = W / c, its slope by V is c times that by W.",
@@ -262,6 +344,17 @@ EXERCISES = [
     ),
     Exercise(
         "06.6",
+        "The broken matrix",
+        (
+            "Compute the outputs of each layer, torch.relu(x @ weight), and their sizes. The last has no ReLU.",
+            "Divide each size by the one before it: with He's deviation a matrix and its ReLU keep the size.",
+            "The quotient that is far from 1 tells the matrix; the factor is 1 over it.",
+        ),
+        check_broken,
+        broken,
+    ),
+    Exercise(
+        "06.7",
         "A measured start",
         (
             "Compute bend(x @ weight) and its size. By which number must the weight be divided?",
