@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import pytest
@@ -60,11 +61,22 @@ def test_batchnorm_backward_equals_autograd():
 
 
 def test_a_shift_stretches_and_moves_each_unit_alike_for_all_pictures_in_training_only():
-    layer, x = lesson().Shift(0.5), torch.randn(8, 3)
+    layer, x = lesson().Shift(0.5, stretch=0.5), torch.randn(8, 3)
     moved = layer(x)
     slopes = (moved[1:] - moved[0]) / (x[1:] - x[0])  # (7, 3)
     assert torch.allclose(slopes, slopes[:1].expand(7, 3)) and not torch.allclose(moved, layer(x))
     assert torch.equal(layer.eval()(x), x)
+
+
+def test_a_shift_turns_signs_only_where_it_may_and_stretches_only_where_asked():
+    x = torch.ones(1, 2000)
+    turned = lesson().Shift(0.0, stretch=1.0)(x)
+    kept = lesson().Shift(0.0, stretch=1.0, turn=False)(x)
+    assert 0.12 < (turned < 0).double().mean() < 0.20  # a factor 1 + z below 0: one in six
+    assert not (kept < 0).any() and kept.std() > 0.5
+    moved = lesson().Shift(2.0)(x)
+    assert moved.mean().item() == pytest.approx(1, abs=0.2)
+    assert moved.std().item() == pytest.approx(2, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +195,10 @@ def test_the_printed_formula_has_its_exponent_at_the_sum():
     assert lesson().lrn_printed(a, 1, 3.0, 0.5, 0.5).item() == pytest.approx(2 / (3 + 0.5 * 2))
 
 
-def test_the_factor_is_what_lrn_leaves_of_faint_numbers():
+def test_without_its_sum_lrn_is_a_factor_and_of_faint_numbers_it_leaves_as_much():
     a = 1e-4 * torch.rand(2, 7, 3, 3)
-    assert torch.allclose(lesson().Factor(7)(a), lesson().LRN(7)(a), rtol=1e-9)
+    assert torch.allclose(lesson().LRN(7, alpha=0.0)(a), 2**-0.75 * a, rtol=1e-12)
+    assert torch.allclose(lesson().LRN(7)(a), 2**-0.75 * a, rtol=1e-9)
 
 
 def test_the_convolutional_network_has_its_norm_where_asked():
@@ -214,14 +227,40 @@ def test_undo_rejects_n_minus_1_a_forgotten_eps_the_variance_and_one_mean_for_al
         "07.1", lambda x, e: (x.var(0, unbiased=False) + e, x.mean(0)), saying="its square root"
     )
     rejects("07.1", lambda x, e: (x.std(), x.mean()), saying=r"gamma: expected shape \(3,\)")
-    rejects("07.1", lambda x, e: x.mean(0), saying="expected 2 answers")
+    rejects("07.1", lambda x, e: solutions.undo(x, e)[::-1], saying="wrong order")
+    rejects("07.1", lambda x, e: x.mean(0), saying=r"expected a pair \(gamma, beta\)")
 
 
-def test_same_turn_rejects_the_same_rate_one_factor_and_the_other_direction():
-    rejects("07.2", lambda rate, length: rate, saying="turns short weights further")
-    rejects("07.2", lambda rate, length: rate / length, saying="two factors")
-    rejects("07.2", lambda rate, length: rate * length**2, saying="other direction")
-    rejects("07.2", lambda rate, length: rate / length**3, saying="direction after one step")
+def test_after_step_rejects_a_step_in_line_a_forgotten_rate_radians_and_the_other_angle():
+    def right(length, gradient, rate):
+        return solutions.after_step(length, gradient, rate)
+
+    def angle(change):
+        return lambda *given: (right(*given)[0], change(right(*given)[1], *given))
+
+    rejects("07.2", lambda w, g, r: (w + r * g, right(w, g, r)[1]), saying="not in line")
+    rejects("07.2", lambda w, g, r: right(w, g, 1.0), saying="learning rate times the gradient")
+    rejects("07.2", lambda w, g, r: (right(w, g, r)[0] ** 2, 0), saying="square of the length")
+    rejects("07.2", lambda *given: right(*given)[::-1], saying="first the new length")
+    rejects("07.2", angle(lambda turned, *given: math.radians(turned)), saying="radians")
+    rejects("07.2", angle(lambda turned, *given: 90 - turned), saying="the angle at the step")
+    rejects(
+        "07.2",
+        angle(lambda turned, w, g, r: math.degrees(r * g / w)),
+        saying="the tangent of the angle",
+    )
+
+
+def test_the_step_of_07_2_is_that_of_weights_in_front_of_batchnorm():
+    inputs, w = torch.randn(12, 4), torch.randn(4, requires_grad=True)
+    z = inputs @ w
+    loss = ((z - z.mean()) / z.std(unbiased=False) - torch.randn(12)).square().mean()
+    gradient = torch.autograd.grad(loss, w)[0]
+    new = (w - 0.7 * gradient).detach()
+    length, turned = solutions.after_step(w.norm().item(), gradient.norm().item(), 0.7)
+    assert new.norm().item() == pytest.approx(length)
+    cosine = F.cosine_similarity(new, w.detach(), dim=0).item()
+    assert math.degrees(math.acos(cosine)) == pytest.approx(turned)
 
 
 def test_folded_rejects_a_lost_bias_an_unscaled_bias_columns_and_a_forgotten_eps():
@@ -248,33 +287,32 @@ def test_folded_rejects_a_lost_bias_an_unscaled_bias_columns_and_a_forgotten_eps
     rejects("07.3", columns, saying="one factor a row")
 
 
-def test_layernorm_backward_rejects_the_wrong_axis_a_late_gamma_and_sums_over_units():
-    def right(gradient, x, gamma, eps):
-        return solutions.layernorm_backward(gradient, x, gamma, eps)
+def test_numbers_behind_a_mean_rejects_forgotten_places_pictures_and_the_count_of_groups():
+    def with_first(change):
+        return lambda s, g: (change(*s, g), *solutions.numbers_behind_a_mean(s, g)[1:])
 
-    def late(gradient, x, gamma, eps):
-        at_x = gamma * solutions.layernorm_backward_with(gradient, x, eps)
-        return at_x, *right(gradient, x, gamma, eps)[1:]
+    def with_last(change):
+        return lambda s, g: (*solutions.numbers_behind_a_mean(s, g)[:2], change(*s, g))
 
-    def over_units(gradient, x, gamma, eps):
-        return *right(gradient, x, gamma, eps)[:2], gradient.sum(1)
+    def with_second(change):
+        right = solutions.numbers_behind_a_mean
+        return lambda s, g: (right(s, g)[0], change(*s, g), right(s, g)[2])
 
-    def as_batchnorm(gradient, x, gamma, eps):
-        return lesson().batchnorm_backward(gradient, x, gamma, eps)
-
-    def no_gamma(gradient, x, gamma, eps):
-        at_x = solutions.layernorm_backward_with(gradient, x, eps)
-        return at_x, *right(gradient, x, gamma, eps)[1:]
-
-    rejects("07.4", late, saying="multiply by gamma first")
-    rejects("07.4", over_units, saying="sum over pictures")
-    rejects("07.4", as_batchnorm, saying="the gradient at gamma")
-    rejects("07.4", no_gamma, saying="the gradient at x")
+    rejects("07.4", with_first(lambda n, c, h, w, g: n), saying=r"times H \* W")
+    rejects("07.4", with_first(lambda n, c, h, w, g: h * w), saying="all pictures")
+    rejects("07.4", with_first(lambda n, c, h, w, g: n * c * h * w), saying="without C")
+    rejects("07.4", with_second(lambda n, c, h, w, g: n * c * h * w), saying="without N")
+    rejects("07.4", with_second(lambda n, c, h, w, g: c), saying="places as well")
+    rejects("07.4", with_last(lambda n, c, h, w, g: g * h * w), saying="C / groups maps")
+    rejects("07.4", lambda s, g: 3, saying="expected 3 answers")
 
 
 def test_torch_arguments_rejects_alpha_as_it_is_alpha_divided_and_a_changed_size():
     rejects("07.5", lambda n, k, a, b: (n, a, b, k), saying="mean of the n squares")
-    rejects("07.5", lambda n, k, a, b: (n, a / n, b, k), saying="LRN for n = 5")
+    rejects("07.5", lambda n, k, a, b: (n, a / n, b, k), saying="the other way round")
+    rejects("07.5", lambda n, k, a, b: (n, k, n * a, b), saying="mind the order")
+    rejects("07.5", lambda n, k, a, b: (n, k, a, b), saying="mind the order")
+    rejects("07.5", lambda n, k, a, b: (n, n**2 * a, b, k), saying="LRN for n = 5")
     rejects("07.5", lambda n, k, a, b: (n // 2, n * a, b, k), saying="same in both formulas")
 
 

@@ -1,11 +1,13 @@
-"""Exercises of lesson 07: BatchNorm undone, its step, folded, LayerNorm backward, LRN by torch, GroupNorm."""
+"""Exercises of lesson 07: BatchNorm, a step, folded, numbers behind a mean, LRN by torch and GroupNorm."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch.nn import functional as F
 
-from cnncourse.exercises import Exercise, Wrong, expect_same
+from cnncourse.exercises import Exercise, Wrong, expect_pair, expect_same
 
 
 def _stream(seed: int) -> torch.Generator:
@@ -27,10 +29,14 @@ def check_undo(undo) -> str:
     g = _stream(0)
     for size, units, eps in ((8, 3, 1e-5), (5, 4, 0.1)):
         x = 3 * _draw(g, size, units) + _draw(g, units)
-        gamma, beta = _several(undo(x.clone(), eps), "gamma, beta")
+        gamma, beta = expect_pair(undo(x.clone(), eps), "gamma", "beta")
         gamma, beta = torch.as_tensor(gamma), torch.as_tensor(beta)
         for name, value in (("gamma", gamma), ("beta", beta)):
             expect_shape(value, (units,), name)
+        if torch.allclose(beta, (x.var(0, unbiased=False) + eps).sqrt()) and torch.allclose(
+            gamma, x.mean(0)
+        ):
+            raise Wrong("the right two in the wrong order: first gamma, the factor, then beta")
         variance = x.var(0, unbiased=False)
         if torch.allclose(gamma, (x.var(0) + eps).sqrt()):
             raise Wrong(
@@ -56,43 +62,34 @@ def undo(x, eps):
     return torch.sqrt(x.var(0, unbiased=False) + eps), x.mean(0)
 
 
-def check_same_turn(same_turn) -> str:
-    g = _stream(1)
-    inputs, target = _draw(g, 12, 4), _draw(g, 12)
-
-    def turned(w: torch.Tensor, rate: float) -> torch.Tensor:
-        """The direction of the weights after one step in front of BatchNorm without eps."""
-        w = w.clone().requires_grad_()
-        z = inputs @ w
-        out = (z - z.mean()) / z.std(unbiased=False)
-        step = w - rate * torch.autograd.grad((out - target).square().mean(), w)[0]
-        return step.detach() / step.detach().norm()
-
-    w = _draw(g, 4)
-    for length, rate in ((0.5, 0.1), (2.0, 0.3), (10.0, 5.0)):
-        long = w / w.norm() * length
-        answer = float(same_turn(rate, length))
-        hints = {
-            rate: "the same rate turns short weights further: their gradient is longer, and they are shorter",
-            rate
-            / length: "the gradient is 1/length as long, and what counts is the step against the length: two factors",
-            rate
-            * length
-            ** 2: "the other direction: long weights turn less, so the rate for length 1 is smaller",
-        }
-        for wrong, hint in hints.items():
-            if abs(answer - wrong) < 1e-9 * rate:
-                raise Wrong(f"same_turn({rate}, {length}): {hint}")
-        expect_same(
-            turned(w / w.norm(), answer),
-            turned(long, rate),
-            f"same_turn({rate}, {length}): the direction after one step",
-        )
-    return "rate / length²: the weights' length sets the step, and each step makes them longer"
+def check_after_step(after_step) -> str:
+    for length, gradient, rate in ((1.4, 0.5, 1.0), (0.02, 30.0, 0.1), (3.0, 3.0, 1.0)):
+        step = rate * gradient
+        what = f"after_step({length}, {gradient}, {rate})"
+        long, turned = expect_pair(after_step(length, gradient, rate), "new length", "degrees")
+        new, angle = math.hypot(length, step), math.atan2(step, length)
+        if math.isclose(turned, new) and math.isclose(long, math.degrees(angle)):
+            raise Wrong(f"{what}: first the new length, then the degrees")
+        lengths = [
+            (length + step, "weights and step are not in line: the gradient is at a right angle"),
+            (math.hypot(length, gradient), "the step is the learning rate times the gradient"),
+            (new**2, "that is the square of the length"),
+        ]
+        expect_same(long, new, f"{what}, the new length", lengths)
+        angles = [
+            (angle, "these are radians; a right angle has 90 degrees"),
+            (90 - math.degrees(angle), "that is the angle at the step; asked is the one at the old"
+             " weights, whose tangent is step / length"),
+            (math.degrees(math.atan2(gradient, length)), "the step is the rate times the gradient"),
+            (math.degrees(step / length), "step / length is the tangent of the angle"),
+        ]  # fmt: skip
+        expect_same(turned, math.degrees(angle), f"{what}, the angle", angles)
+    return "by Pythagoras the weights only grow; a step longer than they are turns them by 45 degrees and more"
 
 
-def same_turn(rate, length):
-    return rate / length**2  # the gradient is 1/length as long, the weights length times as long
+def after_step(length, gradient, rate):
+    step = rate * gradient  # at a right angle to the weights
+    return math.hypot(length, step), math.degrees(math.atan2(step, length))
 
 
 def check_folded(folded) -> str:
@@ -104,7 +101,7 @@ def check_folded(folded) -> str:
         x = _draw(g, 7, inputs)
         expected = F.batch_norm(F.linear(x, weight, bias), mean, var, gamma, beta, eps=eps)
         arguments = [tensor.clone() for tensor in (weight, bias, gamma, beta, mean, var)]
-        new_weight, new_bias = _several(folded(*arguments, eps), "weight, bias")
+        new_weight, new_bias = expect_pair(folded(*arguments, eps), "weight", "bias")
         expect_shape(torch.as_tensor(new_weight), (outputs, inputs), "the weight")
         without = F.linear(x, new_weight) - expected
         scale = gamma / torch.sqrt(var + eps)
@@ -128,59 +125,60 @@ def folded(weight, bias, gamma, beta, mean, var, eps):
     return weight * scale[:, None], (bias - mean) * scale + beta
 
 
-def check_layernorm_backward(layernorm_backward) -> str:
-    g = _stream(3)
-    for size, units, eps in ((6, 4, 1e-5), (3, 9, 0.1)):
-        x = (2 * _draw(g, size, units) + 1).requires_grad_()
-        gamma, beta = (_draw(g, units).requires_grad_() for _ in range(2))
-        gradient = _draw(g, size, units)
-        F.layer_norm(x, (units,), gamma, beta, eps).backward(gradient)
-        answer = layernorm_backward(gradient.clone(), x.detach().clone(), gamma.detach(), eps)
-        at_x, at_gamma, at_beta = _several(answer, "at x, at gamma, at beta")
-        expect_shape(
-            torch.as_tensor(at_beta), (units,), "the gradient at beta, a sum over pictures"
-        )
-        expect_same(at_beta, beta.grad, "the gradient at beta")
-        expect_same(at_gamma, gamma.grad, "the gradient at gamma")
-        late = layernorm_backward_with(gradient, x.detach(), eps) * gamma.detach()
-        if torch.allclose(torch.as_tensor(at_x), late):
-            raise Wrong(
-                "the gradient at x: multiply by gamma first; it differs from unit to unit, and the means run over units"
-            )
-        expect_same(at_x, x.grad, "the gradient at x")
-    return "the means run over the units, the sums for gamma and beta over the pictures"
+def check_numbers_behind_a_mean(numbers_behind_a_mean) -> str:
+    for shape, groups in (((32, 8, 6, 5), 2), ((2, 12, 1, 1), 3), ((2, 64, 14, 14), 32)):
+        what = f"numbers_behind_a_mean({shape}, {groups})"
+        answer = _several(numbers_behind_a_mean(shape, groups), "BatchNorm, LayerNorm, GroupNorm")
+        n, c, h, w = shape
+        batch, layer, group = answer
+        for_batch = [
+            (n, "a map has one mean for all its places, too: times H * W"),
+            (h * w, "the mean runs over all pictures of the batch as well"),
+            (n * c * h * w, "each map has a mean of its own: without C"),
+        ]
+        expect_same(batch, n * h * w, f"{what}, BatchNorm", for_batch)
+        for_layer = [
+            (n * c * h * w, "one picture only: without N"),
+            (h * w, "over all maps of the picture"),
+            (c, "over the places as well"),
+        ]
+        expect_same(layer, c * h * w, f"{what}, LayerNorm", for_layer)
+        for_group = [
+            (groups * h * w, "a group has C / groups maps"),
+            (n * c // groups * h * w, "one picture only: without N"),
+            (c // groups, "over the places as well"),
+        ]
+        expect_same(group, c // groups * h * w, f"{what}, GroupNorm", for_group)
+    return (
+        "with two pictures and one place BatchNorm has two numbers; the other two do not look at N"
+    )
 
 
-def layernorm_backward_with(g, x, eps):
-    """The gradient at x from the one at the normalised x."""
-    deviation = torch.sqrt(x.var(1, unbiased=False, keepdim=True) + eps)
-    normal = (x - x.mean(1, keepdim=True)) / deviation
-    return (g - g.mean(1, keepdim=True) - normal * (g * normal).mean(1, keepdim=True)) / deviation
-
-
-def layernorm_backward(gradient, x, gamma, eps):
-    deviation = torch.sqrt(x.var(1, unbiased=False, keepdim=True) + eps)
-    normal = (x - x.mean(1, keepdim=True)) / deviation
-    g = gamma * gradient  # first: gamma is not the same for all units of a mean
-    along = (g * normal).mean(1, keepdim=True)
-    at_x = (g - g.mean(1, keepdim=True) - normal * along) / deviation
-    return at_x, (gradient * normal).sum(0), gradient.sum(0)
+def numbers_behind_a_mean(shape, groups):
+    n, c, h, w = shape
+    return n * h * w, c * h * w, c // groups * h * w
 
 
 def check_torch_arguments(torch_arguments) -> str:
     a = 50 * torch.rand(2, 11, 3, 3, generator=_stream(4), dtype=torch.float64)
     for n, k, alpha, beta in ((5, 2.0, 1e-4, 0.75), (3, 1.0, 1e-3, 0.5), (7, 0.5, 0.01, 1.0)):
-        size, torchs_alpha, torchs_beta, torchs_k = _several(
-            torch_arguments(n, k, alpha, beta), "size, alpha, beta, k"
-        )
+        what = f"torch_arguments({n}, {k}, {alpha}, {beta})"
+        answer = _several(torch_arguments(n, k, alpha, beta), "size, alpha, beta, k")
+        size, torchs_alpha, torchs_beta, torchs_k = answer
         if (size, torchs_beta, torchs_k) != (n, beta, k):
+            if (size, torchs_alpha, torchs_k) == (n, k, beta):
+                raise Wrong(f"{what}: mind the order, torch's is (size, alpha, beta, k)")
             raise Wrong(
-                f"size, beta and k are the same in both formulas: expected {(n, beta, k)}, got "
-                f"{(size, torchs_beta, torchs_k)}"
+                f"{what}: size, beta and k are the same in both formulas: expected {(n, beta, k)}, "
+                f"got {(size, torchs_beta, torchs_k)}"
             )
         if torchs_alpha == alpha:
             raise Wrong(
-                f"n = {n}: torch takes the mean of the n squares, AlexNet the sum; alpha must make up for it"
+                f"{what}: torch takes the mean of the n squares, AlexNet the sum; alpha must make up for it"
+            )
+        if math.isclose(torchs_alpha, alpha / n):
+            raise Wrong(
+                f"{what}: the other way round: torch divides by n already, so its alpha must be larger"
             )
         got = F.local_response_norm(a, size, torchs_alpha, torchs_beta, torchs_k)
         square = F.pad(a**2, (0, 0, 0, 0, n // 2, n // 2))
@@ -243,14 +241,14 @@ EXERCISES = [
     ),
     Exercise(
         "07.2",
-        "The step in front of BatchNorm",
+        "A step in front of BatchNorm",
         (
-            "How long is the gradient of weights of this length, against that of weights of length 1?",
-            "1 / length as long. And a direction turns by step / length.",
-            "So rate / length / length.",
+            "The gradient is at a right angle to the weights: draw the old weights, the step and the new weights.",
+            "By Pythagoras the new length is math.hypot(length, rate * gradient).",
+            "The tangent of the angle at the old weights is step / length: math.atan2, then math.degrees.",
         ),
-        check_same_turn,
-        same_turn,
+        check_after_step,
+        after_step,
     ),
     Exercise(
         "07.3",
@@ -265,14 +263,14 @@ EXERCISES = [
     ),
     Exercise(
         "07.4",
-        "LayerNorm, backward",
+        "Numbers behind a mean",
         (
-            "Take batchnorm_backward: which means run over the units now (axis 1, keepdim=True)?",
-            "gamma and beta are shared by all pictures: their gradients are still sums over axis 0.",
-            "g = gamma * gradient comes before the means over units.",
+            "Look at the table at the head of the section: over which axes does each mean run?",
+            "BatchNorm: N, H and W. LayerNorm: C, H and W.",
+            "GroupNorm: as LayerNorm, but C / groups maps.",
         ),
-        check_layernorm_backward,
-        layernorm_backward,
+        check_numbers_behind_a_mean,
+        numbers_behind_a_mean,
     ),
     Exercise(
         "07.5",
