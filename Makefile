@@ -41,7 +41,7 @@ lint: $(STAMP)  ## the lessons as CONTRIBUTING.md wants them, and the code's lay
 sync: $(STAMP)  ## make the notebooks and their text twins equal again
 	@$(COURSE) sync $(LESSONS)
 
-store: $(STAMP)  ## execute LESSONS at their default parameters and store the outputs
+store: $(STAMP)  ## execute LESSONS at their default parameters, store outputs and figures
 	@$(if $(LESSONS),,echo 'which lessons? make store LESSONS="04 14"'; exit 2)
 	@$(COURSE) store $(LESSONS)
 

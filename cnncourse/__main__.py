@@ -117,7 +117,7 @@ def arguments() -> argparse.ArgumentParser:
     command(
         "store",
         _store,
-        "run lessons at their defaults and store the outputs in notebooks/",
+        "run lessons at their defaults, store outputs in notebooks/ and figures in figures/",
         lessons=True,
     )
     synced = command(
@@ -227,13 +227,10 @@ def _run(chosen: argparse.Namespace) -> None:
     )
 
 
-def _store(chosen: argparse.Namespace) -> None:
-    from cnncourse.lab import execute
-    from cnncourse.lab.lesson import Lesson
+def _store(chosen: argparse.Namespace) -> int:
+    from cnncourse.lab import publish
 
-    for lesson in Lesson.some(chosen.lessons):  # all names are looked up before the first one runs
-        result = execute.store(lesson.slug)
-        print(f"{result.lesson}: stored, {result.seconds:.1f} s")
+    return publish.store(chosen.lessons)
 
 
 def _sync(chosen: argparse.Namespace) -> int:

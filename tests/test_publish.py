@@ -86,6 +86,20 @@ def snapshot(folder):
             for path in folder.rglob("*") if path.is_file()}  # fmt: skip
 
 
+def test_storing_a_lesson_publishes_the_figures_of_the_same_run_in_the_courses_look(
+    course, monkeypatch, capsys
+):
+    monkeypatch.setenv("CNNCOURSE_STYLE", "dark_background")
+    assert publish.store([RESNET]) == 0 and "new" in capsys.readouterr().out
+    shown = nbformat.read(course / "notebooks" / f"{RESNET}.ipynb", as_version=4).cells[-1].outputs
+    inside = base64.b64decode(shown[0].data["image/png"])
+    published = course / "figures" / RESNET / "fig-resnet-block.png"
+    assert inside == published.read_bytes() and os.environ["CNNCOURSE_STYLE"] == "dark_background"
+    monkeypatch.delenv("CNNCOURSE_STYLE")
+    assert publish.figures([RESNET]) == 0 and "0 of 1 lessons ran" in capsys.readouterr().out
+    assert published.read_bytes() == inside
+
+
 def made(course, monkeypatch, lesson=RESNET, processor="one", **titles):
     """A finished run with one figure for each suffix: what a lesson's process leaves behind."""
     run = course / "run"

@@ -124,7 +124,7 @@ def store(lesson: str | int, *, progress: bool = True, timeout: float | None = N
     """
     found = Lesson.find(lesson)
     folder = paths.build() / "store" / found.slug
-    result = run(found, progress=progress, timeout=timeout, out=folder)
+    result = run(found, progress=progress, timeout=timeout, out=folder, threads=1)
     executed = normalised(nbformat.read(result.notebook, as_version=4))
     spent = front.rounded(result.provenance["core_seconds"], front.cost(found.notebook))
     executed.metadata.cnncourse["seconds"] = spent

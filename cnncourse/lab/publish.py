@@ -108,6 +108,27 @@ def figures(
     return _report(outcomes, target)
 
 
+def store(lessons: Iterable[str]) -> int:
+    """Run lessons at their defaults, store outputs in notebooks/ and publish the figures of the same runs; returns 0.
+
+    One run for both: what a notebook shows and what is published are the same bytes. The course's own look is used,
+    whatever CNNCOURSE_STYLE says. Raises `LessonError` when a lesson fails, whose notebook and figures stay.
+    """
+    chosen, target = Lesson.some(list(lessons)), paths.root() / "figures"
+    outcomes = []
+    with _alone(target), _style(None):
+        state, index = State(target, "default"), Index(target)
+        for lesson in chosen:
+            state.inputs(lesson.slug)  # before it runs: an edit meanwhile must not count as done
+            result = execute.store(lesson.slug)
+            made = index.publish(lesson.slug, result.folder)
+            state.finish(lesson.slug, result.seconds)
+            outcomes.append(Outcome(lesson.slug, result.seconds, made))
+        index.gallery()
+        front.update(index.entries)
+    return _report(outcomes, target)
+
+
 def check(lessons: Iterable[str] = (), *, jobs: int | None = None) -> int:
     """Regenerate figures in a scratch folder and compare with the published ones; returns 1 if anything differs.
 
