@@ -902,7 +902,7 @@ claims.check("err-rmsprop-decay",
 
 # %% [markdown]
 # Now the riddle of the first figure. Each *weight* has its own rate. Along the axes the steep direction is one weight, and its steps are shortened. Turned, both weights feel the steep direction, and both get the same short rate.
-# If that is the reason, a small turn should do little, and a turn of 45° most. And Adam? It has momentum too. So we also walk with an Adam whose momentum is switched off, $\beta_1 = 0$.
+# If that is the reason, the steps should grow with the turn, and be most at 45°. And Adam? It has momentum too. So we also walk with an Adam whose momentum is switched off, $\beta_1 = 0$.
 
 # %%
 rates = torch.tensor(ladder)[:, None]  # all rates at once, one row of w each
@@ -1431,7 +1431,7 @@ exercises.check("09.6", warm_cosine)
 # | momentum "solves the saddle point and local minimum problems" | it leaves saddles sooner and shallow hollows; not deep ones, and not a saddle it stands on exactly | section 2 |
 # | Nesterov "doesn't overshoot but slower than SGD + momentum" | it overshoots less; which is faster depends on the constants | section 2 |
 # | slopes too big: "make slopes smaller" | a smaller *rate*: the hill stays as it is | section 1 |
-# | deep networks "often get stuck in local minima" after a bad start | the VGG paper speaks of unstable gradients; analyses such as Dauphin and others (2014) suggest saddles and plateaus matter more than poor minima in large networks; still debated | sections 1, 2 |
+# | deep networks "often get stuck in local minima" after a bad start | the VGG paper speaks of unstable gradients; analyses such as Dauphin and others (2014) suggest saddles and plateaus matter more than poor minima in large networks; still debated | sections 1, 2, 5 |
 # | "multiple random starting states" against local minima | true on a bumpy line; for a network of this size ten starts gain about as much as a few more epochs of one | section 1 |
 # | learning-rate decay "not common with Adam" | outdated: warm-up with cosine or linear decay is common with Adam(W), above all for transformers | In practice |
 # | "first use Adam and if it didn't work try L-BFGS" | L-BFGS only where gradients of *all* data are affordable and noise is off; else try other rates, or SGD with momentum | sections 5, 6 |
