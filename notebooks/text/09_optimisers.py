@@ -30,7 +30,7 @@
 # **Words.** A *step* changes the weights once. The *learning rate*, short *rate*, is the factor from gradient to step. *Curvature* is the slope of the slope: $\tfrac12 a w^2$ has the slope $aw$ and the curvature $a$.
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 #
-# **It costs** about 30 seconds of one processor core, no network connection, no GPU.
+# **It costs** about 35 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
 seed: int = 100  # the first of the seeds; at least 0
