@@ -365,7 +365,7 @@ last = table[:, :, -1]  # after the last epoch
 
 # %%
 exercises.predict("10.p2", "A usual rule: take a tenth of the rate with the lowest loss. After 100 "
-                  "steps, against that rate itself, it is:", ("better", "as good", "worse"))
+                  "steps, against a third of it, a tenth is:", ("better", "as good", "worse"))
 
 # %% tags=["fold"]
 # Networks of other kinds, the rate that a range test names for them, and what a rate reaches.
@@ -393,7 +393,7 @@ def reached(options, rate, number):
     return accuracy(net, xv, yv)
 
 # %%
-shares = {"a tenth": 0.1, "the rate itself": 1.0}
+shares = {"a tenth": 0.1, "a third": 1 / 3, "the rate itself": 1.0}
 highest = {kind: [named(options, number) for number in seeds] for kind, options in kinds.items()}
 reach = {kind: {name: [reached(options, share * high, number)
                        for number, high in zip(seeds, highest[kind], strict=True)]
@@ -404,44 +404,50 @@ mean = {kind: {name: np.mean(values) for name, values in found.items()}
         for kind, found in reach.items()}
 overall = {name: np.mean([mean[kind][name] for kind in kinds if kind != "4 layers"])
            for name in shares}
-lost = overall["the rate itself"] - overall["a tenth"]
+lost = overall["a third"] - overall["a tenth"]
 exercises.reveal("10.p2", "worse" if lost > 0.02 else "better" if lost < -0.02 else "as good",
                  "Accuracies after 100 steps, mean of two kinds of network: "
                  + ", ".join(f"{name} {value:.0%}" for name, value in overall.items()) + ".")
 fig, axes = plt.subplots(2, 1, figsize=(figures.WIDTH, 5.0), sharex=True, height_ratios=(1, 1))
 for (steps_at, losses), (low, high) in zip(tested, ranges, strict=True):
     axes[0].plot(steps_at, losses, color="C0", linewidth=1.5)
-    axes[0].axvline(high, color="C3", linewidth=1.5, linestyle="--")
+    for ax in axes:
+        ax.axvline(high, color="C3", linewidth=1.5, linestyle="--")
+        ax.axvline(high / 3, color="C2", linewidth=1.5)
 axes[0].set(ylabel="loss of the step", ylim=(0, 2.2 * guess), xscale="log")
 axes[0].text(1.2e-5, 0.35, f"range test: 100 steps, {runs} seeds", color="C0", fontsize=13)
 axes[0].text(max(high for _, high in ranges) * 1.15, 0.35, "lowest", color="C3", fontsize=13)
+axes[0].text(min(high for _, high in ranges) / 3.4, 3.6, "a third", color="#00695f", fontsize=13,
+             ha="right")
 axes[1].plot(rates, 100 * last[:, 0], "o", color="0.25", markersize=4)
-for _, high in ranges:
-    axes[1].axvline(high, color="C3", linewidth=1.5, linestyle="--")
 axes[1].text(1.2e-5, 70, f"{len(rates)} whole trainings,\n{len(rates) * epochs * (len(x) // 64):,} "
              "steps together", fontsize=13)
 axes[1].set(xlabel="learning rate", ylabel="accuracy in %", ylim=(0, 103))
 fig.suptitle("One training of 100 steps finds the rates that work")
 figures.save(fig, "prac-lr-range",
              caption="Top: the loss while the rate grows; dashed: the rate of the lowest loss "
-                     f"(mean of five steps). Bottom: validation accuracy of trainings of {epochs} "
+                     f"(of five steps), line: a third. Bottom: validation accuracy after {epochs} "
                      f"epochs, one for each rate, first seed; {dataset}, decay {decays[0]:g}.",
              alt="The range test's lowest loss stands just left of the place where whole "
                  "trainings fail, and at the rates of their highest accuracy.")
 
 # %% tags=["fold"]
-near = [last[np.abs(np.log(rates / high)).argmin(), 0] for _, high in ranges]
+def whole_training(share):
+    """Accuracy in the table at this share of the rate of the lowest loss, one for each range."""
+    return [last[np.abs(np.log(rates / (share * high))).argmin(), 0] for _, high in ranges]
+
 claims.check("prac-lr-range",
-             "The range test names {low:.2f} as the lowest and {high:.2f} as the highest useful "
-             "rate; at the latter a whole training reaches {near:.1%}, the best of {count} rates "
-             "{best:.1%}.", low=(np.array(ranges)[:, 0], ">", 0), count=len(rates),
-             high=(np.array(ranges)[:, 1], "in", (0.1, 2)), near=(near, ">=", 0.75),
-             best=last[:, 0].max(), seeds=runs, on="mean")
+             "The loss begins to fall at a rate of {low:.2f} and is lowest at {high:.2f}. Whole "
+             "trainings at a third of the latter reach {third:.1%}, at three times as much "
+             "{beyond:.0%}; the best of {count} rates {best:.1%}.", count=len(rates),
+             low=(np.array(ranges)[:, 0], ">", 0), high=(np.array(ranges)[:, 1], "in", (0.1, 2)),
+             third=(whole_training(1 / 3), ">=", last[:, 0].max() - 0.1),
+             beyond=(whole_training(3), "<=", 0.5), best=last[:, 0].max(), seeds=runs, on="mean")
 claims.check("prac-lr-range.rule",
              "After 100 steps, two kinds of network on average: {one:.0%} at the rate of the "
-             "lowest loss and {tenth:.0%} at a tenth of it.",
-             one=overall["the rate itself"],
-             tenth=(overall["a tenth"], "<=", overall["the rate itself"] - 0.05))
+             "lowest loss, {third:.0%} at a third and {tenth:.0%} at a tenth of it.",
+             one=overall["the rate itself"], third=overall["a third"],
+             tenth=(overall["a tenth"], "<=", overall["a third"] - 0.02))
 claims.check("prac-lr-range.fails",
              "With four hidden layers the rate of the lowest loss gives {short:.0%} (guessing: "
              "{guess:.0%}).", guess=1 / classes,
@@ -458,7 +464,8 @@ claims.check("prac-lr-range.patient",
              good=(patient, ">=", 0.3), seeds=2, on="mean")
 
 # %% [markdown]
-# The rule of the tenth is too careful here, for trainings as short as these. And the test can fail: four layers with torch's small first weights need more than 100 steps before their loss begins to fall at all. The test then names a rate at which nothing has happened *yet*. A longer test names a smaller rate, at which the network does begin to learn.
+# The rule of the tenth is too careful here, for trainings as short as these. The rate of the lowest loss itself lies close to the edge: three times as much, and all is lost; another seed may be lost at that rate already. A third keeps a distance.
+# And the test can fail: four layers with torch's small first weights need more than 100 steps before their loss begins to fall at all. The test then names a rate at which nothing has happened *yet*. A longer test names a smaller rate, at which the network does begin to learn.
 #
 # **We now know** a range worth searching, for the price of one short training.
 # **This does not show** the best rate of a long training: it looks at the first steps only, from one start.
@@ -542,7 +549,7 @@ bugs = {
 }
 
 # %%
-exercises.predict("10.p3", "Of the seven networks with a bug, how many reach 80 % on validation?",
+exercises.predict("10.p3", "Of the seven networks with a bug, how many reach 60 % on validation?",
                   ("none or one", "two or three", "four or more"))
 
 # %% tags=["fold"]
@@ -559,7 +566,7 @@ for name, task in bugs.items():
 # %% tags=["fold"]
 ended = {name: np.nan_to_num(np.array(rows), nan=1 / classes).mean(0)
          for name, rows in found.items()}
-fine = sum(values[1] >= 0.8 for name, values in ended.items() if name != "none")
+fine = sum(values[1] >= 0.6 for name, values in ended.items() if name != "none")
 exercises.reveal("10.p3", "none or one" if fine < 2 else "two or three" if fine < 4
                  else "four or more",
                  "; ".join(f"{name[2:]} {values[1]:.0%}" for name, values in ended.items()
@@ -673,7 +680,7 @@ first_red = sum(int((~passed[bug]).argmax()) == bug - 1 for bug in range(1, 8))
 claims.check("prac-babysitting-steps",
              "The right task passes {passed} of 7 checks. {own} of 7 bugs fail the check meant for "
              "them, {first} of them none to the left of it; {others} fields to the right are red. "
-             "After {steps} steps {fine} of the 7 have 80 % in validation or more.",
+             "After {steps} steps {fine} of the 7 have 60 % in validation or more.",
              passed=(int(passed[0].sum()), "==", 7), own=(own, "==", 7),
              first=(first_red, "==", 7), others=others, steps=steps, fine=(fine, ">=", 4))
 claims.check("emp-overfit-tiny-subset",
@@ -1037,7 +1044,7 @@ claims.check("emp-coarse-to-fine.fails",
              "less than {r:.0%}.", f=worst["finer"], r=(worst["random"], ">=", worst["finer"]))
 
 # %% [markdown]
-# *Finer* wins more often than random settings, and yet finds hardly more on average: where no coarse setting has come near the good rates, all the fine ones lie close to a bad one. *Short first* spends little on looking, and looks in more places.
+# *Finer* wins more often than random settings, and yet finds no more on average, or hardly: where no coarse setting has come near the good rates, all the fine ones lie close to a bad one. *Short first* spends little on looking, and looks in more places.
 # It works because one epoch already ranks the settings nearly as whole trainings do: where the first epoch says nothing (its accuracies dealt anew), it loses. Where short trainings rank otherwise than long ones (regularisation that pays late, rates that are lowered at the end), they mislead.
 #
 # Now to the winner. Its score is the *highest* of many, and high partly by luck. We choose the best setting of the table by 50 validation pictures only, and look how it does on the others.
@@ -1203,7 +1210,7 @@ exercises.check("10.6", survivor)
 # |---|---|---|
 # | the loss barely changes: the rate is too small | it may also be far too large: a dead ReLU network ends at the height of guessing, and the rate that works does not wake it | section 1 |
 # | NaN: the rate is too large | often a too large rate gives no NaN: ReLU dies, tanh swings at finite losses; leaky ReLU gives it | section 1 |
-# | the maximum rate is the largest that does not explode | larger rates than useful do not explode either; take the rate of the lowest loss in a range test | sections 1, 2 |
+# | the maximum rate is the largest that does not explode | larger rates than useful do not explode either; take a third of the rate of the lowest loss in a range test | sections 1, 2 |
 # | add regularisation, the loss should go up | necessary, not sufficient: a penalty without gradient passes; compare the gradient | section 3 |
 # | random search is better than grid search | where few hyperparameters matter; it is the number of different values that helps, not chance | section 4 |
 # | run with a few epochs and adjust the ranges | good where short trainings rank settings like long ones, as here; refining around the best of few whole trainings wins more often, and finds hardly more on average | section 5 |
