@@ -1,4 +1,4 @@
-"""Exercises of lesson 03: nodes, forks and gates with their slopes, a planted mistake, slopes of the input."""
+"""Exercises of lesson 03: nodes and gates with their slopes, by pencil too, a planted mistake, slopes of the input."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ def check_maximum(maximum, node_class) -> str:
             )
         if node.value != max(first, second):
             raise Wrong(f"{case}: the value is {node.value}, expected {max(first, second):g}")
+        if not (isinstance(node.parts, tuple | list) and isinstance(node.slopes, tuple | list)):
+            raise Wrong(
+                f"{case}: parts and slopes are tuples; one of one thing is (x,), with a comma"
+            )
         if len(node.parts) != len(node.slopes):
             raise Wrong(
                 f"{case}: {len(node.parts)} parts and {len(node.slopes)} slopes; each part needs one"
@@ -55,35 +59,39 @@ def solve_maximum(x, y):
     return type(x)(max(x.value, y.value), (x, y), slopes, "max")
 
 
-def check_fork_backward(fork_backward) -> str:
-    one, two = np.array([[3.0, 1.0, -1.0]]), np.array([[-5.0, 2.0, 0.25]])
-    given = one.copy(), two.copy()
-    got = fork_backward(*given)
-    if isinstance(got, tuple | list):
-        raise Wrong(f"{len(got)} things came back; x is *one* input, so it has one slope a number")
-    if not (np.array_equal(given[0], one) and np.array_equal(given[1], two)):
-        raise Wrong(
-            "the arrays of the two users were changed (+= works in place): somebody may still need them"
-        )
+def check_slopes_by_hand(slopes) -> str:
+    if not isinstance(slopes, tuple | list | np.ndarray) or len(slopes) != 3:
+        raise Wrong("expected three numbers, the slopes for x, y and z, as in (1, 2, 3)")
+    x, y, z = 2.0, 1.0, -3.0
+    first, second = x + y, x * z  # f = first · second
     expect_same(
-        got,
-        one + two,
-        "two users send back their slopes",
+        slopes,
+        (second + first * z, second, first * x),
+        "the slopes at x = 2, y = 1, z = −3",
         (
-            ((one + two) / 2, "that is the mean; when x moves, *both* copies move in full"),
-            (one, "only the first user was heard"),
-            (two, "only the second user was heard; writing over the first is the = of section 2"),
+            ((second, second, first * x), "x is used twice; the way through x·z is forgotten"),
+            ((first * z, second, first * x), "x is used twice; the way through x + y is forgotten"),
             (
-                one * two,
-                "the slopes were multiplied; that is along a way. Where ways part they add",
+                (second * first * z, second, first * x),
+                "the two ways of x were multiplied; along a way slopes multiply, two ways add",
+            ),
+            (
+                (1 + z, 1, x),
+                "these are slopes of the first operations alone; multiply by what arrives there "
+                "from the end, −6 at the sum and 3 at the product",
+            ),
+            (
+                (first + second * z, first, second * x),
+                "a factor's slope is the *other* factor: at x + y arrives x·z = −6, at x·z arrives 3",
             ),
         ),
     )
-    return "a fork forward is a sum backward. And a sum forward is a fork backward."
+    return "two ways lead to x, −6 through the sum and −9 through the product, and they add."
 
 
-def solve_fork_backward(grad_1, grad_2):
-    return grad_1 + grad_2  # a new array
+def solve_slopes_by_hand():
+    # values: x + y = 3, x·z = −6, f = −18; what arrives: −6 at x + y, 3 at x·z
+    return [-6 * 1 + 3 * -3, -6 * 1, 3 * 2]
 
 
 def check_multiply_gate(gate_class) -> str:
@@ -111,7 +119,7 @@ def check_multiply_gate(gate_class) -> str:
             "x = 3, y = −2, dz = 2: dx = 6 and dy = −4 are exchanged. If x moves by 1, z moves by y"
         )
     if (dx, dy) in ((-2.0, 3.0), (3.0, -2.0)):
-        raise Wrong("the local slopes alone; multiply by dz, the slope that arrives from behind")
+        raise Wrong("the local slopes alone; multiply by dz, the slope that arrives from the end")
     if (dx, dy) != (-4.0, 6.0):
         raise Wrong(f"x = 3, y = −2, dz = 2: expected dx = −4 and dy = 6, got {dx:g} and {dy:g}")
     return "two methods, two missing words, one exchange. Each factor's slope is the other factor."
@@ -145,7 +153,7 @@ def check_guilty(name) -> str:
         )
     if name != "leaky":
         raise Wrong(
-            f"{name} is right everywhere. Try numbers of both signs, and large ones: "
+            f"{name} is right everywhere. Try numbers of both signs between −3 and 3: "
             "np.linspace(-3, 3, 14)"
         )
     return "below −1 its backward says 0. Nobody finds that with numbers above −1."
@@ -253,13 +261,14 @@ EXERCISES = [
     ),
     Exercise(
         "03.2",
-        "A fork",
+        "Slopes by hand",
         (
-            "If x moves by 1, both copies move by 1. What does the loss do?",
-            "It moves by the sum of both slopes: a new array, grad_1 + grad_2.",
+            "The values: x + y = 3, x·z = −6, f = −18. What arrives at the sum, what at the product?",
+            "At the sum arrives −6, at the product 3. Two ways lead back to x: add them.",
         ),
-        check_fork_backward,
-        solve_fork_backward,
+        check_slopes_by_hand,
+        solve_slopes_by_hand,
+        returns_answer=True,
     ),
     Exercise(
         "03.3",
@@ -277,7 +286,7 @@ EXERCISES = [
         "Find the planted mistake",
         (
             "Which numbers have not been tried? Give gate_error an array of others.",
-            "Try np.linspace(-3, 3, 14): both signs, small and large, and not 0.",
+            "Try np.linspace(-3, 3, 14): both signs, and not 0.",
         ),
         check_guilty,
         solve_guilty,
