@@ -199,12 +199,9 @@ def test_a_dense_stack_whose_branches_are_zero_copies_and_a_plain_one_does_not()
     assert torch.equal(stacks[True](x), x) and not stacks[False](x).any()
 
 
-def test_a_copying_block_returns_what_is_not_negative():
+def test_a_copying_block_returns_what_is_not_negative_and_a_deepened_network_computes_the_same():
     x = torch.rand(2, 5, 4, 4)
     assert torch.equal(lesson().copying_block(5)(x), x)
-
-
-def test_a_deepened_network_computes_the_same():
     network = lesson().CifarNet(8, lesson().PlainBlock, in_channels=1, width=4).eval()
     images, built = torch.rand(3, 1, 8, 8), lesson().deepened(network, 2).eval()
     assert lesson().weight_layers(built) == 8 + 3 * 2 * 2 and lesson().weight_layers(network) == 8
@@ -225,6 +222,14 @@ def test_a_promised_fall_is_kept_by_a_loss_that_is_straight_and_not_beyond_a_ben
     found, cosines = lesson().falls(bent, images, labels, (1e-6, 50.0), 1e-9)[1:]
     assert found[1] < 1 and cosines[1] < 0.9  # no loss falls below 0
     assert cosines[2] == pytest.approx(1, abs=1e-6)  # and back along the same gradient
+
+
+def test_a_gradient_is_shortened_to_its_limits_and_the_promise_is_rate_slope_way():
+    for limits, length, promise in (((), 5, 2.5), ((2.0,), 2, 1.0), ((9.0, 0.1), 0.2, 0.1)):
+        weight = nn.Parameter(torch.zeros(2))
+        weight.grad = torch.tensor([3.0, 4.0])  # length 5
+        assert lesson().shortened([weight], 0.1, *limits) == pytest.approx(promise)
+        assert weight.grad.norm().item() == pytest.approx(length, rel=1e-4)
 
 
 def test_the_error_of_copying_is_one_for_a_stack_that_gives_nothing_but_the_mean_picture(
@@ -313,7 +318,7 @@ def test_the_stubs_of_the_notebook_count_as_not_attempted(capsys):
 
 
 def layer_with(
-    *, padding=1, bias=False, kernel=3, fill=nn.init.dirac_, scale=1.0, norm=True, relu=True
+    *, padding=1, bias=False, kernel=3, fill=nn.init.dirac_, scale=1.0, norm=True, relu=True, **eps
 ):
     def copying_layer(channels):
         options = {"padding": padding, "bias": bias, "dtype": torch.float64}
@@ -321,7 +326,8 @@ def layer_with(
         fill(convolution.weight)
         with torch.no_grad():
             convolution.weight *= scale
-        return nn.Sequential(convolution, *[nn.BatchNorm2d(channels)] * norm, *[nn.ReLU()] * relu)
+        norms = [nn.BatchNorm2d(channels, **eps)] * norm
+        return nn.Sequential(convolution, *norms, *[nn.ReLU()] * relu)
 
     return copying_layer
 
@@ -335,17 +341,12 @@ def test_other_ways_to_copy_exactly_are_accepted():
         def forward(self, x):
             return F.relu(self.bn(self.conv(x)))
 
-    def without_epsilon(channels):
-        convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        nn.init.dirac_(convolution.weight)
-        return nn.Sequential(convolution, nn.BatchNorm2d(channels, eps=0), nn.ReLU())
-
     def by_the_variance(channels):
         layer = layer_with()(channels).double()
         nn.init.constant_(layer[1].running_var, 1 - layer[1].eps)
         return layer
 
-    for way in (CallingRelu, without_epsilon, by_the_variance):
+    for way in (CallingRelu, by_the_variance):
         assert "1e-09 was allowed" in LESSON["14.1"].check(way)
 
 
@@ -405,6 +406,7 @@ WRONG = {
         ("sqrt", layer_with()),  # BatchNorm's epsilon is forgotten
         ("sqrt", layer_with(scale=1 + 1e-5)),
         ("shape", layer_with(padding=0)),
+        ("undo it in the kernel", layer_with(eps=0)),
         ("without bias", layer_with(bias=True)),
         ("3x3", layer_with(kernel=1, padding=0)),
         ("dirac_", layer_with(fill=nn.init.ones_)),
@@ -457,6 +459,7 @@ WRONG = {
         ("not percent", lambda b, a, g, rate: 100 * KEPT(b, a, g, rate)),
         ("upside down", lambda b, a, g, rate: rate * squared(g) / (b - a)),
         ("expected 0.5", lambda b, a, g, rate: KEPT(b, a, g, rate) + 1),
+        ("within each,", lambda b, a, g, rate: (b - a) / (rate * sum(x**2 for x in g))),
         ("expected a number", lambda b, a, g, rate: "half"),
     ],
     "14.5": [
