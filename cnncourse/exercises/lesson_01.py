@@ -380,8 +380,9 @@ def check_named_in_space(named_in_space) -> str:
             ),
         )
     return (
-        "the vote stays the same in every space, only the numbers that are compared change. Compare "
-        "on littered_test with the network itself, and with each of moving_networks."
+        "the vote stays the same in every space, only the numbers that are compared change. With litter 1-NN "
+        "is right in about 77 % in the features of the first network, the network itself in about 80 % "
+        "(without litter 95 and 96 %): it is the features that mind the litter. Ask the other two."
     )
 
 
