@@ -225,8 +225,7 @@ def draw_choice():
             va="center", **large)
     ax.text(1.17, right_one + 0.035, "test, k = 1", color=green, va="center", **large)
     grey = {"color": "0.35", "fontsize": 12, "va": "center"}
-    ax.text(1.2, tested[:, 0].min() + 0.01, "20 other splits, k = 1", **grey)
-    ax.text(best_k * 1.22, by_choice.max() + 0.01, "20 other splits,\neach with its k", **grey)
+    ax.text(1.2, tested[:, 0].min() + 0.01, "20 other splits", **grey)
 
 class SmallNetwork(nn.Module):
     """Two convolutions and a linear layer: (N, C, H, W) to class scores (N, classes)."""
@@ -395,8 +394,11 @@ def in_other_splits(count):
     splits = [another_split(number) for number in range(seed + 1, seed + 1 + count)]
     return np.array([tested for tested, _ in splits]), np.array([place for _, place in splits])
 
-def draw_withheld(withheld):
+def draw_withheld(another, block):
     """Bars of 1-NN's mistakes, by what was withheld."""
+    withheld = {"nothing": [free], f"another sheet\n({len(another)} ways)": another,
+                f"a block across\nborders ({len(block)} ways)": block,
+                "the own sheet": [without_own]}
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.6))
     colours = dict(zip(withheld, ["0.6"] * 3 + ["C1"], strict=True))
     plots.bars(ax, withheld, horizontal=True, format="{:.0f}", colours=colours)
@@ -411,6 +413,74 @@ def both_that_saw(number, network):
     return (*by_knn, network_accuracy(network, moved_test.images),
             network_accuracy(network, littered_test.images))
 
+def without_other_parts():
+    """Mistakes of 1-NN without another sheet, and without a block across the borders of sheets."""
+    another = [mistakes(itself | ((sheet[:, None] + step) % sheets == sheet))
+               for step in range(1, sheets)]
+    blocks = [np.roll(sheet, later) for later in range(16, 113, 16)]  # every cut so much later
+    return another, [mistakes(block[:, None] == block) for block in blocks]
+
+def draw_litter(clean, littered):
+    """A moved picture (1, C, H, W) and itself with litter, both before and after pushing back."""
+    strip = {"moved": clean, "pushed back": centred(clean), "moved, with litter": littered,
+             "pushed back\nwith litter": centred(littered)}
+    alone = [clean, centred(clean), clean, pushed_by(clean, littered)]  # the digit without litter
+    captioned([images[0] for images in strip.values()], list(strip), columns=4, height=2.75)
+    mark_middle([images[0] for images in strip.values()], [images[0] for images in alone])
+    plt.title("Litter pulls the centre of the ink to its side, and the digit is pushed aside")
+
+def draw_spaces(panels):
+    """Bars of 1-NN's accuracies in the four spaces of section 8, a panel for each task."""
+    bar_panels(panels, {"pixels": "C1", "sorted\npixels": "C3", "features,\nuntrained": "0.6",
+                        "features,\ntrained": "C0"}, "accuracy of 1-NN (dotted: guessing)")
+    plt.suptitle("Pixels serve digits, sorting photographs, features trained for the task both")
+
+def of_all_that_saw():
+    """What `both_that_saw` measures, for each seed, (4, runs)."""
+    pairs = zip(numbers, moving_networks, strict=True)
+    return np.array([both_that_saw(*pair) for pair in pairs]).T
+
+def draw_remedies(*accuracies):
+    """Bars of the accuracies, moved and with litter, of each remedy of section 6."""
+    names = ("1-NN, pixels", "1-NN,\npushed back", "1-NN, copies\nat all places",
+             "network,\nsaw no moves", f"1-NN, saw\n{epochs} moves",
+             f"network, saw\n{epochs} moves")
+    ways = dict(zip(names, accuracies, strict=True))
+    bar_panels({title: [both[part] for both in ways.values()]
+                for part, title in enumerate(("moved", "moved, with litter"))},
+               dict(zip(ways, ("C1", "C1", "C1", "C0", "C1", "C0"), strict=True)))
+
+def draw_spaces_of_moved(*accuracies):
+    """Bars of the accuracies on moved digits, of section 7."""
+    bars = dict(zip(("linear layer, pixels", "1-NN, pixels", "untrained, all places",
+                     "features, untrained", "features, no moves", "features, moves"),
+                    accuracies, strict=True))
+    fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.2))
+    plots.bars(ax, bars, horizontal=True, format="{:.2f}",
+               colours=dict(zip(bars, ("0.3", "C1", "0.6", "0.6", "C0", "C0"), strict=True)))
+    guess = 1 / len(train.classes)
+    ax.axvline(guess, color=figures.COLOUR["ink"], linewidth=1.5, linestyle=":")
+    ax.set(xlim=(0, 1.1), xticks=(0, 0.5, 1), xlabel="accuracy (dotted: guessing)")
+    return fig
+
+def linear_layer():
+    """Accuracies of a linear layer on pixels, trained in the middle: moved, and in the middle."""
+    layer = LogisticRegression(max_iter=2000).fit(stored / 255, train_labels)
+    return [layer.score(rows / 255, test_labels) for rows in (moved, asked)]
+
+def spaces_of(networks):
+    """1-NN's accuracies (2, runs) in the networks' features: moved digits, and in the middle."""
+    return np.transpose([in_space_of(each, moved_test, framed_test) for each in networks])
+
+def asked_back(networks):
+    """The networks' accuracies (runs,) on moved digits that are pushed back."""
+    images = centred(moved_test.images)
+    return np.array([network_accuracy(network, images) for network in networks])
+
+def by_centres_of(images, guides):
+    """1-NN's accuracy for pictures pushed back by the centres of their guides' ink."""
+    return knn_accuracy(pixels(pushed_by(images, guides)), home)
+
 def grey_examples():
     """Two patches for which plain grey is best, with their nearest and grey; names for all."""
     known, new = (pixels(part.images) for part in draws[0])
@@ -424,7 +494,7 @@ def grey_examples():
         shown += [test_part.images[at], train_part.images[answer], grey]
         names += [f"asked:\n{test_part.classes[label]}",
                   f"nearest: {test_part.classes[patch_labels[answer]]}\nat {table[at].min():.0f}",
-                  f"plain grey\nat {to_grey[at]:.0f}"]
+                  f"grey\nat {to_grey[at]:.0f}"]
     return shown, names
 
 def distances_of_grey(draw, change=as_it_is):
@@ -448,6 +518,24 @@ def who_answers(draw):
     flatter, other = (count[half].sum() for half in np.array_split(bricks, 2))
     return (*grey, (to_grey < to_nearest).mean(), *spread.reshape(3, -1).mean(axis=1),
             spread[rows].mean() / spread.mean(), flatter, other)
+
+def all_answers():
+    """Of all draws: grey by class (3, 5), grey if sorted (5,), contrasts of the classes (3, 5),
+    contrast and two counts (3, 5), see `who_answers`; and the share of each class named right."""
+    facts = np.array([who_answers(draw) for draw in draws]).T  # (10, 5)
+    rights = [(answers == label)[:, patch_labels == label].mean(axis=1) for label in range(3)]
+    return facts[:3], facts[3], facts[4:7], facts[7:], rights
+
+def claim_spaces():
+    """Two claims: 1-NN in the features of networks that saw no moves and that saw moves."""
+    for kind, name, space, own, limit in (
+            ("features", "saw no moves", np.array(middle_in_space), np.array(middle_moved), 10),
+            ("features-moves", "saw moves", moving_in_space, network_saw, 3)):
+        claims.check(f"emp-good-representation-helps.{kind}",
+                     f"Among features of networks that {name} 1-NN is right in {{space:.1%}} of "
+                     "the moved digits; their own last layer is {lead:+.1f} points better.",
+                     space=(space, ">=", 0.6), lead=(100 * (own - space), "in", (-limit, limit)),
+                     seeds=runs, on="every")
 
 def grey_wins_of_more(count=1000):
     """The share of the first draw's test patches nearer to grey, with more patches stored."""
@@ -718,13 +806,8 @@ exercises.reveal("01.p2", option(times, "stays about the same", 1.2, "grows by h
                                  "doubles, or worse"), f"{without_own} mistakes, before {free}.")
 
 # %% tags=["fold"]
-without_another = [mistakes(itself | ((sheet[:, None] + step) % sheets == sheet))
-                   for step in range(1, sheets)]
-blocks = [np.roll(sheet, later) for later in range(16, 113, 16)]  # every cut so much later
-without_block = [mistakes(block[:, None] == block) for block in blocks]
-withheld = {"nothing": [free], f"another sheet\n({sheets - 1} ways)": without_another,
-            f"a block across\nborders ({len(blocks)} ways)": without_block, "the own sheet": [without_own]}
-fig, ax = draw_withheld(withheld)
+without_another, without_block = without_other_parts()
+fig, ax = draw_withheld(without_another, without_block)
 ax.set_title(f"Without its own sheet, {times:.1f} times the mistakes")
 figures.save(fig, "prac-train-val-test-split",
              caption="Mistakes of 1-NN on all 1,797 digits, each asked of all others, with about "
@@ -742,11 +825,10 @@ claims.check("prac-train-val-test-split.another",
              "Without another sheet it makes {low} to {high} mistakes.",
              low=(min(without_another), ">=", 16), high=(max(without_another), "<=", 26))
 claims.check("prac-train-val-test-split.block",
-             "Without a block that begins in the middle of a sheet it makes {middle} mistakes; the "
-             "nearer the beginnings come to those of the sheets, the more: {early} if 16 pictures "
-             "behind, {late} if 112.", middle=(without_block[3], "<=", 35),
-             early=(without_block[0], ">=", without_block[3] + 5),
-             late=(without_block[-1], ">=", without_block[3] + 5))
+             "Without a block that begins 64 pictures behind a sheet it makes {middle} mistakes, "
+             "without one that begins 16 or 112 behind {early} and {late}.",
+             middle=(without_block[3], "<=", 35), early=(without_block[0], ">=", 36),
+             late=(without_block[-1], ">=", 36))
 in_order = split_accuracy(np.arange(len(every)))
 at_random = [split_accuracy(np.random.default_rng(i).permutation(len(every))) for i in range(10)]
 claims.check("prac-train-val-test-split.order",
@@ -755,7 +837,7 @@ claims.check("prac-train-val-test-split.order",
              order=(in_order, "<=", 0.97), worst=(min(at_random), ">=", 0.97))
 
 # %% [markdown]
-# With the own sheet at hand 1-NN makes a third of the mistakes. Withholding another sheet makes no difference on average. The block lies in between, and costs more the more of the own sheet it holds: the cuts are real borders in the file.
+# With the own sheet at hand 1-NN makes a third of the mistakes. Withholding another sheet makes no difference on average. The block lies in between, and costs least where about half of it is the own sheet: the cuts are real borders in the file.
 # So 1-NN leans on the sheet, most likely on the hand that filled it.
 # (That is a guess: the data's description says that 13 people wrote, not who wrote what, and we count one sheet more than people.)
 #
@@ -791,7 +873,7 @@ plane_labels, plane_test_labels = train_labels[in_train], test_labels[in_test]
 three = sorted(set(three))  # fewer if the pictures have fewer classes
 three_names = [train.classes[label] for label in three]
 points, point_labels = plane[:100], plane_labels[:100]
-fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.3), sharex=True, sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.9), sharex=True, sharey=True)
 for ax, k in zip(axes, (1, 15), strict=True):
     regions(ax, points, point_labels, k, names=three_names).set_title(f"k = {k}")
 fig.supxlabel("share of ink in the upper half", fontsize=12)
@@ -862,10 +944,9 @@ plt.title(f"Training pictures choose k = {by_training}, the folds k = {best_k}")
 figures.save(plt.gcf(), "fig-knn-decision-regions.cross-validation",
              caption="Training pictures among themselves; validation (mean of the folds; bars: "
                      "their standard deviation over the root of their number, a rough measure of "
-                     "chance); test (stars); the colours are not the classes'. Grey: range and "
-                     "mean of the test in 20 other random "
-                     f"splits. {len(plane)} training, {len(plane_test)} test pictures of "
-                     f"{dataset}; guessing one of three: 0.33.",
+                     "chance); test (stars); colours are not classes here. Grey: range and mean "
+                     f"of the test in 20 other splits. {len(plane)} training, {len(plane_test)} "
+                     f"test pictures of {dataset}; guessing one of three: 0.33.",
              alt="Training accuracy is best at k = 1; validation at a larger k, and the test too.")
 claims.check("err-cv-training-values",
              "Training accuracy chooses k = {by_training}, right in {one:.1%} of the test; "
@@ -1206,26 +1287,16 @@ copies = torch.cat([augment.shift(framed_train.images, dx, dy) for dx in places 
 copies = copies.flatten(1).numpy()  # as rows; they stay bytes
 copy_labels = np.tile(train_labels, len(places) ** 2)
 at = pulled_aside(moved_test.images, littered_test.images)  # the picture to show
-clean, dirty_one = moved_test.images[at:at + 1], littered_test.images[at:at + 1]
-strip = {"moved": clean, "pushed back": pushed_by(clean, clean), "moved, with litter": dirty_one,
-         "pushed back\nwith litter": pushed_by(dirty_one, dirty_one)}
-lone = [clean, pushed_by(clean, clean), clean, pushed_by(clean, dirty_one)]  # the digit alone
-captioned([images[0] for images in strip.values()], list(strip), columns=4, height=2.75)
-mark_middle([images[0] for images in strip.values()], [images[0] for images in lone])
-plt.title("Litter pulls the centre of the ink to its side, and the digit is pushed aside")
+draw_litter(moved_test.images[at:at + 1], littered_test.images[at:at + 1])
 figures.save(plt.gcf(), "emp-knn-poor-for-images.litter",
-             caption=f"A test picture of {dataset}, pushed back by the centre of all its ink: "
-                     "without litter, and with a piece of another picture. Orange cross: the "
-                     "middle of the frame; blue ring: the centre of the digit's own ink. It "
-                     "was chosen as a clear case: the litter stands apart and pulls far.",
+             caption=f"A test picture of {dataset}, a clear case, pushed back by the centre of all "
+                     "its ink: without litter, and with a piece of another. Orange cross: the "
+                     "middle of the frame; blue ring: the centre of the digit's own ink.",
              alt="Without litter the digit reaches the middle; with litter it ends aside of it.")
 dirty = pixels(littered_test.images)
 both_rows = np.vstack([moved, dirty]).astype(np.float32)  # exact: sums of whole numbers < 2**24
 by_copies, exact = right_among(both_rows, copies, copy_labels)
 by_centre = [knn_centred, knn_accuracy(pixels(centred(littered_test.images)), home)]
-own_centre, false_centre = (knn_accuracy(pixels(pushed_by(images, guides)), home)
-                            for images, guides in ((littered_test.images, moved_test.images),
-                                                   (moved_test.images, littered_test.images)))
 claims.check("emp-knn-poor-for-images.everywhere",
              "On moved digits 1-NN is right in {lost:.1%}, pushed back to the middle in "
              "{centred:.1%}, and with {count:,} copies at all places in {copies:.1%}.",
@@ -1238,7 +1309,8 @@ claims.check("emp-knn-poor-for-images.litter",
 claims.check("emp-knn-poor-for-images.own-centre",
              "With the litter left in, but pushed back by the centre of the digit's own ink, "
              "{own:.1%} are right; without litter, but pushed as if it were there, {false:.1%}.",
-             own=(own_centre, ">=", 0.93), false=(false_centre, "<=", 0.65))
+             own=(by_centres_of(littered_test.images, moved_test.images), ">=", 0.93),
+             false=(by_centres_of(moved_test.images, littered_test.images), "<=", 0.65))
 
 # %% [markdown]
 # It is the wrong centre that hurts, not the litter itself: with the right centre the litter does little (last ✓).
@@ -1257,17 +1329,11 @@ moving_networks = [trained(untrained(train, number), moved_copies(number), passe
                    for number in numbers]
 
 # %% tags=["fold"]
-knn_saw, knn_saw_litter, network_saw, network_saw_litter = np.array(
-    [both_that_saw(*pair) for pair in zip(numbers, moving_networks, strict=True)]).T  # (runs,)
+knn_saw, knn_saw_litter, network_saw, network_saw_litter = of_all_that_saw()
 middle_moved, middle_dirty = right_of(middle_networks)
-ways = {"1-NN, pixels": (knn_moved, knn_accuracy(dirty, stored)),
-        "1-NN,\npushed back": by_centre, "1-NN, copies\nat all places": by_copies,
-        "network,\nsaw no moves": (middle_moved, middle_dirty),
-        f"1-NN, saw\n{epochs} moves": (knn_saw, knn_saw_litter),
-        f"network, saw\n{epochs} moves": (network_saw, network_saw_litter)}
-bar_panels({title: [both[part] for both in ways.values()]
-            for part, title in enumerate(("moved", "moved, with litter"))},
-           dict(zip(ways, ("C1", "C1", "C1", "C0", "C1", "C0"), strict=True)))
+draw_remedies((knn_moved, knn_accuracy(dirty, stored)), by_centre, by_copies,
+              (middle_moved, middle_dirty), (knn_saw, knn_saw_litter),
+              (network_saw, network_saw_litter))
 plt.suptitle(f"Pushed back, {by_centre[0]:.0%} of the moved digits are right; "
              f"with litter {by_centre[1]:.0%}")
 figures.save(plt.gcf(), "emp-knn-poor-for-images.remedies",
@@ -1287,9 +1353,7 @@ claims.check("emp-knn-poor-for-images.seen",
 claims.check("emp-knn-poor-for-images.seen-litter",
              "With litter, which neither has seen, 1-NN is ahead by {ahead:.1f} points.",
              ahead=(100 * (knn_saw_litter - network_saw_litter), ">=", 3), seeds=runs, on="every")
-back_images = centred(moved_test.images)
-middle_back, moving_back = (np.array([network_accuracy(each, back_images) for each in networks])
-                            for networks in (middle_networks, moving_networks))
+middle_back, moving_back = asked_back(middle_networks), asked_back(moving_networks)
 claims.check("emp-knn-poor-for-images.back",
              "Asked about digits that are pushed back, as 1-NN is, the networks trained in the "
              "middle are right in {middle:.1%}, those that saw moves in {moving:.1%}; 1-NN is "
@@ -1349,36 +1413,19 @@ exercises.reveal("01.p7", option(np.mean(middle_in_space), "less than 35", 0.35,
 # %% tags=["fold"]
 fresh_networks = [untrained(train, number) for number in numbers]
 (fresh_in_space, fresh_centred), (moving_in_space, moving_centred) = (
-    np.transpose([in_space_of(network, moved_test, framed_test) for network in networks])
-    for networks in (fresh_networks, moving_networks))
+    spaces_of(networks) for networks in (fresh_networks, moving_networks))
 kept_places = np.array([keeping_places(network) for network in fresh_networks])  # (runs, 2)
-layer = LogisticRegression(max_iter=2000).fit(stored / 255, train_labels)
-layer_moved, layer_centred = (layer.score(rows / 255, test_labels) for rows in (moved, asked))
-fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.5))
-bars = {"linear layer on pixels": layer_moved, "1-NN among pixels": knn_moved,
-        "untrained, all places": kept_places[:, 0],
-        "features, untrained": fresh_in_space, "features, saw no moves": middle_in_space,
-        "features, saw moves": moving_in_space}
-plots.bars(ax, bars, horizontal=True, format="{:.2f}",
-           colours=dict(zip(bars, ("0.3", "C1", "0.6", "0.6", "C0", "C0"), strict=True)))
-ax.axvline(1 / len(train.classes), color=figures.COLOUR["ink"], linewidth=1.5, linestyle=":")
-ax.set(xlim=(0, 1.1), xticks=(0, 0.5, 1), xlabel="accuracy on moved digits (dotted: guessing)")
-fig.suptitle(f"Moved, {knn_moved:.0%} are right among pixels, "
-             f"{np.mean(middle_in_space):.0%} in features that saw no moves")
+layer_moved, layer_centred = linear_layer()
+fig = draw_spaces_of_moved(layer_moved, knn_moved, kept_places[:, 0], fresh_in_space,
+                           middle_in_space, moving_in_space)
+fig.suptitle(f"Moved digits: {knn_moved:.0%} right among pixels, "
+             f"{np.mean(middle_in_space):.0%} in features")
 figures.save(fig, "emp-good-representation-helps.moved",
-             caption=f"Moved test pictures of {dataset}; stored are the training pictures in the "
-                     "middle. All but the first bar: 1-NN, among pixels, in the largest answer of "
-                     "each filter (features), or in its answers at all places; bars with a "
-                     f"range: {runs} seeds.",
+             caption=f"Moved {dataset}, stored in the middle. All but the first bar: 1-NN, among "
+                     "pixels, the largest answer of each filter (features), or its answers at all "
+                     f"places; moves: seen in training or not; ranges: {runs} seeds.",
              alt="Among learned features moved digits are read, among pixels they are not.")
-for kind, name, space, own, limit in (
-        ("features", "saw no moves", np.array(middle_in_space), np.array(middle_moved), 10),
-        ("features-moves", "saw moves", moving_in_space, network_saw, 3)):
-    claims.check(f"emp-good-representation-helps.{kind}",
-                 f"Among features of networks that {name} 1-NN is right in {{space:.1%}} of the "
-                 "moved digits; their own last layer is {lead:+.1f} points better.",
-                 space=(space, ">=", 0.6), lead=(100 * (own - space), "in", (-limit, limit)),
-                 seeds=runs, on="every")
+claim_spaces()
 claims.check("emp-good-representation-helps.layer",
              "A linear layer on the pixels (logistic regression), trained in the middle, is right "
              "in {layer:.1%} of them, in {centred:.1%} when nothing moves.",
@@ -1431,20 +1478,14 @@ print(f"1-NN on patches: {patch_pixels.mean():.0%} ({patch_pixels.min():.0%} to 
       f"{patch_pixels.max():.0%}) are right")
 
 # %% tags=["fold"]
-facts = np.array([who_answers(draw) for draw in draws]).T  # (10, 5)
-grey_by_class, grey_sorted, contrasts, (contrast, flatter, other) = (
-    facts[:3], facts[3], facts[4:7], facts[7:])
+grey_by_class, grey_sorted, contrasts, (contrast, flatter, other), rights = all_answers()
 grey_wins = grey_by_class.mean(axis=0)
-brick_right, grass_right, gravel_right = (
-    (answers == label)[:, patch_labels == label].mean(axis=1) for label in range(3))
-shown, names = grey_examples()
-captioned(shown, names, columns=6, height=2.05, fontsize=12)
+captioned(*grey_examples(), columns=6, height=2.05, fontsize=12)
 plt.title(f"For {grey_wins.mean():.0%} of the patches plain grey is nearer than all 600 stored")
 figures.save(plt.gcf(), "emp-knn-poor-for-images.card",
-             caption="The first such patch of grass and of gravel, each with the nearest of 600 "
-                     "training patches and a plain grey one (the mean of all training pixels), and "
-                     "L2 distances. Shares are means of five draws; by class: brick {:.0%}, "
-                     "grass {:.0%}, gravel {:.0%}.".format(*grey_by_class.mean(axis=1)),
+             caption="The first such patch of grass and of gravel, its nearest of 600, and grey "
+                     "(the mean of all training pixels). Means of five draws; brick {:.0%}, grass "
+                     "{:.0%}, gravel {:.0%}.".format(*grey_by_class.mean(axis=1)),
              alt="Plain grey is nearer to the test patch than the nearest training patch.")
 claims.check("emp-knn-poor-for-images.card",
              "For {card:.0%} of the patches a plain grey one is nearer than the nearest of 600 "
@@ -1455,9 +1496,8 @@ claims.check("emp-knn-poor-for-images.more",
 claims.check("emp-knn-poor-for-images.flat",
              "On average a brick patch has a contrast of {brick:.0f}, gravel {gravel:.0f}, grass "
              "{more:.0f} more than brick; the patches that answer have {flat:.2f} times the "
-             "average.", brick=(contrasts[0], "<=", 31), gravel=(contrasts[2], ">=", 33),
-             more=(contrasts[1] - contrasts[0], ">=", 4), flat=(contrast, "<=", 0.9), seeds=5,
-             on="every")
+             "average.", brick=contrasts[0], gravel=contrasts[2], seeds=5, on="every",
+             more=(contrasts[1] - contrasts[0], ">=", 4), flat=(contrast, "<=", 0.9))
 claims.check("emp-knn-poor-for-images.flatter",
              "Of the stored brick patches the flatter half answers {flatter:.0f} times, the other "
              "half {other:.0f} times: {ratio:.1f} to 1.", flatter=flatter, other=other,
@@ -1465,8 +1505,8 @@ claims.check("emp-knn-poor-for-images.flatter",
 claims.check("emp-knn-poor-for-images.recall",
              "Of the answers {raw:.0%} are brick (a third of the patches are): {brick:.0%} of the "
              "brick is named right, {grass:.0%} of the grass, {gravel:.0%} of the gravel.",
-             raw=((answers == 0).mean(axis=1), ">=", 0.6), brick=(brick_right, ">=", 0.9),
-             grass=(grass_right, "<=", 0.3), gravel=(gravel_right, "<=", 0.6), seeds=5, on="every")
+             raw=((answers == 0).mean(axis=1), ">=", 0.6), brick=(rights[0], ">=", 0.9),
+             grass=(rights[1], "<=", 0.3), gravel=(rights[2], "<=", 0.6), seeds=5, on="every")
 
 # %% [markdown]
 # Nobody's grass lies blade on blade with other grass. Take two pixels that have nothing to do with each other, each usually $\sigma$ from the mean: they are $\sqrt{2}\,\sigma$ from each other (squares of independent differences add up: $\sigma^2 + \sigma^2$), but each only $\sigma$ from the mean itself, that is from grey.
@@ -1495,41 +1535,35 @@ for name, found in by_change.items():
 
 # %% tags=["fold"]
 patch_train, patch_test = draws[0]
-pair = numbers[:2]  # two seeds
-patch_fresh = [patch_space(untrained(patch_train, number)) for number in pair]
-patch_trained = [patch_space(trained_on_patches(number)) for number in pair]
-centred_sorted = knn_accuracy(np.sort(asked), np.sort(stored))
-panels = {
-    f"{dataset}, centred": (accuracy, centred_sorted, fresh_centred, moving_centred),
-    "photographs": (patch_pixels, patch_sorted, patch_fresh, patch_trained)}
-bar_panels(panels, {"pixels": "C1", "sorted\npixels": "C3", "features,\nuntrained": "0.6",
-                    "features,\ntrained": "C0"}, "accuracy of 1-NN (dotted: guessing)")
-plt.suptitle("Pixels serve digits, sorted ones photographs, features trained for the task both")
+patch_fresh = [patch_space(untrained(patch_train, number)) for number in numbers[:2]]
+patch_trained = [patch_space(trained_on_patches(number)) for number in numbers[:2]]
+draw_spaces({
+    f"{dataset}, centred": (accuracy, knn_accuracy(np.sort(asked), np.sort(stored)),
+                            fresh_centred, moving_centred),
+    "photographs": (patch_pixels, patch_sorted, patch_fresh, patch_trained)})
 figures.save(plt.gcf(), "emp-good-representation-helps.spaces",
-             caption=f"1-NN in four spaces; {dataset} stored in the middle. Trained: {runs} "
-                     f"networks that saw {epochs} moves ({dataset}); 2 that saw the first draw's "
-                     "patches. Photographs: pixels and sorted pixels in five draws.",
+             caption=f"1-NN. Trained: {runs} networks that saw {epochs} moves ({dataset}), 2 that "
+                     "saw the first of five draws of patches.",
              alt="Pixels serve centred digits, sorted pixels photographs, trained features both.")
 claims.check("emp-knn-poor-for-images.photographs",
              "On patches (first draw) 1-NN is right in {new:.1%} among features of untrained "
              "networks and in {network:.1%} of trained ones.", new=(patch_fresh, ">=", 0.6),
              network=(patch_trained, ">=", 0.75), seeds=2, on="every")
-patch_alike, patch_both, patch_two = (
-    (found == patch_labels).mean(axis=1) for found in (
-        by_change["one mean, contrast"], by_change["both"], in_each_draw(mean_and_contrast)))
+by_change["two"] = in_each_draw(mean_and_contrast)
+_, patch_alike, _, patch_both, patch_two = (
+    (found == patch_labels).mean(axis=1) for found in by_change.values())
 claims.check("emp-knn-poor-for-images.sorted",
              "Sorted, {sorted:.1%} of the patches are right, {brick:.0%} of the answers are brick, "
-             "and plain grey is nearer for {grey:.0%}.", sorted=(patch_sorted, ">=", 0.7),
+             "and plain grey is nearer for {grey:.0%}. Mean and contrast alone, two numbers, give "
+             "{two:.1%}.", sorted=(patch_sorted, ">=", 0.7), two=(patch_two, ">=", 0.55),
              brick=((by_change["sorted"] == 0).mean(axis=1), "in", (0.25, 0.42)),
              grey=(grey_sorted, "<=", 0.02), seeds=5, on="every")
 claims.check("emp-knn-poor-for-images.places",
-             "One mean and contrast for all wins {alike:.1f} points, sorting {sorted:.1f}; after "
-             "sorting, one mean and contrast adds {both:+.1f}.", alike=(100 * (patch_alike - patch_pixels), "in", (3, 18)),
+             "One mean and contrast for all wins {alike:.1f} points, sorting {sorted:.1f}; to "
+             "sorted patches it adds {both:+.1f}.", seeds=5, on="every",
+             alike=(100 * (patch_alike - patch_pixels), "in", (3, 18)),
              sorted=(100 * (patch_sorted - patch_pixels), ">=", 22),
-             both=(100 * (patch_both - patch_sorted), "in", (-5, 4)), seeds=5, on="every")
-claims.check("emp-knn-poor-for-images.two",
-             "Mean and contrast alone, two numbers, give {two:.1%}.", two=(patch_two, ">=", 0.55),
-             seeds=5, on="every")
+             both=(100 * (patch_both - patch_sorted), "in", (-5, 4)))
 
 # %% [markdown]
 # Sorting alone wins it all: brick no longer answers for the others, though the bricks are as flat as before. Equalising alone wins less than half of that, and after sorting nothing.
@@ -1567,8 +1601,8 @@ by_l1, by_l2 = (distance(test_pixels, train_pixels).argmin(axis=1)
                 for distance in (l1_distances, l2_no_loop))
 claims.check("emp-l1-l2-axis-dependence",
              "After a random rotation L2 finds the same neighbour for {l2:.0%} of the test "
-             "pictures, L1 for {l1:.0%}. (As a yardstick: L1 and L2 themselves agree on "
-             "{both:.0%}.)", l2=([kept_after(turn, l2_no_loop, by_l2) for turn in turns], ">=", 0.99),
+             "pictures, L1 for {l1:.0%}. (L1 and L2 themselves agree on {both:.0%}.)",
+             l2=([kept_after(turn, l2_no_loop, by_l2) for turn in turns], ">=", 0.99),
              l1=([kept_after(turn, l1_distances, by_l1) for turn in turns], "<=", 0.85),
              both=(by_l1 == by_l2).mean(), seeds=len(turns), on="every")
 parts = folds(len(train), fold_count, seed)
