@@ -177,7 +177,7 @@ def test_small_starts_as_it_is_told():
 
 @pytest.mark.parametrize("deviation", [0.02, 0.05, 0.1])
 def test_linear_layers_multiply_the_size_by_root_n_times_the_deviation(deviation):
-    layers, _ = lesson().through(lambda z: z, lesson().normal(lambda n: deviation), layers=4, n=300)
+    layers, _ = lesson().through(lambda z: z, lesson().normal(deviation), layers=4, n=300)
     size = layers[-1].square().mean().sqrt().item()
     assert size == pytest.approx((math.sqrt(300) * deviation) ** 4, rel=0.05)
 
@@ -197,7 +197,7 @@ def test_through_returns_the_gradients_of_autograd():
 
 
 def test_even_weights_minus_a_half_have_mean_zero_and_the_deviation_of_the_even_distribution():
-    weight = lesson().uniform(lambda n: 2.0, middle=0.5)(300, torch.Generator().manual_seed(1))
+    weight = lesson().uniform(2.0, middle=0.5)(300, torch.Generator().manual_seed(1))
     assert weight.mean().item() == pytest.approx(0, abs=0.01)
     assert weight.std().item() == pytest.approx(2 / math.sqrt(12), rel=0.01)
 
