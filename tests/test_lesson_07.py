@@ -140,6 +140,17 @@ def test_descend_is_sgd_with_a_rate_for_each_parameter_and_its_watch_sees_each_s
         assert torch.allclose(mine, theirs, atol=1e-12)
 
 
+def test_only_the_scores_learn_where_only_they_have_a_rate(digits):
+    network = lesson().deep(norm=nn.BatchNorm1d, width=8, hidden=2)
+    before = [parameter.clone() for parameter in network.parameters()]
+    rates = lesson().only_scores(network, 0.5)
+    lesson().descend(network, lesson().batches_of(digits, 1), rates)
+    changed = [
+        not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True)
+    ]
+    assert changed == [False] * 8 + [True] * 2
+
+
 def test_held_weights_keep_their_length_and_free_ones_in_front_of_batchnorm_grow(digits):
     for hold in (True, False):
         network = lesson().deep(0.1, nn.BatchNorm1d, width=8, hidden=2)
@@ -298,13 +309,23 @@ def test_numbers_behind_a_mean_rejects_forgotten_places_pictures_and_the_count_o
         right = solutions.numbers_behind_a_mean
         return lambda s, g: (right(s, g)[0], change(*s, g), right(s, g)[2])
 
-    rejects("07.4", with_first(lambda n, c, h, w, g: n), saying=r"times H \* W")
-    rejects("07.4", with_first(lambda n, c, h, w, g: h * w), saying="all pictures")
-    rejects("07.4", with_first(lambda n, c, h, w, g: n * c * h * w), saying="without C")
-    rejects("07.4", with_second(lambda n, c, h, w, g: n * c * h * w), saying="without N")
-    rejects("07.4", with_second(lambda n, c, h, w, g: c), saying="places as well")
-    rejects("07.4", with_last(lambda n, c, h, w, g: g * h * w), saying="C / groups maps")
-    rejects("07.4", lambda s, g: 3, saying="expected 3 answers")
+    rejects("07.4", with_first(lambda n, c, h, w, g: n), "BatchNorm", saying=r"times H \* W")
+    rejects("07.4", with_first(lambda n, c, h, w, g: h * w), "BatchNorm", saying="all pictures")
+    rejects(
+        "07.4", with_first(lambda n, c, h, w, g: n * c * h * w), "BatchNorm", saying="without C"
+    )
+    rejects(
+        "07.4", with_second(lambda n, c, h, w, g: n * c * h * w), "BatchNorm", saying="without N"
+    )
+    rejects("07.4", with_second(lambda n, c, h, w, g: c), "BatchNorm", saying="places as well")
+    rejects(
+        "07.4", with_last(lambda n, c, h, w, g: g * h * w), "BatchNorm", saying="C / groups maps"
+    )
+    rejects("07.4", lambda s, g: 3, "BatchNorm", saying="expected 3 answers")
+    right = solutions.numbers_behind_a_mean
+    rejects("07.4", right, "GroupNorm", saying="of GroupNorm stand 8 numbers")
+    rejects("07.4", right, "LayerNorm", saying="of LayerNorm stand 64 numbers")
+    rejects("07.4", right, 2, saying="expected one of BatchNorm, LayerNorm, GroupNorm, got 2")
 
 
 def test_torch_arguments_rejects_alpha_as_it_is_alpha_divided_and_a_changed_size():

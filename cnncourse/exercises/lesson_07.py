@@ -125,7 +125,7 @@ def folded(weight, bias, gamma, beta, mean, var, eps):
     return weight * scale[:, None], (bias - mean) * scale + beta
 
 
-def check_numbers_behind_a_mean(numbers_behind_a_mean) -> str:
+def check_numbers_behind_a_mean(numbers_behind_a_mean, not_there) -> str:
     for shape, groups in (((32, 8, 6, 5), 2), ((2, 12, 1, 1), 3), ((2, 64, 14, 14), 32)):
         what = f"numbers_behind_a_mean({shape}, {groups})"
         answer = _several(numbers_behind_a_mean(shape, groups), "BatchNorm, LayerNorm, GroupNorm")
@@ -149,9 +149,22 @@ def check_numbers_behind_a_mean(numbers_behind_a_mean) -> str:
             (c // groups, "over the places as well"),
         ]
         expect_same(group, c // groups * h * w, f"{what}, GroupNorm", for_group)
+    kinds = ("BatchNorm", "LayerNorm", "GroupNorm")
+    if not_there not in kinds:
+        raise Wrong(f"not_there: expected one of {', '.join(kinds)}, got {not_there!r}")
+    if not_there != "BatchNorm":
+        counts = dict(zip(kinds, numbers_behind_a_mean((2, 64, 1, 1), 8), strict=True))
+        raise Wrong(
+            f"not_there: behind each mean of {not_there} stand {counts[not_there]} numbers; one of "
+            "the three has but two, of which it leaves only +1 and -1"
+        )
     return (
         "with two pictures and one place BatchNorm has two numbers; the other two do not look at N"
     )
+
+
+def solve_numbers_behind_a_mean():
+    return numbers_behind_a_mean, "BatchNorm"  # 2 numbers, against 64 and 8
 
 
 def numbers_behind_a_mean(shape, groups):
@@ -268,9 +281,11 @@ EXERCISES = [
             "Look at the table at the head of the section: over which axes does each mean run?",
             "BatchNorm: N, H and W. LayerNorm: C, H and W.",
             "GroupNorm: as LayerNorm, but C / groups maps.",
+            "For not_there ask your function for (2, 64, 1, 1) and 8 groups: which has the fewest?",
         ),
         check_numbers_behind_a_mean,
-        numbers_behind_a_mean,
+        solve_numbers_behind_a_mean,
+        returns_answer=True,
     ),
     Exercise(
         "07.5",
