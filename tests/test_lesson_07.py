@@ -184,6 +184,15 @@ def test_statistics_anew_are_the_mean_over_the_batches_and_leave_the_weights():
     assert torch.equal(network[0].weight, weight)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_a_batch_goes_into_the_running_statistics_by_its_share(share):
+    network = lesson().with_share(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), share)
+    x = torch.randn(6, 2)
+    network(x)
+    expected = share * network[0](x).mean(0)  # they begin with 0
+    assert torch.allclose(network[1].running_mean, expected)
+
+
 # --- local response normalisation ---------------------------------------------------------------------------------
 
 

@@ -475,8 +475,8 @@ claims.check("eq-bn-backward.scale",
 # To test it, forbid the growth: after each step set every hidden unit's weights back to their old length. The *function* does not change by that.
 
 # %% tags=["define", "fold"]
-# Helpers: batches_of, statistics_anew, hidden_weights, length, smaller_rate, only_scores,
-# convolutional.
+# Helpers: batches_of, statistics_anew, with_share, hidden_weights, length, smaller_rate,
+# only_scores, convolutional.
 def batches_of(pictures, steps, size=64, drop_last=True, seed=0):
     """`steps` batches, in passes over the pictures, each in a random order of its own."""
     order = torch.Generator().manual_seed(seed)
@@ -493,6 +493,13 @@ def statistics_anew(network, batches):
     network.train()
     for images, _ in batches:
         network(images)
+    return network
+
+def with_share(network, share):
+    """The network, in which a batch's statistics go into the running ones by this share."""
+    for part in network:
+        if isinstance(part, nn.BatchNorm1d):
+            part.momentum = share  # torch's name
     return network
 
 def hidden_weights(network):
@@ -578,7 +585,7 @@ def experiment(size, arm, number, rate=1.0):
     return lengths, accuracy_of(network)
 
 # %% tags=["fold"]
-# The runs: five arms, the yardstick, and two at a hundredth of the rate; then their picture.
+# The runs: five arms, the yardstick, and two at a hundredth of the rate.
 arms = [(0.01, "free"), (0.01, "held"), (0.01, "held, short steps"), (1.0, "free"), (1.0, "held")]
 ways, reached = {}, {}  # by arm: lengths (seeds, steps); accuracy (seeds,)
 for arm in [*arms, (0.01, "scores alone"), (0.01, "free", 0.01), (1.0, "free", 0.01)]:
@@ -586,7 +593,21 @@ for arm in [*arms, (0.01, "scores alone"), (0.01, "free", 0.01), (1.0, "free", 0
     ways[arm] = np.array([lengths for lengths, _ in found])
     reached[arm] = np.array([accuracy for _, accuracy in found])
 scores_alone = reached[0.01, "scores alone"]
+held = np.mean(reached[0.01, "held"])
+exercises.reveal("07.p2", "stays at guessing" if held < 2 / classes else "learns, but slower"
+                 if held < 0.9 else "learns as before, the function is the same",
+                 f"Held {held:.0%}, free {np.mean(reached[0.01, 'free']):.0%}.")
+claims.check("eq-bn-backward.length",
+             "From weights of 0.01 at a learning rate of 1 the network reaches {free:.1%}, "
+             "{gain:.0f} points more than the scores alone with {alone:.1%}; with lengths held "
+             "{held:.1%} (guessing: {guess:.0%}); held, with a ten-thousandth of the rate for "
+             "hidden weights, {control:.1%}.", alone=(scores_alone, ">=", 0.6),
+             gain=(100 * (reached[0.01, "free"] - scores_alone), ">=", 5),
+             free=(reached[0.01, "free"], ">=", 0.8), held=(reached[0.01, "held"], "<=", 0.35),
+             control=(reached[0.01, "held, short steps"], ">=", 0.85),
+             guess=1 / classes, seeds=seeds, on="every")
 
+# %% tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.4), width_ratios=[1, 1.25])
 for size in (0.01, 1.0):
     curve = ways[size, "free"].mean(axis=0)
@@ -594,8 +615,7 @@ for size in (0.01, 1.0):
     axes[0].axhline(ways[size, "held"].mean(), color="0.5", linestyle="--", linewidth=2)
 axes[0].set(xscale="symlog", yscale="log", xlim=(0, len(curve) * 1.1), ylim=(8e-3, 60),
             xlabel="step", ylabel="length of a unit's weights")
-axes[0].set_xticks([0, 1, 10, 60], ["0", "1", "10", "60"])
-axes[0].minorticks_off()
+axes[0].set_xticks([0, 1, 10, 60], ["0", "1", "10", "60"], minor=False)
 for text, place, colour in (("free, from 0.01", 20, "C0"), ("free, from 1", 2.1, "C0"),
                             ("held at 1", 0.8, "0.35"), ("held at 0.01", 0.019, "0.35")):
     axes[0].text(len(curve), place, text, color=colour, fontsize=12, ha="right")
@@ -612,27 +632,13 @@ figures.save(fig, "eq-bn-backward.length",
              caption=f"Second hidden layer with BatchNorm, SGD at a learning rate of 1, {steps} "
                      f"steps; {dataset}; {len(seeds)} seeds (left: mean, right: mean and range). "
                      "0.01 and 1: size of the hidden weights. Short steps: a ten-thousandth of "
-                     "the rate for hidden weights. Scores alone: hidden layers as drawn. "
-                     "Dotted: guessing.",
+                     "the rate for them. Scores alone: hidden layers as drawn. Dotted: guessing.",
              alt="Left: from 0.01 the weights leap in one step to about ten times He's length and "
                  "stay there; from 1 they stay near it. Right: held at 0.01 the network "
                  "guesses, below the scores alone; held with short steps it learns as from "
                  "He's weights.")
 
 # %% tags=["fold"]
-held = np.mean(reached[0.01, "held"])
-exercises.reveal("07.p2", "stays at guessing" if held < 2 / classes else "learns, but slower"
-                 if held < 0.9 else "learns as before, the function is the same",
-                 f"Held {held:.0%}, free {np.mean(reached[0.01, 'free']):.0%}.")
-claims.check("eq-bn-backward.length",
-             "From weights of 0.01 at a learning rate of 1 the network reaches {free:.1%}, "
-             "{gain:.0f} points more than the scores alone with {alone:.1%}; with lengths held "
-             "{held:.1%} (guessing: {guess:.0%}); held, with a ten-thousandth of the rate for "
-             "hidden weights, {control:.1%}.", alone=(scores_alone, ">=", 0.6),
-             gain=(100 * (reached[0.01, "free"] - scores_alone), ">=", 5),
-             free=(reached[0.01, "free"], ">=", 0.8), held=(reached[0.01, "held"], "<=", 0.35),
-             control=(reached[0.01, "held, short steps"], ">=", 0.85),
-             guess=1 / classes, seeds=seeds, on="every")
 claims.check("eq-bn-backward.held",
              "From He's weights it reaches {free:.1%}, held {one:.1%}. As it must, the network "
              "held at 0.01 with the smaller rate does the same as the latter, but for "
@@ -696,10 +702,9 @@ right_before, with_norm = trained(before_relu, [0.01, 0.3])  # accuracy, loss (r
 fair = {"none": trained(net, [0.01, 0.3])[1], "before": with_norm}
 right_behind = trained(behind, [0.3])[0][0]
 claims.check("emp-bn-faster-training",
-             "From He's weights the training loss, mean of the last of {epochs} epochs, is at a "
-             "rate of 0.01 {bn:.2f} with BatchNorm and {none:.2f} without, {slow:.2f} times as "
-             "large; at 0.3 it is {bn3:.3f} with and {none3:.3f} without, {fast:.2f} times.",
-             epochs=epochs,
+             "From He's weights, at a rate of 0.01, the training loss (mean of the last of "
+             "{epochs} epochs) is {bn:.2f} with BatchNorm and {none:.2f} without, {slow:.2f} times "
+             "as large; at 0.3 {bn3:.3f} and {none3:.3f}, {fast:.2f} times.", epochs=epochs,
              bn=fair["before"][0], none=fair["none"][0],
              slow=(fair["before"][0] / fair["none"][0], ">=", 0.95),
              bn3=fair["before"][1], none3=fair["none"][1],
@@ -812,7 +817,7 @@ ax.plot([shift[name].mean() for name in moved], [fast[name].mean() for name in m
 labels = {"plain": ("plain, no BatchNorm", "C1", "o", (0, 9), "right"),
           "0": ("BatchNorm", "C0", "o", (0, 9), "center"),
           "0.5": ("moved by 0.5", "C0", "o", (0, 9), "right"),
-          "1": ("by 1", "C0", "o", (9, -4), "left"),
+          "1": ("by 1", "C0", "o", (0, 20), "center"),
           "1.5": ("by 1.5", "C0", "o", (9, -4), "left"),
           "stretched": ("moved by 1 and stretched", "0.15", "s", (-9, -5), "right"),
           "no sign turned": ("moved by 1 and stretched, no sign turned", "0.4", "^", (-9, -5),
@@ -828,11 +833,12 @@ ax.set(xlabel="shift: how far means move at layer 4, deviations a step", ylim=(0
 ax.set_title(f"Means that move by {shift['1'].mean():.2f} deviations a step: BatchNorm learns at a "
              "rate of 1" if fast["1"].mean() >= 0.85 else "Moved by a deviation it fails")
 figures.save(fig, "emp-bn-ics-explanation",
-             caption=f"Learning rate 1; {dataset}; a dot a seed; line: means. Blue: BatchNorm, its "
-                     "units moved at random at each step. Squares and triangles: stretched "
-                     "at random, too.",
+             caption=f"Learning rate 1; {dataset}; a mark a seed; line: means. Blue: BatchNorm, "
+                     "its units moved at random at each step. Grey: stretched at random, too.",
              alt="Accuracy stays high for units moved by up to 1.5 deviations; with random factors "
                  "it falls at the same shift, less if no sign turns; the plain network guesses.")
+
+# %% tags=["fold"]
 claims.check("emp-bn-ics-explanation",
              "At a rate of 1 the means move by {plain:.2f} deviations a step in a plain network, "
              "which reaches {fails:.0%}; by {bn:.3f} with BatchNorm, whose single numbers still "
@@ -958,7 +964,7 @@ of_two
 # Does a network learn so? The network of the first figure, with four kinds of layer, takes 100 steps at a rate of 0.03, with batches of 2, 4 and 16 pictures.
 
 # %% tags=["fold"]
-# Helpers: small_cnn, per_place, after_100_steps.
+# Helpers: small_cnn, per_place, after_100_steps. The runs: each layer at each size of the batch.
 def small_cnn(norm=None, before=True):
     return convolutional(norm, batch.shape[1], 8, classes, before)
 
@@ -977,8 +983,6 @@ def after_100_steps(make, size, loss=F.cross_entropy):
         descend(networks[-1], batches_of(train, 100, size, seed=number), 0.03, loss)
     return networks, [accuracy_of(network) for network in networks]
 
-# %% tags=["fold"]
-# The runs: each layer at each size of the batch.
 def groups_of_8(units):
     return nn.GroupNorm(max(1, units // 8), units)
 
@@ -1095,10 +1099,6 @@ claims.check("emp-bn-regularises",
 # At the end of each epoch we make five copies of one network. One goes without the last batch, four meet it in different ways. Each copy is asked right after it; then with running statistics taken anew, over batches of 64; and after seven more steps with full batches.
 
 # %%
-exercises.predict("07.p5", "The last batch of 3 is kept, rate 0.1. Right after it has harmed:",
-                  ("neither", "the one with BatchNorm only", "both"))
-
-# %%
 rest = len(train) % 64 or 64  # pictures in the last batch: 3
 ways = {  # (factor of the learning rate, share of its statistics in the running ones)
     "left out": (0.0, 0.0), "kept": (1.0, 0.1),
@@ -1112,16 +1112,12 @@ def after_last(network, last, way):
     descend(network, [last], factor * 0.1)
     return with_share(network, 0.1)
 
-# %% tags=["fold"]
-# The runs: twice as many seeds, both networks. Helper: with_share.
-more = range(seed, seed + 2 * len(seeds))
+exercises.predict("07.p5", "The last batch of 3 is kept, rate 0.1. Right after it has harmed:",
+                  ("neither", "the one with BatchNorm only", "both"))
 
-def with_share(network, share):
-    """The network, in which a batch's statistics go into the running ones by this share."""
-    for part in network:
-        if isinstance(part, nn.BatchNorm1d):
-            part.momentum = share  # torch's name
-    return network
+# %% tags=["fold"]
+# The runs: twice as many seeds, both networks.
+more = range(seed, seed + 2 * len(seeds))
 
 def ends_of_epochs(norm, number):
     """Accuracies (epochs, ways, 3): right after the last batch, anew, 7 steps later."""
@@ -1175,6 +1171,8 @@ figures.save(fig, "prac-bn-eval-mode.remainder",
              alt="A kept last batch costs accuracy right after it in both networks; weighted or "
                  "with its statistics only it costs next to nothing. Statistics anew give back "
                  "more than half of what BatchNorm loses, seven more steps nearly all.")
+
+# %% tags=["fold"]
 claims.check("prac-bn-eval-mode.remainder",
              "A last batch of {rest} at a rate of 0.1 costs {none:.0f} points of accuracy right "
              "after it without normalisation and {bn:.0f} points with BatchNorm; seven steps "
@@ -1185,10 +1183,10 @@ claims.check("prac-bn-eval-mode.remainder",
              none_weighted=(lost("none", "kept, weighted"), "<=", 2),
              bn_weighted=(lost("BatchNorm", "kept, weighted"), "<=", 3), seeds=more, on="mean")
 claims.check("prac-bn-eval-mode.statistics",
-             "With BatchNorm the step costs {step:.0f} points where the running statistics stay as "
-             "they were, and their part of the batch without the step {part:.1f} points. "
-             "Statistics anew give {back:.0f} points of what a kept one costs back; {weights:.0f} "
-             "points are left.",
+             "With BatchNorm the step alone costs {step:.0f} points; the part of the three "
+             "pictures in the running statistics, without a step, {part:.1f} points. Statistics "
+             "anew give {back:.0f} points of what a kept one costs back; {weights:.0f} points "
+             "are left.",
              back=(lost("BatchNorm", "kept") - lost("BatchNorm", "kept", 1), ">=", 9),
              step=(lost("BatchNorm", "step only"), ">", 5),
              part=(lost("BatchNorm", "statistics only"), "<=", 2),
@@ -1334,25 +1332,25 @@ for name, norm in kinds.items():
         descend(network, batches_of(train, 30, 32, seed=number), 0.3)
         found.append(100 * (1 - accuracy_of(network)))
     errors[name] = np.array(found)
-
-# %% tags=["fold"]
 against = errors["AlexNet's"].mean() / errors["without sum"].mean()
 exercises.reveal("07.p6", "lower by a third or more" if against < 2 / 3 else "about the same"
                  if against < 4 / 3 else "higher by a third or more",
                  f"It is {against:.2f} times as large.")
-print(f"test error, %     mean      range       less than none     in seeds of {len(more)}")
-for name, found in errors.items():
-    gain = errors["none"] - found  # points (seeds,)
-    line = f"{name:12} {found.mean():9.1f} {found.min():6.1f} to {found.max():4.1f}"
-    if name != "none":
-        line += (f" {gain.mean():8.1f} ({gain.min():.1f} to {gain.max():.1f})"
-                 f"{(gain > 0).sum():9d}")
-    print(line)
 claims.check("emp-bn-replaces-lrn.lrn",
              "With the same seed AlexNet's LRN and the same without its sum differ by "
              "{apart:.1f} points of test error, after 30 steps at a rate of 0.3.",
              apart=(abs(errors["AlexNet's"] - errors["without sum"]), "<=", 6),
              seeds=more, on="mean")
+
+# %% tags=["fold"]
+print(f"test error, %    mean         range  points below none (range)  better in, of {len(more)}")
+for name, found in errors.items():
+    gain = errors["none"] - found  # points (seeds,)
+    line = f"{name:14} {found.mean():6.1f}  {found.min():4.1f} to {found.max():4.1f}"
+    if name != "none":
+        line += f"  {gain.mean():8.1f} ({gain.min():5.1f} to {gain.max():4.1f})"
+        line += f"  {(gain > 0).sum():15}"
+    print(line)
 with torch.no_grad():
     maps = torch.relu(nn.Conv2d(batch.shape[1], 8, 3, padding=1)(batch))
     bites = [(lrn(maps, k=1.0, alpha=alpha) / maps)[maps > 0].mean().item()
