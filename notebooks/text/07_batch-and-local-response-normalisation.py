@@ -709,11 +709,11 @@ claims.check("emp-bn-faster-training",
              slow=(fair["before"][0] / fair["none"][0], ">=", 0.95),
              bn3=fair["before"][1], none3=fair["none"][1],
              fast=(fair["before"][1] / fair["none"][1], "<=", 0.8), seeds=seeds, on="mean")
-apart = abs((right_behind - right_before[1]).mean())
+apart = 100 * abs((right_behind - right_before[1]).mean())
 claims.check("prac-bn-placement",
              "At a rate of 0.3 BatchNorm before the ReLU reaches {before:.1%}, behind it "
-             "{behind:.1%}; on average they differ by {apart:.1%}.", before=right_before[1].mean(),
-             behind=right_behind.mean(), apart=(apart, "<=", 0.02))
+             "{behind:.1%}; on average they differ by {apart:.1f} points.", before=right_before[1].mean(),
+             behind=right_behind.mean(), apart=(apart, "<=", 2))
 deep_logistic = {
     name: trained(partial(net, 0.7, norm, hidden=7, bend=nn.Sigmoid), [0.3], seeds[:runs])[0][0]
     for name, norm in {"none": None, "BatchNorm": nn.BatchNorm1d}.items()}
@@ -852,14 +852,14 @@ claims.check("emp-bn-ics-explanation.learning",
              more=(shift["1.5"], ">=", 1.2), still=(fast["1.5"], ">=", 0.8), seeds=seeds, on="mean")
 claims.check("emp-bn-ics-explanation.stretch",
              "Moved by 1 and stretched as well, the means move by {same:.2f}, no further, and it "
-             "reaches {bad:.0%}; with factors that turn no sign {half:.0%}, {gain:.0%} more.",
+             "reaches {bad:.0%}; with factors that turn no sign {half:.0%}, {gain:.0f} points more.",
              same=shift["stretched"], bad=(fast["stretched"], "<=", 0.8),
-             half=fast["no sign turned"],
-             gain=(fast["no sign turned"] - fast["stretched"], ">=", 0.05), seeds=seeds, on="mean")
+             gain=(100 * (fast["no sign turned"] - fast["stretched"]), ">=", 5),
+             half=fast["no sign turned"], seeds=seeds, on="mean")
 claims.check("emp-bn-ics-explanation.alone",
              "Units moved by 1 without BatchNorm, at a rate of 0.1: {moved:.0%}, without the "
-             "moves {without:.0%}, {lost:.0%} more.", moved=alone[1.0],
-             lost=(np.subtract(alone[0.0], alone[1.0]), ">=", 0.1),
+             "moves {without:.0%}, {lost:.0f} points more.", moved=alone[1.0],
+             lost=(100 * np.subtract(alone[0.0], alone[1.0]), ">=", 10),
              without=(alone[0.0], ">=", 0.85), seeds=seeds, on="mean")
 
 # %% [markdown]
