@@ -712,8 +712,8 @@ claims.check("emp-bn-faster-training",
 apart = 100 * abs((right_behind - right_before[1]).mean())
 claims.check("prac-bn-placement",
              "At a rate of 0.3 BatchNorm before the ReLU reaches {before:.1%}, behind it "
-             "{behind:.1%}; on average they differ by {apart:.1f} points.", before=right_before[1].mean(),
-             behind=right_behind.mean(), apart=(apart, "<=", 2))
+             "{behind:.1%}; on average they differ by {apart:.1f} points.",
+             before=right_before[1].mean(), behind=right_behind.mean(), apart=(apart, "<=", 2))
 deep_logistic = {
     name: trained(partial(net, 0.7, norm, hidden=7, bend=nn.Sigmoid), [0.3], seeds[:runs])[0][0]
     for name, norm in {"none": None, "BatchNorm": nn.BatchNorm1d}.items()}
@@ -852,7 +852,7 @@ claims.check("emp-bn-ics-explanation.learning",
              more=(shift["1.5"], ">=", 1.2), still=(fast["1.5"], ">=", 0.8), seeds=seeds, on="mean")
 claims.check("emp-bn-ics-explanation.stretch",
              "Moved by 1 and stretched as well, the means move by {same:.2f}, no further, and it "
-             "reaches {bad:.0%}; with factors that turn no sign {half:.0%}, {gain:.0f} points more.",
+             "reaches {bad:.0%}; if they turn no sign {half:.0%}, {gain:.0f} points more.",
              same=shift["stretched"], bad=(fast["stretched"], "<=", 0.8),
              gain=(100 * (fast["no sign turned"] - fast["stretched"]), ">=", 5),
              half=fast["no sign turned"], seeds=seeds, on="mean")
