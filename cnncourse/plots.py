@@ -149,7 +149,7 @@ def bars(
     """
     for place, (name, value) in enumerate(values.items()):
         runs = np.atleast_1d(_numbers(value))
-        mean = float(runs.mean())
+        mean = float(np.clip(runs.mean(), runs.min(), runs.max()))  # of equal runs it is rounded
         colour = (colours or {}).get(name, COLOUR.get(name, "C0"))
         error = [[mean - runs.min()], [runs.max() - mean]] if len(runs) > 1 else None
         draw, side = (ax.barh, "xerr") if horizontal else (ax.bar, "yerr")

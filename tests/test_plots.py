@@ -88,6 +88,13 @@ def test_bars_carry_their_values(ax, horizontal):
     np.testing.assert_allclose(lengths, [0.6, 0.01])
 
 
+def test_bars_of_equal_runs_whose_mean_is_rounded(ax):
+    runs = [0.1] * 3  # their mean is 0.10000000000000002
+    assert np.mean(runs) > max(runs)
+    plots.bars(ax, {"equal": runs})
+    assert ax.patches[0].get_height() == 0.1
+
+
 def test_heat_writes_every_value_where_it_stands(ax):
     plots.heat(ax, [[1, 2, 3], [4, 5, -0.04]], format="{:.1f}", rows=["a", "b"])
     found = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in ax.texts}
