@@ -450,7 +450,7 @@ def slope(bend, x):
     x = x.detach().requires_grad_()
     return torch.autograd.grad(bend(x).sum(), x)[0]
 
-# %% tags=["fold", "not-drawn:fig-relu-nonlinearity-png", "not-drawn:fig-relu-deriv-png", "ledger:err-relu-range", "ledger:err-sigmoid-derivatives-infinite", "ledger:err-tanh-gradient-range"]
+# %% tags=["fold", "not-drawn:fig-relu-nonlinearity-png", "not-drawn:fig-relu-deriv-png", "ledger:fig-relu-nonlinearity-png", "ledger:fig-relu-deriv-png", "ledger:err-relu-range", "ledger:err-sigmoid-derivatives-infinite", "ledger:err-tanh-gradient-range"]
 x = torch.linspace(-4, 4, 400)  # even: no point at 0, where slopes jump
 pair = torch.tensor([[[1.0]], [[-0.5]]]), torch.tensor([[0.0], [0.5]])  # weights, biases
 panels = {"binary": binary, "logistic": logistic, "tanh": tanh, "ReLU": relu,
