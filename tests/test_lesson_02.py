@@ -93,6 +93,13 @@ def test_a_right_answer_without_the_margin_still_costs(lesson):
     assert lesson.hinge(np.array([[3.0, 2.5], [3.0, 2.0]]), np.array([0, 0])).tolist() == [0.5, 0.0]
 
 
+def test_without_the_predicted_class_the_hinge_loss_of_the_cat_is_another():
+    scores = np.array([-96.8, 437.9, 61.95])
+    terms = np.maximum(0, scores - scores[0] + 1)  # the first class is the true one
+    assert terms[[1, 2]].sum() == pytest.approx(695.45)  # what the lesson sums
+    assert terms[[0, 2]].sum() == pytest.approx(160.75)  # as the notes have it
+
+
 # --- finding the matrix ---------------------------------------------------------------------------------------------
 
 
@@ -271,10 +278,12 @@ def clipped_bce(score, target):
     return np.where(target == 1, -np.log(p), -np.log(1 - p))
 
 
-def leads(scores, labels):
-    others = scores.copy()
-    others[np.arange(len(scores)), labels] = -np.inf
-    return scores[np.arange(len(scores)), labels] - others.max(axis=1)
+def pair_of(w2):
+    return lambda b, l1, l2: (1 - b * w2(b, l1, l2), w2(b, l1, l2))
+
+
+def unclipped(b, l1, l2):
+    return (2 * l2 * b - l1 * (1 - b)) / (2 * np.float64(l2) * (1 + b * b))
 
 
 def without_true(scores, labels):
@@ -305,11 +314,29 @@ MISTAKES = [
     ("02.3", lambda s, y: -lesson_02.solve_squared_hinge_slope(s, y), "signs"),
     ("02.3", lambda s, y: lesson_02.solve_squared_hinge_slope(s, y) / len(s), "averaged"),
     ("02.3", lambda s, y: np.abs(lesson_02.solve_squared_hinge_slope(s, y)), "negative"),
-    ("02.4", lambda s, y: leads(s, y).min(), "multiplied to become 1"),
-    ("02.4", lambda s, y: 1 / s[np.arange(2), y].min(), "the true score itself"),
-    ("02.4", lambda s, y: 1 / leads(s, y).max(), "others still lack"),
-    ("02.4", lambda s, y: 1 / leads(s, y), "which of them"),
-    ("02.4", lambda s, y: 1 / (s[np.arange(2), y] - s.min(axis=1)).min(), "weakest"),
+    ("02.4", pair_of(lambda b, l1, l2: b / (1 + b * b)), "L2 alone"),
+    ("02.4", lambda b, l1, l2: (1, 0), "the copy is on here"),
+    ("02.4", lambda b, l1, l2: (1 / (1 + b), 1 / (1 + b)), "dimmer copy gives less"),
+    ("02.4", lambda b, l1, l2: lesson_02.solve_cheapest_pair(b, l1, l2)[::-1], "exchanged"),
+    (
+        "02.4",
+        pair_of(lambda b, l1, l2: max(0, b - l1 * (1 - b) / max(l2, 1e-9)) / (1 + b * b)),
+        "twice",
+    ),
+    ("02.4", pair_of(unclipped), "without L2"),
+    ("02.4", pair_of(lambda b, l1, l2: unclipped(b, l1, l2) if l2 else 0.0), "w2 is negative here"),
+    (
+        "02.4",
+        lambda b, l1, l2: (
+            (1 - b * unclipped(b, l1, l2), max(0, unclipped(b, l1, l2))) if l2 else (1, 0)
+        ),
+        "must be 1",
+    ),
+    (
+        "02.4",
+        lambda b, l1, l2: 1 / 0 if l2 == 0 else lesson_02.solve_cheapest_pair(b, l1, l2),
+        "zero",
+    ),
     ("02.5", lambda rows: rows, "differ by up to"),
     ("02.5", lambda rows: np.abs(rows - 0.5), "takes each pixel by itself"),
     ("02.5", lambda rows: np.zeros((len(rows), 3)), "takes each pixel by itself"),
@@ -323,6 +350,16 @@ def test_a_planted_mistake_is_told(id, mistake, said):
     with np.errstate(all="ignore"), pytest.raises(Wrong) as error:
         exercises.find(id).check(mistake)
     assert said in str(error.value)
+
+
+def test_the_cheapest_pair_is_that_of_a_search(seed=0):
+    random = np.random.default_rng(seed)
+    for b, l1, l2 in random.uniform(0.05, 0.95, (20, 3)):
+        w2 = np.linspace(0, 1, 20001)
+        price = l1 * (1 - b * w2 + w2) + l2 * ((1 - b * w2) ** 2 + w2**2)
+        found = lesson_02.solve_cheapest_pair(b, l1, l2)
+        np.testing.assert_allclose(found[1], w2[price.argmin()], atol=1e-4)
+        assert found[0] + b * found[1] == pytest.approx(1)
 
 
 def test_other_right_answers_are_accepted():

@@ -1,4 +1,4 @@
-"""Exercises of lesson 02: means as a matrix, a loss that survives, a slope, the cheapest multiple, blind features."""
+"""Exercises of lesson 02: means as a matrix, a loss that survives, a slope, the cheapest weights, blind features."""
 
 from __future__ import annotations
 
@@ -138,59 +138,68 @@ def solve_squared_hinge_slope(scores, labels, margin=1.0):
     return slope
 
 
-def check_smallest_factor(smallest_factor) -> str:
-    cases = (
-        np.array([[7.0, 1.0, 2.0], [0.25, 3.0, 1.0]]),
-        np.array([[0.3, 0.1, -4.0], [-1.0, 7.0, 6.5]]),
-        np.array([[-2.0, -2.5, -9.0], [-8.0, -3.0, -5.0]]),
-    )
-    labels = np.array([0, 1])
-    for scores in cases:
-        picture = np.arange(2)
-        others = scores.copy()
-        others[picture, labels] = -np.inf
-        leads = scores[picture, labels] - others.max(axis=1)
-        expected = 1 / leads.min()
-        answer = smallest_factor(scores.copy(), labels.copy())
-        far = scores.copy()
-        far[picture, labels] = np.inf
-        largest = (scores[picture, labels] - far.min(axis=1)).min()
+def check_cheapest_pair(cheapest_pair) -> str:
+    for b, l1, l2 in (
+        (0.8, 0.002, 0.002),  # both prices: the copy stays on
+        (0.8, 0.003, 0.0),  # L1 alone: it is off, as its slope alone would want it below 0
+        (0.8, 0.0, 0.002),  # L2 alone
+        (0.5, 0.02, 0.005),  # both prices, off
+        (0.3, 0.001, 0.004),
+    ):
+        expected = np.array(solve_cheapest_pair(b, l1, l2))
+        with np.errstate(all="ignore"):
+            try:
+                answer = np.asarray(cheapest_pair(b, l1, l2), dtype=float)
+            except ZeroDivisionError:
+                raise Wrong(
+                    f"b = {b}, l1 = {l1}, l2 = {l2}: a division by zero; without L2 the price only rises "
+                    "with w2, so the copy is off"
+                ) from None
+        if l2 == 0 and not np.isfinite(answer).all():
+            raise Wrong(
+                f"b = {b}, l1 = {l1}, l2 = 0: got {answer}; without L2 the price only rises with w2, so "
+                "the copy is off"
+            )
+        free = (2 * l2 * b - l1 * (1 - b)) / (2 * max(l2, 1e-300) * (1 + b * b))
+        single = max(0.0, (l2 * b - l1 * (1 - b)) / (max(l2, 1e-300) * (1 + b * b)))
+        spread = b / (1 + b * b)
         expect_same(
             answer,
-            np.asarray(expected),
-            f"leads of {leads[0]:.4g} and {leads[1]:.4g}",
+            expected,
+            f"b = {b}, l1 = {l1}, l2 = {l2}",
             hints=(
                 (
-                    leads.min(),
-                    "this is the smallest lead; by what must it be multiplied to become 1?",
+                    (1 - b * free, free),
+                    "w2 is negative here; of the weights that are not, which is next?",
                 ),
                 (
-                    1 / leads.max(),
-                    "the picture with the largest lead decided; the others still lack",
+                    (1 - b * free, 0.0),
+                    "w1 comes from the w2 that you return: w1 + b * w2 must be 1",
                 ),
-                (1 / leads.mean(), "the mean lead decided; then some pictures still lack"),
+                ((1 - b * single, single), "the slope of w² is 2 w: l2 counts twice"),
                 (
-                    1 / largest,
-                    "the lead over the *weakest* class decided; take the strongest other",
+                    (1 - b * spread, spread),
+                    "this is L2 alone; L1 costs l1 (1 - b) for each unit of w2",
                 ),
+                ((1.0, 0.0), "the copy is on here: a small w2 saves more L2 than it costs L1"),
+                (expected[::-1], "w1 and w2 are exchanged: the pixel first, its copy second"),
                 (
-                    1 / scores[picture, labels].min(),
-                    "this takes the true score itself; the lead is over the strongest other",
+                    (1 / (1 + b), 1 / (1 + b)),
+                    "equal weights: but the dimmer copy gives less score for its price",
                 ),
-                (leads, "one number for all pictures is asked for"),
-                (1 / leads, "one factor for all pictures is asked for: which of them?"),
-                (1.0, "1 need not be the smallest, and need not be enough"),
             ),
         )
-    return "the smallest lead becomes the margin. Maximising it at a given length of W is what an SVM does."
+    return (
+        "the copy is off where l1 (1 - b) is at least 2 l2 b: always with L1 alone, never with L2 alone, "
+        "and with b = 0.8 from an l1 of 8 l2 on."
+    )
 
 
-def solve_smallest_factor(scores, labels):
-    picture = np.arange(len(scores))
-    others = scores.copy()
-    others[picture, labels] = -np.inf  # the true class is not its own rival
-    leads = scores[picture, labels] - others.max(axis=1)
-    return 1 / leads.min()  # c times the smallest lead is the margin 1
+def solve_cheapest_pair(b, l1, l2):
+    # With w1 = 1 - b w2 the slope by w2 is l1 (1 - b) - 2 l2 b (1 - b w2) + 2 l2 w2.
+    gain = 2 * l2 * b - l1 * (1 - b)  # minus the slope at w2 = 0
+    w2 = gain / (2 * l2 * (1 + b * b)) if gain > 0 else 0.0
+    return 1 - b * w2, w2
 
 
 def _half_negative_accuracy(features) -> float:
@@ -273,13 +282,13 @@ EXERCISES = [
     ),
     Exercise(
         "02.4",
-        "The cheapest multiple with zero loss",
+        "A pixel and its dimmer copy",
         hints=(
-            "the lead of a picture: its true score minus the highest of the others; c multiplies it",
-            "c times the smallest of all leads must be the margin, 1",
+            "the price is l1 ((1 - b w2) + w2) + l2 ((1 - b w2)² + w2²); take its slope by w2",
+            "if the slope is not negative at w2 = 0, the price only rises from there: w2 is 0 and w1 is 1",
         ),
-        check=check_smallest_factor,
-        solution=solve_smallest_factor,
+        check=check_cheapest_pair,
+        solution=solve_cheapest_pair,
     ),
     Exercise(
         "02.5",
