@@ -263,6 +263,7 @@ PLANTED = [  # exercise, source, what is right, the mistake, a word of the messa
     ),
     ("04.3", LAYER, "- kernel_size) // stride", "- kernel_size) / stride", "output side"),
     ("04.3", LAYER, "weights + filters", "weights", "number of parameters"),
+    ("04.3", LAYER, "side**2 * weights", "weights", "once at each of the side² places"),
     ("04.3", LAYER, "weights + filters", "weights + 1", "9 fewer: has every filter its own bias?"),
     ("04.3", LAYER, "weights + filters", "76", "760"),
     ("04.3", LAYER, "2 * padding", "padding", "output side"),

@@ -160,12 +160,15 @@ def check_layer(layer) -> str:
         for name, got, right in zip(names, answer, expected, strict=True):
             if got != right or not isinstance(got, int):
                 fewer = filters - 1
-                hint = f". {fewer} fewer: has every filter its own bias?"
-                whole = ". Use // instead of /" if got == right else ""  # 32.0
+                hint = ". Use // instead of /" if got == right else ""  # 32.0
+                if got != right and name == names[2]:
+                    hint = ". Each weight is used once at each of the side² places"
+                elif fewer and got == right - fewer:
+                    hint = f". {fewer} fewer: has every filter its own bias?"
                 raise Wrong(
                     f"the {name} of {filters} filters {kernel_size}×{kernel_size}, stride {stride}, padding "
                     f"{padding}, on {size}×{size}×{channels}: expected the whole number {right}, got {got}"
-                    + (hint if fewer and got == right - fewer else whole)
+                    + hint
                 )
     return "760 and the other four layers agree with torch, also where the stride does not fit."
 
