@@ -743,7 +743,7 @@ claims.check(
 # **We now know** that one addition a block removes nearly all of the cost of depth here.
 # **This does not show** that deeper is better: on these digits residual-20 is even a little better than residual-56.
 # The paper shows it, with longer training and more pictures: there residual networks gain with depth,
-# from 8.75 % test error with 20 layers over 6.97 % with 56 to 6.43 % with 110 on CIFAR-10 (its table 6), while plain ones lose.
+# from 8.75 % test error with 20 layers over 6.97 % with 56 to 6.43 % (the best of five) with 110 on CIFAR-10 (its table 6), while plain ones lose.
 # Nor does it show that shortcuts are proof against bad settings (exercise 14.8 tries larger rates).
 #
 # **Exercise 14.2.** The paper's *option B* puts a 1×1 convolution and BatchNorm on the shortcut where the shape changes, and nothing elsewhere.
@@ -764,8 +764,8 @@ exercises.check("14.2", residual_forward)
 # | | suspect | tested below under | verdict |
 # |---|---|---|---|
 # | 1 | the gradient vanishes towards the input | *Suspect 1*, without and with BatchNorm | ? |
-# | 2 | the first step is huge | *Suspect 2* | ? |
-# | 3 | the gradient is true only nearby | *Suspect 3* | ? |
+# | 2 | the gradient is true only nearby | *Suspect 2* | ? |
+# | 3 | the first step is huge | *Suspect 3* | ? |
 #
 # The usual explanation is the first: on its way back through 56 layers the gradient becomes too small to learn from, and shortcuts keep it alive.
 # We measure it before training, at the output of each block:
@@ -972,16 +972,15 @@ claims.check(
 )
 
 # %% [markdown]
-# The explosion ends by itself within these few steps.
+# In this run the explosion ends within these few steps.
 # Longer weights are part of the reason: set back, the ratio is far above that after training, but not where it began.
 # What the rest is, these numbers do not say.
 # After training no block is left far behind the others.
 # But that is not enough, as the weak start has shown: all gradients may be tiny.
 #
-# ### Suspect 3: is the gradient true only nearby?
+# ### Suspect 2: is the gradient true only nearby?
 #
 # So the gradient arrives. Is it worth following?
-# (Suspect 2, the huge first step, comes last: it takes what follows to say how long a step is.)
 # A gradient is a promise: *if the slope stayed as it is*, a step would make the loss fall by slope × way.
 # The slope in the gradient's direction is the gradient's length, and the way of a step is rate × length.
 # So a step promises rate × length².
@@ -1111,7 +1110,7 @@ def kept_share(before, after, gradients, rate): ...
 exercises.check("14.4", kept_share)
 
 # %% [markdown]
-# ### Suspect 2: the first step
+# ### Suspect 3: the first step
 #
 # Back to section 1. How much did the steps of its training promise, the first one and the later ones?
 # And with its two remedies, a warm-up and clipping?
@@ -1153,21 +1152,21 @@ claims.check(
 # Warm-up and clipping shorten it, and plain-56 does not learn; but by its promise it is still long.
 # The last row of section 1's table is the harder test: no step, from the first to the last, promises more than 0.3. plain-56 does not learn either.
 # Nor are the small promises of later steps needed: in that row every step of the last two thirds promises 0.3, and with the two remedies half of them promise far more.
-# ("Needed" for failing: each of the two may do harm in a run in which it occurs.)
+# ("Needed" for failing: each of the two may do harm in a run in which it occurs. And the cap costs plain-20 too, 24 and 35 % in place of 9 and 15: under it a network moves very little.)
 #
 # ### The verdicts
 #
 # | | suspect | measured in plain-56 with BatchNorm | verdict |
 # |---|---|---|---|
-# | 1 | the gradient vanishes towards the input | it explodes before training; after it no block is left far behind | not guilty |
-# | 2 | the first step is huge | where no step promises more than 0.3, plain-56 fails as well | plain-56 fails without it too |
-# | 3 | the gradient is true only nearby | it is; it turns nearly as far in plain-20, which learns and keeps more of small promises | open |
+# | 1 | the gradient vanishes towards the input | it explodes before training; after the default training no block is left far behind | not guilty |
+# | 2 | the gradient is true only nearby | it is; it turns nearly as far in plain-20, which learns and keeps more of small promises | open |
+# | 3 | the first step is huge | where no step promises more than 0.3, plain-56 fails as well | plain-56 fails without it too |
 #
 # **We now know** what degradation here is not: the gradient of plain-56 with BatchNorm does not vanish towards the input, neither before training nor after it, and plain-56 fails without a huge step too.
 # Steps that keep little of their promise go along with it.
 #
 # **This does not show** why plain-56 fails.
-# plain-20 turns nearly as much and learns; why depth costs so much is not settled here.
+# plain-20 turns nearly as much and learns; why depth costs so much is not settled here. Whether the explosion itself does harm was not tested.
 #
 # ## 5 · A bundle of short paths
 #
@@ -1303,7 +1302,7 @@ claims.check(
 #
 # Half of the ways are lost with each of these blocks, and the costs differ widely: the count of ways does not decide.
 # The cost goes along with how much the block changes, in the picture the spread (standard deviation) of F(x) beside that of x: most for the *first*, whose F(x) is larger than its x, and less towards the end.
-# The stream grows as blocks add to it, and what a later block adds is smaller beside it.
+# Within a stage the stream grows as blocks add to it, and what a later block adds is smaller beside it.
 # (Place and size of the change fall together here; these cuts do not say which of them counts.)
 #
 # **We now know** that blocks of a residual network add to a common stream, and the later ones can be missed one at a time.
