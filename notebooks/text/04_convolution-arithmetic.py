@@ -835,7 +835,7 @@ claims.check("eq-conv-as-matrix.photo", "On the photograph minus its mean, away 
 # %% [markdown]
 # At stride 2 a move by one pixel falls between the places of the map.
 # Noise is a hard case: on the photograph the same move costs less, because there neighbours are alike. Shuffle its pixels, and it costs as much as noise (last ✓).
-# And at the border a convolution is not equivariant: there zeros stand in for pixels. Padding that reads on at the opposite side has no border, and is exact (second ✓).
+# And at the border a convolution is not equivariant: there zeros stand in for pixels. Our moves wrap around: what leaves at one side comes in at the other. Padding that reads on at the opposite side has no border for such moves, and is exact (second ✓); for a real move, which brings new pixels in, nothing is.
 #
 # And what does sharing save?
 # A convolution is linear, so it *is* a dense layer, with a particular matrix: flattened picture in, flattened map out.
@@ -1624,7 +1624,7 @@ claims.check("emp-prior-knowledge-better.blind", "Shuffle the columns of an MLP'
 #
 # **We now know** that on these digits, after 12 epochs, the structure is worth more than ten times the parameters.
 # It has two halves. What windows that share nothing lose by the shuffle is what neighbourhood is worth to them, in windows and in pooling.
-# From them to the CNN is the worth of sharing, with a thirtieth of the parameters. On shuffled pixels sharing harms: there the CNN falls below them.
+# From them to the CNN is the worth of sharing, with a thirtieth of the parameters. On shuffled pixels the CNN falls below them; whether by sharing or by its size was not separated.
 #
 # **This does not show** what longer training would do: a higher learning rate already brings the small MLP closer (second ✓). There was one shuffle, one draw of the places, and one run of the windows that share nothing.
 # Nor does it show that structure always beats data.
@@ -1635,7 +1635,7 @@ claims.check("emp-prior-knowledge-better.blind", "Shuffle the columns of an MLP'
 #
 # - `nn.Conv2d(64, 64, 3, padding=1)`: 3×3 almost everywhere, `stride=2` instead of many poolings, `nn.AdaptiveAvgPool2d(1)` at the end, so that the picture's size is free.
 # - Estimate the shapes, then print them to check: `torchinfo.summary(network, (1, 3, 224, 224))`, or a pass on `torch.device("meta")`, which computes shapes and nothing else.
-# - Numbers of filters are usually multiples of 8 or 16; on one CPU, powers of two from 48 to 144 were worth a few percent (timed below). `timm` rounds with `make_divisible(width, 8)`.
+# - Numbers of filters are usually multiples of 8 or 16; on one CPU, from 48 to 144, powers of two kept no advantage over other multiples of 16 (timed below). `timm` rounds with `make_divisible(width, 8)`.
 # - Where moves must not matter, blur before striding (`timm.layers.BlurPool2d`), and train on moved pictures (`torchvision.transforms.v2.RandomCrop(32, padding=4)`).
 # - Libraries choose among im2col and other ways (by Fourier transform, by Winograd's scheme) themselves; `torch.backends.cudnn.benchmark = True` lets them try.
 #
@@ -1779,7 +1779,7 @@ for name, way in ways.items():
 
 # %% [markdown]
 # These are times: they differ from machine to machine and from turn to turn, and are not checked.
-# In the runs we saw, multiples of 16 from 48 to 144 differ by about a tenth; 64 and 128 are among the cheapest, by a few percent, 32 is among the dearest, and 65 costs clearly more than 64.
+# In the runs we saw, multiples of 16 from 48 to 144 differ by about a tenth, in an order that changes from run to run: powers of two keep no advantage. 32 filters are dear, and 65 cost clearly more than 64.
 #
 # ## Exercises
 #
@@ -1816,7 +1816,7 @@ for name, way in ways.items():
 # | average pooling "might be learnable" | plain average pooling has no parameters; LeNet-5's subsampling had a gain and a bias a map | counted [here](#Also-in-the-lectures); LeCun et al. 1998, II.B |
 # | pooling makes the network invariant to small translations | not by itself: with digits of 8×8 and fixed filters, moved by one pixel, maximum windows side by side change little for a nearest neighbour; overlapping ones add more than ten points for a linear classifier, and leave a third of the digits wrong; at two pixels both get most wrong. A maximum of the whole map of an equivariant layer is indifferent by construction | [section 4](#Does-pooling-make-a-network-blind-to-small-moves?) |
 # | max pooling replaces average pooling | depends on what is looked for; the average came back as the last layer | measured [here](#Also-in-the-lectures); Lin et al. 2014 |
-# | the number of filters is a power of 2, "to vectorise well" | on one CPU it is worth a few percent between 48 and 144 filters, and 32 filters are among the dearest; a multiple of 16 counts for more | timed [here](#Also-in-the-lectures) |
+# | the number of filters is a power of 2, "to vectorise well" | on one CPU, from 48 to 144 filters, powers of two kept no advantage over other multiples of 16, whose order changed from run to run | timed [here](#Also-in-the-lectures) |
 # | two and three 3×3 layers have an "effective" receptive field of 5 and 7 | that is the theoretical field; within it the two outermost columns get 30 and 15 % of the gradient, untrained, where equal shares are 40 and 29 %; with more layers far less | [section 4](#How-much-of-the-picture-does-one-unit-see?); Luo et al. 2016 |
 #
 # What the notes call convolution is, in mathematics, cross-correlation. With the filter turned by half a turn the drawn one would give 3600 and 2250 in place of 6600 and 0 ([here](#Also-in-the-lectures)).
