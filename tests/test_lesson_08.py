@@ -184,7 +184,7 @@ def test_residual_networks_leave_out_whole_blocks_in_training_and_scale_them_lat
 
 
 def test_pooling_networks_are_a_convolution_a_pooling_and_scores():
-    networks = lesson().PoolingNetworks(2, side=8, classes=10, maps=3, frozen=5)
+    networks = lesson().PoolingNetworks(2, side=8, classes=10, maps=3, frozen=True, lot=5)
     x = torch.randn(2, 4, 64)
     kernels = networks.weight[1].T.reshape(3, 1, 3, 3)
     maps = torch.relu(F.conv2d(x[1].reshape(-1, 1, 8, 8), kernels, padding=1))
@@ -194,6 +194,32 @@ def test_pooling_networks_are_a_convolution_a_pooling_and_scores():
     assert torch.equal(networks(x), networks(x))
     drawn = lesson().PoolingNetworks(2)
     assert not torch.equal(drawn(x), drawn(x))
+    assert torch.equal(drawn.eval()(x), drawn(x))
+
+
+def test_stopped_reads_the_test_at_each_runs_best_epoch_of_the_pictures_kept_aside():
+    curves = np.zeros((3, 4, 2))
+    curves[:, 2] = [[1, 2], [3, 4], [5, 6]]
+    curves[:, 3] = [[0.1, 0.9], [0.7, 0.2], [0.3, 0.9]]
+    assert lesson().stopped(curves).tolist() == [3, 2]
+
+
+def test_keep_has_for_each_run_the_weights_of_its_best_epoch_on_the_pictures_kept_aside():
+    part = lesson().Task(torch.eye(2)[None].repeat(2, 1, 1), *2 * [torch.tensor([[0, 1], [0, 1]])])
+    networks, keep = lesson().Networks(2, (2, 2)), lesson().Keep(part)
+    right, half, wrong = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.eye(2).flip(0)
+    for weights in [(half, right), (3 * right, wrong), (wrong, 2 * right)]:
+        networks.weights[0].data = torch.stack(weights)
+        keep(networks)
+    assert keep.best.tolist() == [1, 1]
+    assert torch.equal(keep.weights[0], torch.stack([3 * right, right]))
+
+
+def test_a_part_of_a_task_takes_the_same_pictures_of_all_runs():
+    t = task()
+    part = t.part(70, None)
+    assert torch.equal(part.x, t.x[:, 70:]) and torch.equal(part.given, t.given[:, 70:])
+    assert torch.equal(part.true, t.true[:, 70:])
 
 
 # --- fits, averages, changes --------------------------------------------------------------------------------------
@@ -263,12 +289,8 @@ def test_pca_lighting_adds_one_colour_along_the_principal_directions():
     assert np.allclose(np.abs(vectors.T @ added[:, 0].numpy()), np.abs(vectors.T @ wanted))
 
 
-def test_views_are_fifty_and_a_training_view_repeats_with_its_lot():
+def test_a_training_view_repeats_with_its_lot():
     photo = (255 * torch.rand(3, 90, 120)).to(torch.uint8)
-    views = lesson().fifty_views(photo)
-    assert views.shape == (50, 3, 224, 224)
-    assert torch.equal(views[:10], torch.stack(change.ten_crop(
-        change.resize(photo, [224], antialias=True), [224])))  # fmt: skip
     one, other = (lesson().training_view(photo, torch.Generator().manual_seed(1)) for _ in "ab")
     assert one.shape == (3, 224, 224) and torch.equal(one, other)
 

@@ -97,7 +97,7 @@ def check_score_deviation(score_deviation) -> str:
         if isinstance(got, torch.Tensor) and got.numel() > 1:
             raise Wrong(f"expected one number, got a tensor of shape {tuple(got.shape)}")
         expect_same(got, wanted, f"the deviation of {n} units with p = {p}", hints)
-    return "√(p / (1 - p) · Σ (w x)²): large products make it large, so training keeps them small"
+    return "√(p / (1 - p) · Σ (w x)²): large products weigh most, for each counts squared"
 
 
 def score_deviation(x, w, p):
