@@ -99,6 +99,20 @@ def test_lbfgs_of_the_lesson_walks_as_torchs():
         assert torch.allclose(parameter.detach(), place, rtol=0, atol=1e-9)
 
 
+def test_lbfgs_with_one_weight_and_one_pair_is_the_secant_method():
+    def slope(w):
+        return 3 * w + torch.sin(w)
+
+    way = lesson().descend(lesson().LBFGS(memory=1), slope, torch.tensor([2.0]), 5)
+    for before, now, after in zip(way[:3], way[1:4], way[2:5], strict=True):
+        step = lesson().secant(now, slope(now), before, slope(before))
+        assert torch.allclose(step, after, rtol=0, atol=1e-10)
+
+
+def test_the_secant_method_is_there_at_once_in_a_bowl():
+    assert lesson().secant(1.0, 4.0, 2.0, 8.0) == pytest.approx(0.0)  # slope 4 w
+
+
 def test_newton_is_there_in_one_step_whatever_the_bowl():
     m = torch.randn(6, 6)
     hessian, least = m @ m.T + torch.eye(6), torch.randn(6)
@@ -279,3 +293,24 @@ def test_mistakes_in_warm_up_are_named():
     rejects("09.6", from_zero, saying="not 0")
     rejects("09.6", from_the_start, saying="after the warm-up")
     rejects("09.6", not_halved, saying="halve it")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "saying"),
+    [
+        ("ends", "first or last"),
+        ("by accuracy", "may judge, not choose"),
+        ("lucky seed", "mean over the seeds"),
+        ("means", "not yet clear"),
+    ],
+)
+def test_mistakes_in_judging_a_race_are_named(mistake, saying):
+    rejects("09.7", lambda *race: solutions._who_won(*race, mistake), saying=saying)
+
+
+def test_a_wrong_count_that_is_no_known_mistake_is_told_the_right_one():
+    def seven(rate, curvature, share):
+        right = solutions.steps_to(rate, curvature, share)
+        return 7 if right == 4 else right
+
+    rejects("09.1", seven, saying="expected 4")

@@ -1,4 +1,4 @@
-"""Exercises of lesson 09: steps in a bowl, Nesterov's look ahead, parts of a batch, AdamW, saddles, warm-up."""
+"""Exercises of lesson 09: steps in a bowl, Nesterov's look ahead, parts of a batch, AdamW, saddles, warm-up, a race."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ def check_steps_to(steps_to) -> str:
             raise Wrong(
                 f"{what}: the factor is {1 - rate * curvature:g}, |w| never shrinks; expected math.inf, got {answer:g}"
             )
-        if 1 - rate * curvature < 0 and (math.isnan(answer) or answer != wanted):
-            raise Wrong(
-                f"{what}: expected {wanted:g}, got {answer:g}. The factor is negative, and |w| is asked for"
-            )
         if not float(answer).is_integer() and answer != math.inf:
             raise Wrong(f"{what}: steps are whole numbers, got {answer:g}; round up")
+        factor, mistakes = 1 - rate * curvature, []
+        if factor < 0:
+            mistakes = [
+                (1.0, "the factor is negative, and |w| is asked for: take its absolute value")
+            ]
+        if factor != 0:
+            mistakes.append((float(wanted) - 1, "one step less is not enough: round up, not down"))
         expect_same(
             answer,
             float(wanted),
             what,
-            [(float(wanted) - 1, "one step less is not enough: round up, not down")],
+            mistakes,
         )
     return "|1 - rate * curvature| to the power of the steps must come down to share"
 
@@ -275,6 +278,75 @@ def warm_cosine(step, steps, warm, highest):
     return highest * (1 + math.cos(math.pi * share)) / 2
 
 
+def check_who_won(who_won) -> str:
+    g = np.random.default_rng(6)
+    for case in range(12):
+        losses, accuracies = {}, {}
+        for name in ("SGD", "Adam", "RMSprop"):
+            best_at = int(g.integers(1, 5)) if case % 4 else 0  # each fourth race: not inside
+            losses[name] = 0.1 + np.abs(np.arange(6) - best_at)[:, None] + 0.3 * g.random((6, 3))
+            losses[name][5, 0] = 0.01  # one lucky seed at a bad rate
+            accuracies[name] = g.choice([0.7, 0.8, 0.9]) + g.choice([0.01, 0.2]) * g.random((6, 3))
+        answer = expect_pair(
+            who_won(
+                {name: row.copy() for name, row in losses.items()},
+                {name: row.copy() for name, row in accuracies.items()},
+            ),
+            "name",
+            "clear",
+        )
+        name, clear = answer[0], bool(answer[1])
+        right = _who_won(losses, accuracies)
+        if (name, clear) == right:
+            continue
+        for how, sentence in RACE_MISTAKES.items():
+            if (name, clear) == _who_won(losses, accuracies, how):
+                raise Wrong(sentence)
+        raise Wrong(f"race {case + 1}: expected {right}, got {(name, clear)}")
+    return (
+        "rates by the training loss, from inside the ladder; a winner only beyond the seeds' spread"
+    )
+
+
+RACE_MISTAKES = {
+    "ends": "a best rate was the first or last of its ladder: expected (None, False)",
+    "by accuracy": "the rates were chosen by the test accuracy: it may judge, not choose",
+    "lucky seed": "the rates were chosen by the best single seed: take the mean over the seeds",
+    "means": "a higher mean is not yet clear: the winner's worst seed must beat every seed of the others",
+}
+
+
+def _who_won(losses, accuracies, mistake=""):
+    """The answer, with one mistake."""
+    chosen = {}
+    for name, loss in losses.items():
+        scores = {
+            "by accuracy": -accuracies[name].mean(1),
+            "lucky seed": loss.min(1),
+        }.get(mistake, loss.mean(1))
+        at = int(scores.argmin())
+        if at in (0, len(loss) - 1) and mistake != "ends":
+            return None, False
+        chosen[name] = accuracies[name][at]
+    winner = max(chosen, key=lambda name: chosen[name].mean())
+    others = [values for name, values in chosen.items() if name != winner]
+    if mistake == "means":
+        return winner, True
+    return winner, bool(chosen[winner].min() > max(values.max() for values in others))
+
+
+def who_won(losses, accuracies):
+    there = {}
+    for name, loss in losses.items():
+        best = loss.mean(1).argmin()
+        if best in (0, len(loss) - 1):
+            return None, False
+        there[name] = accuracies[name][best]
+    winner = max(there, key=lambda name: there[name].mean())
+    rivals = [values.max() for name, values in there.items() if name != winner]
+    return winner, there[winner].min() > max(rivals)
+
+
 EXERCISES = [
     Exercise(
         "09.1",
@@ -310,8 +382,8 @@ EXERCISES = [
         "09.4",
         "AdamW",
         (
-            "Take the lines of the class Adam; m and v are handed in and handed back.",
-            "Before them, w = w * (1 - rate * decay). The gradient stays as it came.",
+            "Does the gradient hear of the decay? And which comes first, the decay or Adam's step?",
+            "First w = w * (1 - rate * decay), then the lines of the class Adam with the g that came.",
         ),
         check_adamw_step,
         adamw_step,
@@ -330,10 +402,20 @@ EXERCISES = [
         "09.6",
         "Warm-up and cosine",
         (
-            "In the warm-up step k has the rate highest * (k + 1) / warm.",
-            "Then share = (step - warm) / (steps - warm) runs from 0 to 1; the cosine from pi * 0 to pi * 1.",
+            "Draw it for 10 steps, 4 of them warm-up. Which two rates are the highest?",
+            "Warm-up: highest * (step + 1) / warm. Then share = (step - warm) / (steps - warm) for cos(pi * share).",
         ),
         check_warm_cosine,
         warm_cosine,
+    ),
+    Exercise(
+        "09.7",
+        "Who won?",
+        (
+            "For each name, losses[name].mean(1) is one number for each rate. Where is it lowest, and may it be there?",
+            "Take accuracies[name][best]: the mean finds the winner; compare its minimum with the others' maxima.",
+        ),
+        check_who_won,
+        who_won,
     ),
 ]
