@@ -79,7 +79,7 @@ def check_score_deviation(score_deviation) -> str:
     for n, p in ((5, 0.2), (7, 0.5), (3, 0.8)):
         x, w = _draw(g, n), _draw(g, n)
         masks = torch.cartesian_prod(*n * [torch.tensor([0.0, 1.0], dtype=torch.float64)])
-        chance = torch.where(masks == 1, 1 - p, p).prod(1)
+        chance = (masks * (1 - p) + (1 - masks) * p).prod(1)  # float64, as masks are
         scores = masks @ (x * w) / (1 - p)
         mean = (chance * scores).sum()
         wanted = (chance * (scores - mean) ** 2).sum().sqrt().item()
