@@ -113,6 +113,7 @@ def task(**bug):
         count=16 * 20 + 20 + 20 * 20 + 20 + 20 * 3 + 3,
         loss=F.cross_entropy,
         penalty=lesson().squares,
+        strength=0.003,
         rate=0.3,
     )
     return replace(right, **bug)
@@ -130,6 +131,20 @@ def fails(task) -> set[int]:
 
 def test_a_right_task_passes_the_seven_checks():
     assert fails(task()) == set()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_he_weights_are_no_red_start(seed):
+    torch.manual_seed(seed)
+    value, low, high = lesson().check_start(task(make=lambda: lesson().he(small())))
+    assert low <= value <= high
+
+
+def test_he_draws_weights_of_the_deviation_of_the_paper():
+    torch.manual_seed(0)
+    net = lesson().he(lesson().network(400, 300, 3))
+    assert net[1].weight.std().item() == pytest.approx(math.sqrt(2 / 400), rel=0.02)
+    assert not net[1].bias.any()
 
 
 def bugs():
@@ -170,6 +185,29 @@ def test_labels_dealt_anew_fail_check_5():
         return F.cross_entropy(scores, labels[torch.randperm(len(labels))])
 
     assert 5 in fails(task(loss=mixed))
+
+
+def test_descend_lowers_the_loss_plus_the_penalty_and_an_idle_one_changes_nothing():
+    x, y = pictures()
+    squares = lesson().squares
+    start = nn.Sequential(nn.Flatten(), nn.Linear(16, 3, bias=False))
+    ends = {}
+    for name, penalty in {
+        "without": None,
+        "right": lambda net: 0.1 * squares(net),
+        "idle": lambda net: 0.1 * squares(net).detach(),
+    }.items():
+        net = copy.deepcopy(start)
+        lesson().descend(net, x, y, 0.1, 5, size=len(x), penalty=penalty)
+        ends[name] = net[1].weight.detach()
+    decayed = copy.deepcopy(start)
+    optimizer = torch.optim.SGD(decayed.parameters(), lr=0.1, weight_decay=0.2)
+    for _ in range(5):
+        optimizer.zero_grad()
+        F.cross_entropy(decayed(x), y).backward()
+        optimizer.step()
+    assert torch.allclose(ends["right"], decayed[1].weight, atol=1e-12)
+    assert torch.equal(ends["idle"], ends["without"])
 
 
 def test_half_of_the_squares_is_torchs_weight_decay_for_weights():
@@ -352,3 +390,22 @@ def test_survivors_that_are_wrong_are_rejected():
     rejects("10.6", all_epochs, saying="not trained on")
     rejects("10.6", the_worse_half, saying="the row of the survivor")
     rejects("10.6", lambda table: 0, saying="pair")
+
+
+def test_reports_that_flatter_are_rejected():
+    def by_its_own_pictures(hit, count):
+        row = hit[:, :count].mean(1).argmax()
+        return row, hit[row, :count].mean()
+
+    def by_all_pictures(hit, count):
+        row = hit[:, :count].mean(1).argmax()
+        return row, hit[row].mean()
+
+    def chosen_by_all(hit, count):
+        row = hit.mean(1).argmax()
+        return row, hit[row, count:].mean()
+
+    rejects("10.7", by_its_own_pictures, saying="flatter")
+    rejects("10.7", by_all_pictures, saying="flatter")
+    rejects("10.7", chosen_by_all, saying="chosen by all|row")
+    rejects("10.7", lambda hit, count: 0, saying="pair")

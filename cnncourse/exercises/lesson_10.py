@@ -1,4 +1,4 @@
-"""Exercises of lesson 10: verdicts, a range of rates, a mended loop, momentum in log space, settings, halving."""
+"""Exercises of lesson 10: verdicts, ranges of rates, a mended loop, momentum, settings, halving, an honest report."""
 
 from __future__ import annotations
 
@@ -274,6 +274,32 @@ def survivor(table):
     return int(left[0]), trained
 
 
+def check_honest(honest) -> str:
+    g = np.random.default_rng(7)
+    tie = np.array([[1, 0, 1, 1, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1]], dtype=bool)
+    for hit, count in ((tie, 2), (g.random((6, 40)) < 0.7, 10), (g.random((30, 90)) < 0.9, 45)):
+        row, share = expect_pair(honest(hit.copy(), count), "row", "accuracy")
+        what = f"{len(hit)} settings, chosen by {count} of {hit.shape[1]} pictures"
+        right = int(hit[:, :count].sum(1).argmax())
+        hints = [
+            (int(hit.sum(1).argmax()), "that one was chosen by all pictures"),
+            (int(hit[:, count:].sum(1).argmax()), "that one was chosen by the other pictures"),
+            (len(hit) - 1 - int(hit[::-1, :count].sum(1).argmax()), "of equal ones take the first"),
+        ]
+        expect_same(int(row), right, f"{what}: the row", hints=hints)
+        hints = [
+            (hit[right, :count].mean(), "the pictures that chose it flatter it"),
+            (hit[right].mean(), "the pictures that chose it are among these, and flatter it"),
+        ]
+        expect_same(float(share), hit[right, count:].mean(), f"{what}: the accuracy", hints=hints)
+    return "chosen by one part, reported by the other"
+
+
+def honest(hit, count):
+    row = hit[:, :count].mean(1).argmax()
+    return row, hit[row, count:].mean()
+
+
 EXERCISES = [
     Exercise(
         "10.1",
@@ -337,5 +363,15 @@ EXERCISES = [
         ),
         check_survivor,
         survivor,
+    ),
+    Exercise(
+        "10.7",
+        "An honest report",
+        (
+            "hit[:, :count] are the pictures that choose; their mean along axis 1 is one number a setting.",
+            "argmax gives the first of equal ones. Then hit[row, count:] are the pictures that report.",
+        ),
+        check_honest,
+        honest,
     ),
 ]
