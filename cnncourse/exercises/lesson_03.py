@@ -42,7 +42,10 @@ def check_maximum(maximum, node_class) -> str:
             continue
         expected = (1.0, 0.0) if first > second else (0.0, 1.0)
         if got == expected[::-1]:
-            raise Wrong(f"{case}: slopes {got} are exchanged: the *smaller* one gets the 1")
+            raise Wrong(
+                f"{case}: slopes {got}: you give the 1 to the smaller one; only the larger moves "
+                "the maximum"
+            )
         if got == (1.0, 1.0):
             raise Wrong(f"{case}: slopes {got}; the smaller number can move without any effect")
         if got != expected:
@@ -236,7 +239,7 @@ def check_input_gradient(input_gradient, network_class, loss_class) -> str:
     for gate, before in zip(network.gates, kept, strict=True):
         if any(not np.array_equal(a, b) for a, b in zip(gate.weights, before, strict=True)):
             raise Wrong("the slopes are right, but the network's weights were changed")
-    return "the same walk, one gate further. Lesson 16 looks at pictures with it."
+    return "the same walk, one gate further: now each pixel knows what it does to the loss."
 
 
 def solve_input_gradient(network, loss, x, labels):
