@@ -258,17 +258,25 @@ def test_after_step_rejects_a_step_in_line_a_forgotten_rate_radians_and_the_othe
     def angle(change):
         return lambda *given: (right(*given)[0], change(right(*given)[1], *given))
 
-    rejects("07.2", lambda w, g, r: (w + r * g, right(w, g, r)[1]), saying="not in line")
-    rejects("07.2", lambda w, g, r: right(w, g, 1.0), saying="learning rate times the gradient")
-    rejects("07.2", lambda w, g, r: (right(w, g, r)[0] ** 2, 0), saying="square of the length")
-    rejects("07.2", lambda *given: right(*given)[::-1], saying="first the new length")
-    rejects("07.2", angle(lambda turned, *given: math.radians(turned)), saying="radians")
-    rejects("07.2", angle(lambda turned, *given: 90 - turned), saying="the angle at the step")
-    rejects(
-        "07.2",
-        angle(lambda turned, w, g, r: math.degrees(r * g / w)),
-        saying="the tangent of the angle",
-    )
+    def refused(answer, saying):
+        rejects("07.2", answer, saying=saying)
+
+    refused(lambda w, g, r: (w + r * g, right(w, g, r)[1]), "not in line")
+    refused(lambda w, g, r: (w - r * g, right(w, g, r)[1]), "not in line")
+    refused(lambda w, g, r: right(w, g, 1.0), "learning rate times the gradient")
+    refused(lambda w, g, r: (right(w, g, r)[0] ** 2, 0), "square of the length")
+    refused(lambda *given: right(*given)[::-1], "first the new length")
+    refused(angle(lambda turned, *given: math.radians(turned)), "radians")
+    refused(angle(lambda turned, *given: 90 - turned), "the angle at the step")
+    refused(angle(lambda turned, w, g, r: math.degrees(r * g / w)), "the tangent of the angle")
+
+
+@pytest.mark.parametrize("eps", [0.3, 1e-5, 1e-12])
+def test_of_two_pictures_only_what_epsilon_leaves_of_the_gradient_comes_through(eps):
+    x, gradient = torch.tensor([[1.5], [-0.5]]), torch.tensor([[0.7], [-0.4]])
+    at_x, _, _ = lesson().batchnorm_backward(gradient, x, torch.ones(1), eps)
+    s = math.sqrt(1 + eps)
+    assert at_x[0].item() == pytest.approx(eps * 1.1 / (2 * s**3), abs=1e-14)
 
 
 def test_the_step_of_07_2_is_that_of_weights_in_front_of_batchnorm():
@@ -297,9 +305,7 @@ def test_folded_rejects_a_lost_bias_an_unscaled_bias_columns_and_a_forgotten_eps
         return right(w, b, g, beta, m, v, 0.0)
 
     def columns(w, b, g, beta, m, v, e):
-        scale = g / torch.sqrt(v + e)
-        good = right(w, b, g, beta, m, v, e)
-        return (w * scale if w.shape[0] == w.shape[1] else good[0]), good[1]
+        return w * (g / torch.sqrt(v + e)), right(w, b, g, beta, m, v, e)[1]
 
     rejects("07.3", lost, saying="old bias is lost")
     rejects("07.3", unscaled, saying="must be scaled")
@@ -346,7 +352,7 @@ def test_torch_arguments_rejects_alpha_as_it_is_alpha_divided_and_a_changed_size
     rejects("07.5", lambda n, k, a, b: (n // 2, n * a, b, k), saying="same in both formulas")
 
 
-def test_group_norm_rejects_statistics_of_the_batch_n_minus_1_and_layernorm():
+def test_group_norm_rejects_statistics_of_the_batch_n_minus_1_layernorm_and_no_gamma_or_beta():
     def over_batch(x, groups, gamma, beta, eps):
         parts = x.reshape(len(x), groups, -1)
         centred = parts - parts.mean((0, 2), keepdim=True)
@@ -363,6 +369,14 @@ def test_group_norm_rejects_statistics_of_the_batch_n_minus_1_and_layernorm():
     def one_group(x, groups, gamma, beta, eps):
         return solutions.group_norm(x, 1, gamma, beta, eps)
 
+    def plain(x, groups, gamma, beta, eps):
+        return solutions.group_norm(x, groups, gamma / gamma, 0 * beta, eps)
+
+    def no_beta(x, groups, gamma, beta, eps):
+        return solutions.group_norm(x, groups, gamma, 0 * beta, eps)
+
+    rejects("07.6", plain, saying="gamma and beta are missing")
+    rejects("07.6", no_beta, saying="beta is missing")
     rejects("07.6", over_batch, saying="leave the batch out")
     rejects("07.6", n_minus_1, saying="unbiased=False")
     rejects("07.6", one_group, saying="3 groups of 6 channels")

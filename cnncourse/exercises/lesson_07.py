@@ -1,4 +1,4 @@
-"""Exercises of lesson 07: BatchNorm, a step, folded, numbers behind a mean, LRN by torch and GroupNorm."""
+"""Exercises of lesson 07: BatchNorm, a step, folding, numbers behind a mean, LRN, GroupNorm."""
 
 from __future__ import annotations
 
@@ -74,6 +74,8 @@ def check_after_step(after_step) -> str:
             (length + step, "weights and step are not in line: the gradient is at a right angle"),
             (math.hypot(length, gradient), "the step is the learning rate times the gradient"),
             (new**2, "that is the square of the length"),
+            (length - step, "weights and step are not in line: the gradient is at a right angle"),
+            (math.hypot(length, gradient * rate**2), "the learning rate counts once"),
         ]
         expect_same(long, new, f"{what}, the new length", lengths)
         angles = [
@@ -94,7 +96,7 @@ def after_step(length, gradient, rate):
 
 def check_folded(folded) -> str:
     g = _stream(2)
-    for outputs, inputs, eps in ((3, 5, 1e-5), (4, 4, 0.01)):
+    for outputs, inputs, eps in ((4, 4, 0.01), (3, 5, 1e-5)):  # the square one lets columns pass
         weight, bias = _draw(g, outputs, inputs), _draw(g, outputs)
         gamma, beta, mean = (_draw(g, outputs) for _ in range(3))
         var = _draw(g, outputs).square() + 0.1
@@ -225,11 +227,13 @@ def check_group_norm(group_norm) -> str:
             raise Wrong(
                 "the variance is the sum divided by the count, not count - 1: unbiased=False"
             )
-        expect_same(
-            answer,
-            F.group_norm(x, groups, gamma, beta, eps),
-            f"{groups} groups of {shape[1]} channels",
-        )
+        parts = [
+            (F.group_norm(x, groups, eps=eps), "gamma and beta are missing"),
+            (F.group_norm(x, groups, gamma, eps=eps), "beta is missing"),
+            (F.group_norm(x, groups, None, beta, eps), "gamma is missing"),
+        ]
+        right = F.group_norm(x, groups, gamma, beta, eps)
+        expect_same(answer, right, f"{groups} groups of {shape[1]} channels", parts)
     return "one group is LayerNorm over channels and places; a group a channel is InstanceNorm"
 
 

@@ -18,12 +18,12 @@
 # The first figure trains one network from three sizes of its hidden weights, with five learning rates each.
 # Without BatchNorm it learns in one row only; with it in most of the table.
 #
-# Odd: after dividing by the spread it no longer matters how large the numbers were, so hidden weights a hundred times too small make the same function. Yet their gradient is a hundred times *longer* (section 2), on weights a hundred times shorter. Why does nothing explode?
+# Odd: after dividing by the spread it no longer matters how large the numbers were, so hidden weights a hundred times too small make nearly the same function. Yet their gradient is a hundred times *longer* (section 2), on weights a hundred times shorter. Why does nothing explode?
 #
 # **You will be able to**
 # - read BatchNorm forward and backward, line by line, and use its two modes;
 # - say why a network with it forgives a bad start, and test such a "because";
-# - name what it costs: answers that depend on the batch, and hardly any learning where a mean is taken over two numbers;
+# - name what it costs: answers that depend on the batch, and batches that must not be too small;
 # - choose between BatchNorm, LayerNorm and GroupNorm, by what each takes its mean over, and read the old LRN.
 #
 # **You need** lesson 02 (scores, softmax, loss), lesson 03 (gradients, the chain rule) and lesson 05 (units, ReLU, how gradients vanish). Sections 4 and 5 have a small convolutional network (lesson 04).
@@ -306,7 +306,9 @@ claims.check("err-bn-gaussian",
 # %% [markdown]
 # Bells, but BatchNorm does not make them: left, without it, they are bells too. Each number is a sum over many inputs.
 #
-# **Two modes.** In training a picture's numbers depend on the *other* pictures of the batch; in evaluation (`network.eval()`) only on the picture and the running statistics. We train a network, and ask it in both modes:
+# **Two modes.** In training a picture's numbers depend on the *other* pictures of the batch; in evaluation (`network.eval()`) only on the picture and the running statistics. We train a network, and ask it in both modes.
+#
+# Mind that asking in training mode also *changes* the running statistics, here by test pictures, with `torch.no_grad()` or without. Here it does no harm, as evaluation compares the network with itself; to measure its accuracy, ask a copy (`copy.deepcopy`).
 
 # %%
 with runtime.seeded(seed):
@@ -559,15 +561,15 @@ def hold(network):
                 weight *= length / weight.norm(dim=1, keepdim=True)
     return set_back
 
+# %% [markdown]
+# **The plan.** Weights of 0.01 and of 1, each with lengths free and held. And one arm more from 0.01: held, with a smaller rate for hidden weights. The gradient is 100 times as long and the weights are 100 times as short, so the same *turn* needs a rate 100 · 100 times as small. By these two factors that arm must be, step for step, the network held at He's length; it tells what holding does when the steps fit.
+#
+# The yardstick: hidden layers that stay as they were drawn, and only the scores learn.
+
 # %%
 exercises.predict("07.p2", "BatchNorm, weights of 0.01, learning rate 1, lengths held. It:",
                   ("learns as before, the function is the same", "learns, but slower",
                    "stays at guessing"))
-
-# %% [markdown]
-# If long steps are what harms, the held network must learn again with shorter ones. The gradient is 100 times as long and the weights are 100 times as short: the same *turn* needs a rate 100 · 100 times as small. That is the control: held, and a ten-thousandth of the rate for hidden weights. By these two factors it must be, step for step, the network held at He's length: if that one learns, holding alone does no harm.
-#
-# The yardstick: hidden layers that stay as they were drawn, and only the scores learn.
 
 # %%
 def experiment(size, arm, number, rate=1.0):
@@ -669,11 +671,13 @@ claims.check("eq-bn-backward.turn",
 # **We now know** why too small a start is forgiven here: the steps were too long for the weights, and one leap makes the weights long. Held short the network guesses, which is worse than leaving the hidden layers as they were drawn; held short with shorter steps it learns.
 # The leap does not *aim* at the right length: at a rate of 1 it goes far beyond He's, and nothing brings the weights back; later steps are small, and most of what the network then reaches the scores reach alone.
 #
-# At a rate of 0.01, the odd square of the first figure, the leap is a hundred times shorter: it ends at a tenth of He's length. A step turns weights in proportion to rate / length², here $0.01 / 0.1^2 = 1$: as much as He's weights turn at a rate of *1*. So the smallest weights learn there and He's hardly do.
+# At a rate of 0.01, the odd square of the first figure, the leap is a hundred times shorter: it ends at a tenth of He's length. A step turns weights in proportion to rate / length², here $0.01 / 0.1^2 = 1$: as much as He's weights turn at a rate of *1*. That goes with what was measured: the smallest weights learn there, and He's get part of the way only.
 #
 # **This does not show** why *large* learning rates are forgiven from He's weights: there the lengths hardly change, and holding them hardly matters. Nor does it mend weights that are too large: without weight decay nothing shrinks them, and the lowest row of the first figure learns at large rates only.
 #
 # **Exercise 07.2.** A unit's weights of this `length` stand in front of BatchNorm; their gradient has the length `gradient` (leave $\varepsilon$ out). How long are they after one step of SGD, and by how many degrees has it turned them?
+#
+# On paper: a batch of *two* pictures gives the unit the values $a$ and $b$. Put $m = 2$ into the formula at the head of this section: what gradient reaches $a$, and what is left of it for $\varepsilon \to 0$?
 
 # %%
 def after_step(length, gradient, rate):
@@ -728,7 +732,7 @@ claims.check("emp-bn-more-activations-viable",
 #
 # Why can it bear large rates? The paper of 2015 gave a reason in its title, *internal covariate shift*: while a layer learns, the layers before it change, so that its inputs come from another distribution at each step. BatchNorm fixes their mean and spread; learning would be easier *because* the shift is gone.
 #
-# An intervention (after S. Santurkar et al. 2018): keep BatchNorm and bring the shift back. Behind each BatchNorm, every unit is *moved* by a random number, drawn anew at each step. For comparison it is also *stretched*, by random factors, some of which turn its sign. All of it at a learning rate of 1, where the plain network fails and BatchNorm does not.
+# An intervention (after S. Santurkar et al. 2018): keep BatchNorm and bring the shift back. Behind each BatchNorm, every unit is *moved* by a random number, drawn anew at each step. For comparison it is also *stretched*, by random factors, some of which turn its sign. All of it at a learning rate of 1, where the plain network fails and BatchNorm does not. In the test nothing is moved or stretched.
 #
 # *What is measured:* by how many deviations the mean of a unit's input moves in one step.
 # *Where:* at layer 4, for 256 pictures, as a mean over its units; over the steps of the first epoch the median (of those in which the network still moves and has not diverged).
@@ -863,10 +867,11 @@ claims.check("emp-bn-ics-explanation.alone",
              without=(alone[0.0], ">=", 0.85), seeds=seeds, on="mean")
 
 # %% [markdown]
-# **We now know** that the large rate does not need means that keep still: moved at random by more than a deviation a step, BatchNorm still learns at a rate of 1. A random *stretch* harms it, at the same shift of the means, and part of that harm is the turned signs.
+# **We now know** that the large rate does not need means that keep still: moved at random by more than a deviation a step, BatchNorm still learns at a rate of 1. A random *stretch* lowers its test accuracy, at the same shift of the means, and less so if no sign is turned.
 # That BatchNorm itself moves the means so little is nearly so by construction, as they are set over the same pictures; single numbers go on moving.
 #
-# **This does not show** that a shift is harmless: without BatchNorm the same moves harm, at a rate of 0.1. The next BatchNorm may take part of a move away again. And the plain network at a rate of 1 moves furthest, but it is diverging: what is cause there and what consequence cannot be told.
+# **This does not show** how much of what the stretch costs is worse *learning*: the running statistics of the deeper layers describe stretched inputs, and in the test these are not stretched. With statistics taken anew, from numbers that are not stretched, part of it comes back.
+# Nor that a shift is harmless: without BatchNorm the same moves harm, at a rate of 0.1 (trained with them and tested without). The next BatchNorm may take part of a move away again. And the plain network at a rate of 1 moves furthest, but it is diverging: what is cause there and what consequence cannot be told.
 # Nor does it show which explanation is right. Santurkar et al. find that BatchNorm may not reduce the shift at all when it is measured as the change of a layer's *gradient*, and that with it the loss changes more smoothly along the gradient.
 #
 # **Exercise 07.3.** After training, BatchNorm costs nothing: it can be *folded* into the layer before it. Give weight (O, I) and bias (O,) of the one linear layer that equals linear, then BatchNorm in evaluation mode.
@@ -960,6 +965,8 @@ of_two
 
 # %% [markdown]
 # From two numbers a mean and a deviation leave only *which of the two is more*, not how much (until they differ as little as $\sqrt\varepsilon$).
+#
+# Backward it is worse. Section 2 takes two directions away, and of two numbers these are all there are: but for $\varepsilon$, no gradient comes through to what stands in front of BatchNorm. (The formula of section 2 with $m = 2$ leaves $\varepsilon (g_a - g_b) / 2 s^3$, where $s^2$ is the variance and $\varepsilon$: next to nothing, unless the two values nearly agree.)
 #
 # Does a network learn so? The network of the first figure, with four kinds of layer, takes 100 steps at a rate of 0.03, with batches of 2, 4 and 16 pictures.
 
@@ -1090,7 +1097,7 @@ claims.check("emp-bn-regularises",
              four=told[4], many=told[256], ratio=(told[4] / told[256], ">=", 3))
 
 # %% [markdown]
-# Statistics anew do not help: the weights themselves have learnt little. With 62 companions a loss of two pictures a step teaches; with a mean over places two pictures sufficed here; with a mean over two numbers it hardly learns in the convolutional network either.
+# Statistics anew do not help: the weights themselves have learnt nothing that serves. Two losses come together here: forward only ±1 is left, and backward hardly any gradient reaches the hidden layers. These tests do not tell the two apart. With 62 companions a loss of two pictures a step teaches; with a mean over places two pictures sufficed here; with a mean over two numbers it hardly learns in the convolutional network either.
 #
 # **The last batch.** 1,347 digits in batches of 64 leave a last batch of 3. The package warns where BatchNorm meets one.
 #
@@ -1212,7 +1219,7 @@ exercises.check("07.4", numbers_behind_a_mean, not_there)
 # %% [markdown]
 # ## 5 · Before BatchNorm: dividing by the neighbours
 #
-# AlexNet (2012) divides too, but not by the spread over pictures. *Local response normalisation* (LRN) divides each number $a$ of a picture by its neighbours: those in $n = 5$ adjacent *channels* at the same place.
+# AlexNet (2012) divides too, but not by the spread over pictures. *Local response normalisation* (LRN) divides each number $a$ of a picture by what stands in $n = 5$ adjacent *channels* at the same place: itself and two neighbours on each side.
 #
 # $$b_c = \frac{a_c}{\Bigl(k + \alpha \sum_{j=c-2}^{c+2} a_j^2\Bigr)^{\beta}}, \qquad k = 2,\ \alpha = 10^{-4},\ \beta = \tfrac34$$
 #
@@ -1311,7 +1318,7 @@ claims.check("err-lrn-more-sensitive",
              most=(share.max().item(), "<", 1), ratio=((out[3] / out[2]).item(), "~", 20.0, 0.1))
 
 # %% [markdown]
-# Peak and next neighbour have nearly the same window, so their ratio stays as it was. Against the plateau, which was as high, the peak gains; no channel becomes more active than it was.
+# The lone peak is lowered by itself: its own square is one of the five. Peak and next neighbour have nearly the same window, so their ratio stays as it was. Against the plateau, which was as high, the peak gains; no channel becomes more active than it was.
 #
 # Does it help to train? A small convolutional network with LRN behind each ReLU, and AlexNet's constants. Beside it: no normalisation, BatchNorm, and LRN *without its sum* ($\alpha = 0$). And an LRN with k = 1 and $\alpha = 0.1$, a thousand times AlexNet's.
 
@@ -1431,7 +1438,7 @@ exercises.check("07.6", group_norm)
 # - BatchNorm sets mean and spread of each unit over the batch; its $\gamma$ and $\beta$ can undo it. The shape of the distribution and the correlations stay.
 # - In front of it, the length of the weights hardly matters for the output, and decides how far a step turns them. Weights of a hundredth leap in one step and learn; held short they guess, held short with shorter steps they learn.
 # - It buys room, in the hidden weights and the learning rate. From He's weights at a rate of 0.01 it is not faster. A large rate does not need means that keep still: moved at random by a deviation a step, it still learns.
-# - It costs dependence on the batch. Where a mean is taken over two numbers it hardly learns in 100 steps; in a convolutional layer two pictures sufficed here. LayerNorm and GroupNorm look at one picture.
+# - It costs dependence on the batch. Where a mean is taken over two numbers it hardly learns in 100 steps: forward only ±1 is left, backward next to nothing; in a convolutional layer two pictures sufficed here. LayerNorm and GroupNorm look at one picture.
 # - A last batch of 3 harms at a rate of 0.1, with and without BatchNorm, by its step: it moves the weights, and leaves running statistics that describe the old ones. Weighted by its pictures it harms little.
 # - LRN damps by neighbouring channels; nothing becomes larger. With AlexNet's constants it was a mere factor here.
 
