@@ -232,6 +232,7 @@ def test_reads_tanh_rejects_the_other_direction_and_forgotten_biases():
 def test_leaky_by_maxout_rejects_a_second_bias_of_zero_swapped_pieces_and_two_lists_mixed():
     rejects("05.4", lambda w, b, s: ((w, s * w), (b, 0.0)), saying="its bias is not 0")
     rejects("05.4", lambda w, b, s: ((w, 0.0), (b, 0.0)), saying="max of the pieces")
+    rejects("05.4", lambda w, b, s: ((w, b), (s * w, s * b)), saying="both weights first")
     rejects("05.4", lambda w, b, s: ((w, s), (b, s * b)), saying="max of the pieces")
     rejects("05.4", lambda w, b, s: (w, s * w, b, s * b), saying="expected a pair.*got 4 values")
 

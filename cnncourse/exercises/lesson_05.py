@@ -135,6 +135,11 @@ def check_leaky_by_maxout(leaky_by_maxout) -> str:
     for w, b, slope in ((1.0, 0.0, 0.01), (2.0, -1.0, 0.1), (-0.7, 0.4, 0.25), (1.5, 0.5, 0.0)):
         weights, biases = expect_pair(leaky_by_maxout(w, b, slope), "(w1, w2)", "(b1, b2)")
         weights, biases = expect_pair(weights, "w1", "w2"), expect_pair(biases, "b1", "b2")
+        if np.allclose([weights, biases], [(w, b), (slope * w, slope * b)]) and w * slope != b:
+            raise Wrong(
+                "that is ((w1, b1), (w2, b2)), piece by piece; expected ((w1, w2), (b1, b2)): "
+                "both weights first, then both biases"
+            )
         both = np.stack([one * x + other for one, other in zip(weights, biases, strict=True)])
         z = w * x + b
         expected = np.where(z > 0, z, slope * z)
