@@ -370,7 +370,7 @@ claims.check("emp-relu-more-expressive",
              corner=(corner, ">=", 0.4), bump=(bump, ">=", 0.4), seeds=8)
 
 # %% [markdown]
-# The row of blue dots on the right: most ReLU networks end near the same error, and training does not get away from there. (At a rate of 0.03 ReLU's copies of the bump were nearer in a trial on other seeds, and those of tanh nearer still.)
+# The row of blue dots on the right: most ReLU networks end near the same error, and training does not get away from there. (At a rate of 0.03 ReLU's copies of the bump were nearer in a trial on other seeds, and those of tanh still nearer than ReLU's.)
 #
 # And if we do not train, but *solve*? 12 units that turn on at even distances are given; the best output weights come from least squares. A tanh unit needs a steepness as well; we try seven.
 
@@ -1061,7 +1061,7 @@ claims.check("emp-relu-dead-units",
 # The learning rate is the same, only the length of the steps is limited: the long steps killed. They threw the weights to where no picture turns the unit on.
 #
 # And do the units come back? Go on with every network from the learning rate 2, for five epochs at a harmless 0.1. To see what the leak does, we also exchange it: dead ReLUs get a leak before they go on, and leaky ones lose it.
-# In a second hidden layer dead ReLUs *can* come back without a leak, for the layer below still changes their inputs; the second claim below counts them.
+# In a second hidden layer dead ReLUs *can* come back without a leak, for the layer below still changes their inputs; the third claim below counts them.
 
 # %%
 def go_on(models, bend):
@@ -1139,7 +1139,7 @@ claims.check("emp-leaky-relu-never-dies.recovery",
              seeds=runs, on="mean")
 
 # %% [markdown]
-# Why are the leaky networks better off, if their silent units hardly come back? Two things go along with it. Fewer of their units fell silent (first figure of this section). And the silent ones go on working at a slope of 0.01: take the leak from the silent units alone, with the same weights, and the mean accuracy of the three falls at once about as far as without any leak; without any leak it also stays lower after going on. Dead ReLUs that get a leak are no better off at the moment of the exchange, and after five epochs no difference shows that three seeds could tell from chance.
+# Why are the leaky networks better off, if their silent units hardly come back? Two things go along with it. Fewer of their units fell silent (first figure of this section). And the silent ones go on working at a slope of 0.01: take the leak from the silent units alone, with the same weights, and the mean accuracy of the three falls at once about as far as without any leak; without any leak it also stays lower after going on. Dead ReLUs that get a leak are worse off at the moment of the exchange, and after five epochs no difference shows that three seeds could tell from chance.
 #
 # The lectures start biases at 0.01, so that more units are on. Does it help? Two cases: against steps that are too long, and in a deep network before any step.
 # In the second, unbiased ReLU units are born dead at the same rate with large weights as with small ones: if all weights are a tenth as large, all sums shrink and no sign changes. A bias of 0.01 counts only where the sums have become that small, hence "small weights".
