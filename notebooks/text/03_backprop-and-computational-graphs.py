@@ -440,7 +440,7 @@ claims.table("eq-chain-rule-xyz", "One walk back gives what three nudges give.",
 # %% [markdown]
 # The graph, drawn from its nodes: values above, slopes of the end below, on each edge the slope of that one operation. A factor $w = 2$ is put behind it. Change the numbers and watch: the slope of a factor is always the other factor, times what arrives from the end.
 
-# %% tags=["fold", "not-drawn:fig-backprop-graph-xyz"]
+# %% tags=["fold", "not-drawn:fig-backprop-graph-xyz", "ledger:fig-backprop-graph-xyz"]
 def xyzw_graph(x, y, z, w):
     last = (Node(x, name="x") + Node(y, name="y")) * Node(z, name="z") * Node(w, name="w")
     backward(last)
@@ -1530,7 +1530,7 @@ exercises.check("03.5", row_max_backward)
 # **A neuron as a filter, and the hierarchy.** The lectures draw one neuron, with its weights at the lines, and call it a filter. Among inputs of *equal length* it answers loudest to the one that points as its weights do (a longer one in another direction may be louder).
 # Neurons side by side are a layer, layers in a row a network; and a neuron is made of operations such as those of section 1: the hierarchy is printed below the figure.
 
-# %% tags=["fold", "not-drawn:fig-network-hierarchy"]
+# %% tags=["fold", "not-drawn:fig-network-hierarchy", "ledger:fig-network-hierarchy"]
 weights, direction = np.array([3.0, 1.5]), np.linspace(-np.pi, np.pi, 361)
 circle = np.stack([np.cos(direction), np.sin(direction)], axis=1)  # inputs of length 1
 response = np.maximum(circle @ weights, 0)
