@@ -162,7 +162,9 @@ def test_a_run_leaves_copy_figures_folder_and_provenance(course, capsys):
     assert facts["data"] == {"digits": "abc"} and facts["device"] == "cpu" and facts["threads"] == 1
     assert "torch" in facts["versions"] and facts["seconds"] > 0
     assert [cell["first_line"] for cell in facts["cells"]][-1].startswith("print(epochs")
-    slowest = max(facts["cells"], key=lambda cell: cell["seconds"])  # imports torch, the others little
+    slowest = max(
+        facts["cells"], key=lambda cell: cell["seconds"]
+    )  # imports torch, the others little
     assert slowest["first_line"] == "import os" and 0.1 < slowest["seconds"] < facts["seconds"]
     assert capsys.readouterr().err.startswith("14_resnet: A small lesson\n14_resnet: 4 code cells")
     assert not (course / "notebooks" / "14_resnet.ipynb").exists()
