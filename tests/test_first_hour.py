@@ -112,6 +112,9 @@ def course(tmp_path_factory):
     exposed = {"LabApp": {"expose_app_in_browser": True}}  # to the test, which then need not click
     (settings / "jupyter_lab_config.json").write_text(json.dumps(exposed))
     assert shell(course, 'make store LESSONS="04 14"').returncode == 0
+    for folder in ("figures", "build"):  # as a download that was never run
+        shutil.rmtree(course / folder)
+    (course / "figures").mkdir()
     return course
 
 

@@ -433,7 +433,7 @@ for name, column in zip("abcd", (0, 4, 11, 18), strict=True):
     axes[name].set_title(f"answer {maps[0, 8, column]:.0f}", color=DARK_ORANGE, loc="center")
 for name, (title, values) in zip("rf", searched.items(), strict=True):
     shown = axes[name].imshow(values, cmap=figures.DIVERGING, vmin=-9000, vmax=9000)
-    axes[name].set_title(f"{title}: maximum at {len(loudest[title])}", loc="center")
+    axes[name].set_title(f"{title}: places at maximum {len(loudest[title])}", loc="center")
     if len(loudest[title]) == 1:
         axes[name].plot(*loudest[title][0][::-1], "o", ms=15, mfc="none", mec="C1", mew=2.5)
 for panel in axes.values():
@@ -835,7 +835,7 @@ claims.check("eq-conv-as-matrix.photo", "On the photograph minus its mean, away 
 # %% [markdown]
 # At stride 2 a move by one pixel falls between the places of the map.
 # Noise is a hard case: on the photograph the same move costs less, because there neighbours are alike. Shuffle its pixels, and it costs as much as noise (last ✓).
-# And at the border a convolution is not equivariant: there zeros stand in for pixels. Our moves wrap around: what leaves at one side comes in at the other. Padding that reads on at the opposite side has no border for such moves, and is exact (second ✓); for a real move, which brings new pixels in, nothing is.
+# And at the border a convolution is not equivariant: there zeros stand in for pixels. Our moves wrap around: what leaves at one side comes in at the other. Padding that reads on at the opposite side has no border for such moves, and is exact (second ✓); for a real move, which brings new pixels in, no padding is.
 #
 # And what does sharing save?
 # A convolution is linear, so it *is* a dense layer, with a particular matrix: flattened picture in, flattened map out.
@@ -1211,6 +1211,26 @@ def survival(maps, pooling, grids, judge):
             shares[grid, move, step] = (named(shown) == asked.labels).float().mean()
     return shares.mean(2)
 
+
+OVERLAPPING = {"max 3×3 / 2": nn.MaxPool2d(3, 2), "max 6×6 / 2": nn.MaxPool2d(6, 2)}  # stride 2
+
+
+def draw_survival(panel, results, overlaps, heights):
+    """Shares right after moves by 0, 1 and 2 pixels, by pooling; windows that overlap dashed."""
+    looks = {"no pooling": ("C0", "o"), "max 2×2": ("C1", "s"), "max 4×4": ("C3", "^"),
+             "max over the map": ("C2", "D")}
+    for grids in overlaps.values():
+        panel.plot(range(3), grids.mean(0), color="0.35", ls="--")
+    panel.text(2.1, 0.55, "dashed: " + ",\n".join(overlaps), color="0.35", va="center")
+    for (name, grids), height in zip(results.items(), heights, strict=True):
+        colour, marker = looks[name]
+        panel.plot(range(3), grids.mean(0), color=colour, marker=marker, ms=7)
+        letters = DARK_ORANGE if colour == "C1" else colour
+        panel.text(2.1, height, name, color=letters, va="center")
+    panel.plot((-0.1, 2), (0.1, 0.1), color="0.4", ls=":", lw=1.5)
+    panel.text(-0.05, 0.03, "guessing", color="0.4")
+    panel.set(xlabel="pixels moved", xticks=range(3), xlim=(-0.1, 4), ylim=(0, 1.03))
+
 # %%
 def nearest(stored, labels):
     """A judge: what is shown takes the class of the stored maps closest to its own."""
@@ -1243,25 +1263,19 @@ exercises.reveal("04.p5", "about as many" if abs(gain) < 2.5 else moves,
 
 # %% tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.4), sharey=True)
-looks = {"no pooling": ("C0", "o"), "max 2×2": ("C1", "s"), "max 4×4": ("C3", "^"),
-         "max over the map": ("C2", "D")}
+overlaps = {judge: {name: survival(edges, window, 2, judges[judge])
+                    for name, window in OVERLAPPING.items()} for judge in judges}
 heights = ((0.165, 0.24, 0.315, 0.84), (0.065, 0.14, 0.215, 0.76))  # of the labels
 for panel, (judge, results), places in zip(axes, survived.items(), heights, strict=True):
-    for (name, grids), height in zip(results.items(), places, strict=True):
-        colour, marker = looks[name]
-        panel.plot(range(3), grids.mean(0), color=colour, marker=marker, ms=7, alpha=0.85)
-        letters = DARK_ORANGE if colour == "C1" else colour
-        panel.text(2.1, height, name, color=letters, va="center")
-    panel.plot((-0.1, 2), (0.1, 0.1), color="0.4", ls=":", lw=1.5)
-    panel.text(-0.05, 0.03, "guessing", color="0.4")
-    panel.set(xlabel="pixels moved", title=judge, xticks=range(3), xlim=(-0.1, 4), ylim=(0, 1.03))
+    draw_survival(panel, results, overlaps[judge], places)
+    panel.set_title(judge)
 axes[0].set_ylabel("share of digits right")
-fig.suptitle("Moved by one pixel: windows side by side do not save the digits", x=0.01,
+fig.suptitle("One pixel: windows side by side save few digits, overlapping ones more", x=0.01,
              ha="left")
 figures.save(fig, "emp-pooling-translation-invariance",
     caption="450 test digits of 8×8 pixels, moved in four directions (mean), seen through eight "
     "fixed edge filters, and named by two judges who know 1,347 unmoved digits. Windows: side by "
-    "side, mean over 2 or 4 places of their grid. No randomness.",
+    "side, or (dashed) 3×3 and 6×6 at stride 2; mean over 2 or 4 places of their grid. Exact.",
     alt="Moved by one pixel, the nearest neighbour loses a third of the digits, with windows or "
     "without; the linear classifier loses more, most of all without windows. With one maximum a "
     "map both are lower and stay the same.")
@@ -1285,13 +1299,10 @@ claims.check("emp-pooling-translation-invariance.far", "At two pixels 4×4 windo
     "{wrong:.0%} and {line_wrong:.0%} wrong.", near=(100 * (four[2] - plain[2]), ">=", 5),
     line=(100 * (fourth[2] - first[2]), ">=", 3), wrong=(1 - four[2], ">", 0.5),
     line_wrong=(1 - fourth[2], ">", 0.5))
-overlapping = {"3×3 at stride 2": nn.MaxPool2d(3, 2), "6×6 at stride 2": nn.MaxPool2d(6, 2)}
-overlaps = {judge: {name: survival(edges, window, 2, judges[judge])
-                    for name, window in overlapping.items()} for judge in judges}
 beside = survival(edges, nn.MaxPool2d(6), 2, nearest).mean(0)  # side by side
-print("share right after moves by 0, 1 and 2 pixels; standard error: at most 0.02")
+print("share right after moves by 0, 1 and 2 pixels; of 450 digits: standard error at most 0.024")
 print(f"{'':18}nearest neighbour   linear classifier")
-for name in (*poolings, *overlapping):
+for name in (*poolings, *OVERLAPPING):
     rows = [(survived[judge] | overlaps[judge])[name].mean(0) for judge in judges]
     near, line = ("  ".join(f"{share:.2f}" for share in row) for row in rows)
     print(f"{name:18}{near:20}{line}")
@@ -1300,14 +1311,15 @@ near3, near6, line3, line6 = (
     for grids in overlaps[judge].values())
 claims.check("emp-pooling-translation-invariance.overlap", "Windows that overlap, at one pixel: "
     "for the nearest neighbour 3×3 at stride 2 adds {near3:.0f} points and 6×6 at stride 2 "
-    "{near6:.0f} (6×6 side by side {beside:.0f}); for the linear classifier they add {line3:.0f} "
-    "and {line6:.0f}.", near3=(near3, "in", (-2.5, 5)), near6=(near6, ">=", 4),
+    "{near6:.0f} (6×6 side by side, at two places of the grid, {beside:.0f}); for the linear "
+    "classifier they add {line3:.0f} and {line6:.0f}.", near3=(near3, "in", (-2.5, 5)),
+    near6=(near6, ">=", 4),
     line3=(line3, ">=", 10), line6=(line6, ">=", 10), beside=(100 * (beside[1] - plain[1]), "<", 0))
 
 # %% [markdown]
 # At one pixel windows side by side hardly help the nearest neighbour, and help the linear classifier, which starts lower, some.
-# Windows that overlap lift the linear classifier to where the nearest neighbour stands (last ✓).
-# A third of the digits moved by one pixel is lost even so, and at two pixels most are.
+# Windows of 3×3 and of 6×6 at stride 2, which overlap, lift the linear classifier to where the nearest neighbour stands (last ✓); how much of that is the overlap and how much the size was not separated.
+# A quarter to two fifths of the digits moved by one pixel is lost even so, and at two pixels most are.
 #
 # And pooling over the whole map? Two judges, a mean in place of the maximum, and a layer whose maps do *not* move along:
 
@@ -1334,11 +1346,11 @@ claims.check("emp-pooling-translation-invariance.distance", "A move by one pixel
 # %% [markdown]
 # What makes features indifferent to moves is two things together: a map that moves along with the digit (section 3), and pooling over *all* of it.
 # Without pooling all of it, digits are lost; and without a map that moves along, as in a random dense layer, the maxima change with the move too (second ✓; one draw of the layer).
-# The mean over the map is as indifferent as the maximum, and gets fewer digits right here.
+# The mean over the map is as indifferent as the maximum, and gets fewer digits right by the nearest neighbour.
 # That both stay level is true by construction, as the whole digit stays on its dark board.
 # The price shows at move 0: a maximum keeps how strong an edge is, and forgets where.
 #
-# Small windows help the nearest neighbour little. This goes along with it: pooled or not, a move by one pixel takes a digit's maps about one and a half times as far as the nearest digit of another class is away (last ✓).
+# Small windows help the nearest neighbour little. This goes along with it: pooled or not, a move by one pixel takes a digit's maps about one and a half times as far as the nearest digit of another class is away (last ✓; from the unmoved digit: the moved one leaves the rivals behind as well).
 #
 # What windows do buy: 2×2 leave only a quarter of the numbers, and, as we see next, give a longer view.
 
@@ -1420,8 +1432,8 @@ claims.check("eq-receptive-field", "Untrained, the two outermost columns get {tw
     off=(max(abs(shares[n] - by_paths(n)).max() for n in shares), "<", 0.02))
 
 # %% [markdown]
-# **We now know** that windows of pooling save numbers and lengthen the view, and that at a move of one pixel maximum windows hardly help a nearest neighbour, and help a linear classifier much where they overlap.
-# Indifference to moves comes from pooling *everything*, at a price.
+# **We now know** that windows of pooling save numbers and lengthen the view, and what maximum windows do at a move of one pixel: side by side they change the nearest neighbour by −1 to +2 points and add 4 to 12 for the linear classifier; at stride 2, overlapping, 3×3 and 6×6 add 2 to 7 and 22 to 27.
+# Exact indifference to moves came here only from pooling *everything*, at a price.
 # **This does not show** what a trained network makes of it: our filters were fixed, and the networks of the last figure untrained.
 #
 # **Exercise 04.5** A calculator for real networks: go through an `nn.Sequential` of convolutions, poolings and other layers, and return how many pixels a unit of the last layer sees along a side.
@@ -1449,7 +1461,7 @@ exercises.check("04.5", field_of)
 #
 # More rivals help to say why.
 # A *locally connected* network (`LocallyConnected`, among the folded tools at the top) looks at the same 3×3 windows as the CNN, but every place has filters of its own: neighbourhood without sharing. It too learns on pictures and on shuffled pixels.
-# And from the time before 2012: a linear classifier on pixels (fitted to the optimum, with a small penalty on the size of its weights), and one on features that a person designed, histograms of edge directions (HOG).
+# And from the time before 2012: a linear classifier on pixels (fitted to the optimum, with scikit-learn's usual penalty on the size of its weights), and one on features that a person designed, histograms of edge directions (HOG).
 
 # %%
 def on_boards(pictures):
@@ -1626,7 +1638,7 @@ claims.check("emp-prior-knowledge-better.blind", "Shuffle the columns of an MLP'
 # It has two halves. What windows that share nothing lose by the shuffle is what neighbourhood is worth to them, in windows and in pooling.
 # From them to the CNN is the worth of sharing, with a thirtieth of the parameters. On shuffled pixels the CNN falls below them; whether by sharing or by its size was not separated.
 #
-# **This does not show** what longer training would do: a higher learning rate already brings the small MLP closer (second ✓). There was one shuffle, one draw of the places, and one run of the windows that share nothing.
+# **This does not show** what longer training would do: a higher learning rate already brings the small MLP closer (second ✓). (The second pooling drops the last row and column of its 7×7 maps, in silence, as section 2 warns.) There was one shuffle, one draw of the places, and one run of the windows that share nothing.
 # Nor does it show that structure always beats data.
 # A later kind of network without such windows, the transformer, learns about neighbours mostly by itself from 14 million pictures and more, from patches of 16×16 pixels (Dosovitskiy et al. 2021).
 
@@ -1784,10 +1796,12 @@ for name, way in ways.items():
 # ## Exercises
 #
 # Each check says what is wrong and how to see it; 04.1 to 04.5 stand after their sections.
-# Two are open, without a check:
+# Three are open, without a check:
 #
 # **04.6** What does the bar chart of [section 5](#5-·-Is-the-structure-worth-having?) *not* show?
 # Name one change that would let the MLP catch up, and try it: `margin = 0`, another `learning_rate`, more `epochs`, or newly moved pictures in every epoch (`augment=` of `training.fit`).
+#
+# **04.8** A row of eight pixels under maxima of 2×2 at stride 2 becomes four numbers (take one row, windows of two). For `[0, 3, 0, 0, 5, 1, 0, 2]`, which moves by one and by two pixels leave the four numbers as they were, only moved? Why is a move by two exact, away from the ends? Try it with `max_pool2d`.
 #
 # **04.7** The learned filter of the first picture answers to bright strokes on dark, such as the tripod's leg.
 # Give it examples with a *dark* curve on a bright ground as well (in `examples`, every second pattern −1 times the curve), and look at its weights.
@@ -1799,7 +1813,7 @@ for name, way in ways.items():
 # - A filter answers with its dot product with a window. As drawn it gives 6600 on the mouse's back and 9000 on plain paper. Fitted to examples whose light varies widely, its weights cancel; in equal light they do not, unless the pattern itself adds up to zero. Zero sum cures brightness, not contrast and not rivals of similar shape.
 # - $\lfloor (H + 2P - D(F-1) - 1)/S \rfloor + 1$ windows fit along a side; what does not fit is skipped in silence, 13 of 49 pixels for 3×3 on 7×7 at stride 3. Each of torch's four paddings invents something.
 # - One filter for all places is a sparse matrix with few different numbers: 456 parameters where a dense layer has 14,455,392; a map that moves with the picture, away from the border and at stride 1; and a gradient summed over all places.
-# - For digits of 8×8 and fixed filters, maximum windows side by side hardly help a nearest neighbour at a move of one pixel; overlapping ones help a linear classifier by more than ten points, up to where the nearest neighbour stands; at two pixels most digits are lost with either. A maximum over the whole map is indifferent to moves, at the price of where.
+# - For digits of 8×8 and fixed filters, maximum windows side by side change a nearest neighbour by −1 to +2 points at a move of one pixel and add 4 to 12 for a linear classifier; overlapping ones (3×3, 6×6 at stride 2) add 2 to 7 and 22 to 27; at two pixels most digits are lost with either. A maximum over the whole map is indifferent to moves, at the price of where.
 # - Receptive fields grow to 5, 7, 195 (AlexNet), 212 (VGG-16) pixels; the more layers, the less their rim counts, as the root of the number of paths does (random linear layers of 3×3).
 # - With equal parameters and 12 epochs a CNN beats an MLP by at least 20 points on digits at random places and loses at least 30 when the pixels are shuffled (one shuffle). Windows without sharing (one run) lose less by the shuffle, and stay below the CNN.
 
@@ -1814,7 +1828,7 @@ for name, way in ways.items():
 # | $(N-F)/S + 1$ | the case without padding and with whole result; in general $\lfloor (H + 2P - D(F-1) - 1)/S \rfloor + 1$, where $H$ is the notes' $N$ | 207 settings against torch, [section 2](#2-·-How-many-windows-are-there?) |
 # | pad with $(F-1)/2$ to keep the size | for odd $F$, stride 1 and dilation 1 | [the border](#The-border) |
 # | average pooling "might be learnable" | plain average pooling has no parameters; LeNet-5's subsampling had a gain and a bias a map | counted [here](#Also-in-the-lectures); LeCun et al. 1998, II.B |
-# | pooling makes the network invariant to small translations | not by itself: with digits of 8×8 and fixed filters, moved by one pixel, maximum windows side by side change little for a nearest neighbour; overlapping ones add more than ten points for a linear classifier, and leave a third of the digits wrong; at two pixels both get most wrong. A maximum of the whole map of an equivariant layer is indifferent by construction | [section 4](#Does-pooling-make-a-network-blind-to-small-moves?) |
+# | pooling makes the network invariant to small translations | not by itself: with digits of 8×8 and fixed filters, moved by one pixel, maximum windows side by side change a nearest neighbour by −1 to +2 points and add 4 to 12 for a linear classifier; overlapping ones (3×3, 6×6 at stride 2) add 2 to 7 and 22 to 27, and leave a quarter to two fifths of the digits wrong; at two pixels both get most wrong. A maximum of the whole map of an equivariant layer is indifferent by construction | [section 4](#Does-pooling-make-a-network-blind-to-small-moves?) |
 # | max pooling replaces average pooling | depends on what is looked for; the average came back as the last layer | measured [here](#Also-in-the-lectures); Lin et al. 2014 |
 # | the number of filters is a power of 2, "to vectorise well" | on one CPU, from 48 to 144 filters, powers of two kept no advantage over other multiples of 16, whose order changed from run to run | timed [here](#Also-in-the-lectures) |
 # | two and three 3×3 layers have an "effective" receptive field of 5 and 7 | that is the theoretical field; within it the two outermost columns get 30 and 15 % of the gradient, untrained, where equal shares are 40 and 29 %; with more layers far less | [section 4](#How-much-of-the-picture-does-one-unit-see?); Luo et al. 2016 |
