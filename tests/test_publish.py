@@ -98,6 +98,10 @@ def test_storing_a_lesson_publishes_the_figures_of_the_same_run_in_the_courses_l
     monkeypatch.delenv("CNNCOURSE_STYLE")
     assert publish.figures([RESNET]) == 0 and "0 of 1 lessons ran" in capsys.readouterr().out
     assert published.read_bytes() == inside
+    edit(course, RESNET, "ax.set_title(label)", "ax.set_title(label); raise ValueError")
+    with pytest.raises(LessonError, match="ValueError"):
+        publish.store([CONV, RESNET])
+    assert "fig-maxpool-png" in (course / "figures" / "README.md").read_text()
 
 
 def made(course, monkeypatch, lesson=RESNET, processor="one", **titles):

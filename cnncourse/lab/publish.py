@@ -124,8 +124,8 @@ def store(lessons: Iterable[str]) -> int:
             made = index.publish(lesson.slug, result.folder)
             state.finish(lesson.slug, result.seconds)
             outcomes.append(Outcome(lesson.slug, result.seconds, made))
-        index.gallery()
-        front.update(index.entries)
+            index.gallery()  # after each: a later lesson may fail
+            front.update(index.entries)
     return _report(outcomes, target)
 
 
