@@ -11,9 +11,9 @@ import nbformat
 import pytest
 
 from cnncourse import __main__ as command
-from cnncourse import paths
+from cnncourse import machine, paths
 from cnncourse.errors import DataError, LessonError, MachineError, ParameterError
-from cnncourse.lab import execute
+from cnncourse.lab import execute, front, pairing
 from cnncourse.lab.execute import Parameter
 from cnncourse.lab.lesson import Lesson
 
@@ -476,13 +476,25 @@ def test_a_lesson_that_is_planned_is_not_taken_for_another_one(course):
         paths.lesson("02")
 
 
-def test_what_a_lesson_costs_is_stored_with_it_and_stays_when_its_text_is_edited(course):
-    from cnncourse.lab import front, pairing
+def test_a_cost_is_what_a_lesson_takes_not_how_slow_the_machine_is_and_stays_when_its_text_is_edited(
+    course, monkeypatch
+):
+    notebook, true_run = course / "notebooks" / "14_resnet.ipynb", execute.run
 
-    result = execute.store("14", progress=False)
-    notebook = course / "notebooks" / "14_resnet.ipynb"
-    assert result.provenance["core_seconds"] > 0.1 and front.cost(notebook) == 5
+    def of_32_seconds(*given, **named):  # on any machine
+        result = true_run(*given, **named)
+        assert 0.1 < result.provenance["core_seconds"] < 30
+        result.provenance["core_seconds"] = 32.0
+        return result
+
+    def stored(slowness):
+        monkeypatch.setattr(machine.Pace, "slowness", lambda pace: slowness)
+        execute.store("14", progress=False)
+        return front.cost(notebook)
+
+    monkeypatch.setattr(execute, "run", of_32_seconds)
+    assert (stored(1.0), stored(2.0), stored(0.5)) == (35, 20, 65)
     text = course / "notebooks" / "text" / "14_resnet.py"
     text.write_text(text.read_text().replace("A small lesson", "A little lesson"))
     pairing.sync()
-    assert "A little lesson" in notebook.read_text() and front.cost(notebook) == 5
+    assert "A little lesson" in notebook.read_text() and front.cost(notebook) == 65

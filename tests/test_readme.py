@@ -46,7 +46,7 @@ def test_every_lesson_has_a_question_and_a_first_picture(number):
 
 def test_a_cost_is_rounded_up_and_does_not_follow_small_changes():
     kept = None
-    for seconds, said in ((21.2, 25), (27.0, 25), (30.9, 25), (33.0, 35), (2.0, 5)):
+    for seconds, said in ((21.2, 25), (27.0, 25), (15.1, 25), (27.1, 30), (33.0, 35), (2.0, 5)):
         kept = front.rounded(seconds, kept)
         assert kept == said
 

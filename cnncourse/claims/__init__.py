@@ -68,16 +68,18 @@ class Value:
         return words.told(self.measured, self.spec, self.relation, self.bound, self.tolerance)
 
     def spread(self) -> str:
-        """The lowest and the highest run: ``61.4 to 82.0``."""
+        """The lowest and the highest run: ``61.4 to 82.0``; only where each is required, they show that it holds."""
+        relation = self.relation if self.on == "every" else ""
         low, high = (
-            words.told(run, self.spec, self.relation, self.bound, self.tolerance)
+            words.told(run, self.spec, relation, self.bound, self.tolerance)
             for run in (min(self.runs), max(self.runs))
         )
         return f"{low} to {high}"
 
     def requirement(self) -> str:
-        near = self.relation == "==" and not relations.same(self.measured, self.bound)
-        digits = words.AT_MOST_DIGITS if near else 6  # a difference in the last bit shows
+        digits = words.digits_of_bound(
+            self.measured, self.words(), self.relation, self.bound, self.tolerance
+        )
         return words.requirement(self.relation, self.bound, self.tolerance, self.spec, digits)
 
     def data(self) -> dict:

@@ -112,6 +112,37 @@ def told(value: object, spec: str, relation: str, bound: object, tolerance: floa
     return text_of(shown(value, relation, bound, tolerance))
 
 
+def digits_of_bound(
+    measured: object, said: str, relation: str, bound: object, tolerance: float | None
+) -> int:
+    """How many digits a bound has in words: six, or if it is a measurement itself, as few as contradict nothing.
+
+    said: the measured value as the sentence has it. What is equal but for the last bits keeps them all.
+
+    >>> digits_of_bound(0.47, "47%", "<", 0.654444444, None), digits_of_bound(0.6543, "65.43%", "<", 0.654444444, None)
+    (3, 4)
+    """
+    if relation == "==":
+        return 6 if relations.same(measured, bound) else AT_MOST_DIGITS
+    limits = plain(bound) if relation == "in" else [plain(bound)]
+    if all(not is_number(limit) or float(f"{limit:.6g}") == limit for limit in limits):
+        return 6  # typed in
+    try:
+        value = _number(said)
+    except ValueError:  # "under 1e-12"
+        return 3
+    truth = relations.compare(plain(measured), relation, plain(bound), tolerance)
+    for digits in range(3, 6):
+        short = [float(f"{limit:.{digits}g}") for limit in limits]
+        far = relation == "~" and abs(short[0] - limits[0]) > 0.1 * tolerance
+        seen = relations.compare(
+            value, relation, short if relation == "in" else short[0], tolerance
+        )
+        if seen == truth and not far:
+            return digits
+    return 6
+
+
 def requirement(
     relation: str, bound: object, tolerance: float | None, spec: str = "", digits: int = 6
 ) -> str:

@@ -120,14 +120,16 @@ def store(lesson: str | int, *, progress: bool = True, timeout: float | None = N
     >>> store("04").lesson
     '04_convolution-arithmetic'
 
-    What differs from run to run is taken out: times, papermill's notes, state of widgets, random cell ids.
+    What differs from run to run is taken out: times, papermill's notes, state of widgets, random cell ids. What it
+    costs is said in seconds of the course's core, see `machine.Pace`: other programs and processors do not move it.
     """
     found = Lesson.find(lesson)
     folder = paths.build() / "store" / found.slug
-    result = run(found, progress=progress, timeout=timeout, out=folder, threads=1)
+    with machine.Pace() as pace:
+        result = run(found, progress=progress, timeout=timeout, out=folder, threads=1)
     executed = normalised(nbformat.read(result.notebook, as_version=4))
-    spent = front.rounded(result.provenance["core_seconds"], front.cost(found.notebook))
-    executed.metadata.cnncourse["seconds"] = spent
+    spent = result.provenance["core_seconds"] / pace.slowness()
+    executed.metadata.cnncourse["seconds"] = front.rounded(spent, front.cost(found.notebook))
     paths.write(found.notebook, nbformat.writes(executed) + "\n")
     return result
 

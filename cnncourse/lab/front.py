@@ -22,12 +22,12 @@ def cost(notebook: Path) -> int | None:
 
 
 def rounded(seconds: float, old: int | None) -> int:
-    """A measured cost, rounded up to five seconds; `old`, if that is about what was measured.
+    """A measured cost, rounded up to five seconds; `old`, while it is at most 2 s too low and less than 10 too high.
 
-    >>> rounded(21.2, None), rounded(27.0, 25), rounded(33.0, 25)
-    (25, 25, 35)
+    >>> rounded(21.2, None), rounded(27.0, 25), rounded(28.0, 25), rounded(16.0, 25), rounded(14.0, 25)
+    (25, 25, 30, 25, 15)
     """
-    if old is not None and abs(seconds - old) <= max(STEP, 0.25 * old):
+    if old is not None and seconds - 2 <= old < seconds + 2 * STEP:
         return old
     return max(STEP, STEP * -(-round(seconds) // STEP))
 
@@ -45,7 +45,8 @@ def table(index: dict[str, dict]) -> str:
     missing = len(planned - {lesson.slug for lesson in stored})
     lines += [
         "",
-        "Seconds are of one processor core, without a GPU.",
+        "Seconds are of one core, without a GPU, at the speed that the course's own processor has when nothing else",
+        "runs on it: a fixed piece of work, timed beside each lesson, says how fast a core was meanwhile.",
         f"{missing} of the {len(planned)} planned lessons are not written yet.",
         "",
     ]
