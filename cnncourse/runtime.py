@@ -246,7 +246,10 @@ def seeded(seed: int):
     before, machine = _current, current()
     devices = [machine.device] if machine.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+        if devices:
+            torch.manual_seed(seed)
+        else:  # torch.manual_seed would also note where it was called, for a CUDA that is not there: a millisecond
+            torch.default_generator.manual_seed(seed)
         _current = replace(machine, seed=seed, generator=torch.Generator().manual_seed(seed))
         try:
             yield _current

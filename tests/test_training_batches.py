@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset, TensorDataset
 from training_toys import (
     a_network,
     a_set,
@@ -86,3 +86,28 @@ def test_seeds_of_rows_are_the_same_wherever_one_begins():
     seeds = several(0, 5, 1, 2, 3)
     assert several(3, 2, 1, 2, 3) == seeds[3:] and len(set(seeds)) == 5
     assert not set(seeds) & set(several(0, 5, 1, 2, 4))
+
+
+class Noisy(TensorDataset):
+    """A set of tensors with noise, as a student derives it."""
+
+    def __getitem__(self, row):
+        picture, label = super().__getitem__(row)
+        return picture + torch.rand(()), label
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_what_a_set_draws_is_decided_by_the_seed_also_where_its_base_class_draws_nothing(part):
+    tensors = a_set().images.double(), a_set().labels
+
+    def trained(kind, drawn_before):
+        whole = kind(*tensors)
+        model = a_network()
+        loader = DataLoader(Subset(whole, range(20)) if part else whole, 8, shuffle=True)
+        torch.manual_seed(drawn_before)
+        fit(model, loader, optimizer=sgd(model), epochs=1, batch_size=8)
+        return weights(model)
+
+    assert same(trained(Noisy, 1), trained(Noisy, 2))
+    assert same(trained(TensorDataset, 1), trained(TensorDataset, 2))
+    assert not same(trained(Noisy, 1), trained(TensorDataset, 1))

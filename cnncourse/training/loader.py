@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    get_worker_info,
+)
 from torch.utils.data.distributed import DistributedSampler
 
 from cnncourse.errors import ParameterError, ShapeError
@@ -149,13 +156,15 @@ class _Seeded(Dataset):
     """A data set whose random transforms draw what the seed of the batch decides, in whichever process they run."""
 
     def __init__(self, inner: Dataset):
-        self.inner = inner
+        self.inner, self.draws = inner, _draws(inner)
 
     def __len__(self) -> int:
         return len(self.inner)
 
     def __getitems__(self, batch: tuple[tuple[int, ...], int, list[int]]) -> list:
         numbers, first, rows = batch
+        if not self.draws:
+            return [self.inner[row] for row in rows]
         with own_streams():
             if getattr(self.inner, "__getitems__", None):
                 seed_streams(mixed(*numbers))
@@ -165,6 +174,13 @@ class _Seeded(Dataset):
                 seed_streams(seed)
                 items.append(self.inner[row])
             return items
+
+
+def _draws(dataset: Dataset) -> bool:
+    """Whether a data set may draw at random: all but torch's own sets of tensors, and parts of them."""
+    if type(dataset) is Subset:
+        return _draws(dataset.dataset)
+    return type(dataset) is not TensorDataset
 
 
 def _start_worker(own: Callable | None, number: int) -> None:

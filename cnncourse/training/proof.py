@@ -45,11 +45,11 @@ def why_apart(
         stacked.train()
         outputs = stacked(*together[0])
         losses[0](outputs, together[1]).sum().backward()
-        for seed, (model, (inputs, targets)) in enumerate(zip(models, orders, strict=True)):
-            with own_streams():
-                alone = _drawing(model.train(), inputs, stacked, streams[seed], seed)
-            if isinstance(alone, str):
-                return alone
+        with own_streams():
+            each = _alone(models, [inputs for inputs, _ in orders], stacked, streams)
+        if isinstance(each, str):
+            return each
+        for seed, (alone, (_, targets)) in enumerate(zip(each, orders, strict=True)):
             if not _close(_of(outputs, seed), alone):
                 return f"seed {stacked.seeds[seed]} has other outputs in the stack than alone"
             losses[1](alone, targets).backward()
@@ -69,18 +69,18 @@ def why_apart(
     return None
 
 
-def _drawing(model: nn.Module, inputs, stacked: Stacked, stream: Tensor, seed: int) -> object:
-    """The outputs of one model that draws from its own stream, or why it draws what a stack cannot."""
-    default = stacked.streams.default
+def _alone(models, inputs: Sequence, stacked: Stacked, streams: Sequence[Tensor]) -> object:
+    """The outputs of each model that draws from its own stream, or why it draws what a stack cannot."""
+    default, outputs = stacked.streams.default, []
     before, python, arrays = default.get_state(), random.getstate(), np.random.get_state()[1].copy()
-    default.set_state(stream)
-    outputs = model(*inputs)
-    drawn = default.get_state()
+    for seed, model in enumerate(models):
+        default.set_state(streams[seed])
+        outputs.append(model.train()(*inputs[seed]))
+        if not torch.equal(default.get_state(), stacked.streams.states[seed]):
+            return "the network draws at random outside of its dropout layers"
     default.set_state(before)
     if random.getstate() != python or (np.random.get_state()[1] != arrays).any():
         return "the network draws from Python's or numpy's random numbers"
-    if not torch.equal(drawn, stacked.streams.states[seed]):
-        return "the network draws at random outside of its dropout layers"
     return outputs
 
 
