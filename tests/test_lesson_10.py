@@ -166,6 +166,13 @@ def test_each_bug_fails_its_check(number):
     assert number in fails(task(**bugs()[number]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_check_7_counts_every_picture_that_is_on_both_sides(dtype):
+    x = (10 * torch.randn(400, 1, 8, 8)).to(dtype)
+    known = task(train=(x[:300], torch.zeros(300)), valid=(x[225:325], torch.zeros(100)))
+    assert lesson().check_split(known)[0] == 0.75
+
+
 @pytest.mark.parametrize(
     "penalty",
     [
@@ -318,7 +325,8 @@ def test_ranges_that_are_wrong_are_rejected():
         return (rates[fallen[-1]], rates[losses.argmin()]) if len(fallen) else (None, None)
 
     rejects("10.2", without_none, saying="None")
-    rejects("10.2", places, saying="place in the array|low: got")
+    rejects("10.2", places, saying="place in the array")
+    rejects("10.2", lambda rates, losses: (math.nan, math.nan), saying="low: got nan")
     rejects("10.2", lowest_loss, saying="lowest loss; asked is its rate")
     rejects("10.2", last_below, saying="low: got")
     rejects("10.2", lambda rates, losses: None, saying="pair")
