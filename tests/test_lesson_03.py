@@ -268,13 +268,13 @@ def test_of_the_four_suspects_only_leaky_fails_and_only_below_minus_1(lesson):
         assert (lesson.gate_error(gate, everywhere) > 1e-2) == (name == "Leaky")
 
 
-@pytest.mark.parametrize("kind", ["NoResemblance", "TakenElsewhere", "RightWeightsBack"])
+@pytest.mark.parametrize("kind", ["NoResemblance", "AnotherDirection", "RightWeightsBack"])
 def test_no_neuron_resembles_the_numbers_taken_out_of_it_and_only_its_part_is(lesson, kind):
     random = np.random.default_rng(5)
     gate, x, grad = getattr(lesson, kind)(6, 3, random), random.normal(size=(4, 6)), np.eye(4, 3)
     before = gate.weights[0].copy()
     gate.forward(x)
-    W, along = gate.weights[0], np.roll(gate.other, kind == "TakenElsewhere", axis=0)
+    W, along = gate.weights[0], np.roll(gate.other, kind == "AnotherDirection", axis=0)
     along = along - along.mean(axis=1, keepdims=True)
     np.testing.assert_allclose((W * along).sum(axis=1), 0, atol=1e-12)
     np.testing.assert_allclose(before - W, along * ((before - W) / along)[:, :1], atol=1e-12)
