@@ -158,7 +158,7 @@ def test_a_unit_is_silent_only_if_no_image_makes_it_positive():
 def test_copies_of_several_seeds_are_those_of_each_alone():
     together, curves = lesson().copies(torch.tanh, torch.abs, 0.1, range(3), steps=5)
     alone, _ = lesson().copies(torch.tanh, torch.abs, 0.1, [1], steps=5)
-    assert together[1] == pytest.approx(alone[0]) and curves.shape == (3, 200)
+    assert together[1] == pytest.approx(alone[0]) and curves.shape == (3, 100)
 
 
 # --- exercises ----------------------------------------------------------------------------------------------------
@@ -269,6 +269,8 @@ def test_the_hat_rejects_slopes_that_do_not_end_a_fourth_relu_and_wrong_forms():
     rejects("05.6", sides_only, saying="right up to the top")
     rejects("05.6", four, saying="with 4 ReLUs")
     rejects("05.6", lambda *numbers: [(1.0, 2.0)], saying="triples")
+    rejects("05.6", lambda *numbers: 3, saying="triples")
+    rejects("05.6", lambda *numbers: [], saying="hat")
 
 
 def test_a_unit_after_the_deadly_rate_is_dead_and_just_below_it_is_not():

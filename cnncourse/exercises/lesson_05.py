@@ -94,9 +94,8 @@ def check_arriving(arriving) -> str:
 
 def arriving(slopes, gain, layers):
     rms = (slopes**2).mean() ** 0.5
-    return (gain * rms) ** (
-        layers - 1
-    ), 1 / rms  # from the last layer to the first: layers - 1 steps
+    steps = layers - 1  # from the last layer to the first
+    return (gain * rms) ** steps, 1 / rms
 
 
 def check_reads_tanh(reads_tanh) -> str:
@@ -200,10 +199,13 @@ def check_hat(hat) -> str:
         (2.0, 2.5, 6.0, -2.0),
     ):
         x = np.linspace(left - 3, right + 3, 241)
-        units = list(hat(left, top, right, height))
+        units = hat(left, top, right, height)
+        units = list(units) if hasattr(units, "__iter__") else [units]
         if not all(np.shape(unit) == (3,) for unit in units):
             raise Wrong("expected a list of triples (weight, bias, output weight)")
-        got = sum(out * np.maximum(weight * x + bias, 0) for weight, bias, out in units)
+        got = np.zeros_like(x)  # of no ReLU at all
+        for weight, bias, out in units:
+            got = got + out * np.maximum(weight * x + bias, 0)
         expected = np.interp(x, [left, top, right], [0.0, height, 0.0])
         if np.allclose(got[x <= top], expected[x <= top]) and not np.allclose(got, expected):
             raise Wrong(
