@@ -321,6 +321,18 @@ def test_a_planted_mistake_is_refused_and_the_message_names_its_place(
         assert word in str(error.value)
 
 
+def test_sizes_of_a_layer_may_be_integers_of_numpy_and_one_number_alone_is_told_what_is_missing(
+    capsys,
+):
+    def with_numpy(*layer):
+        return tuple(np.int64(number) for number in lesson_04.solve_layer(*layer))
+
+    exercises.check("04.3", with_numpy)
+    assert "04.3 right" in capsys.readouterr().out
+    exercises.check("04.3", lambda *layer: 760)
+    assert "return three numbers" in capsys.readouterr().out
+
+
 def test_a_convolution_of_torch_is_no_answer_to_the_exercise_that_writes_one(capsys):
     def one_line(images, weight, bias=None, stride=1, padding=0, dilation=1):
         arrays = [None if part is None else torch.tensor(part) for part in (images, weight, bias)]

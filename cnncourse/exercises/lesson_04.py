@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Integral
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -153,12 +156,13 @@ def check_layer(layer) -> str:
         real = nn.Conv2d(channels, filters, kernel_size, stride, padding, device="meta")
         side = real(torch.empty(1, channels, size, size, device="meta")).shape[-1]
         expected = (side, sum(p.numel() for p in real.parameters()), side**2 * real.weight.numel())
-        answer = tuple(layer(size, channels, filters, kernel_size, stride, padding))
+        answer = layer(size, channels, filters, kernel_size, stride, padding)
+        answer = tuple(answer) if isinstance(answer, Iterable) else (answer,)
         names = ("output side", "number of parameters", "number of multiplications")
         if len(answer) != 3:
             raise Wrong(f"return three numbers ({', '.join(names)}), got {len(answer)}")
         for name, got, right in zip(names, answer, expected, strict=True):
-            if got != right or not isinstance(got, int):
+            if got != right or not isinstance(got, Integral):  # also NumPy's
                 fewer = filters - 1
                 hint = ". Use // instead of /" if got == right else ""  # 32.0
                 if got != right and name == names[2]:
