@@ -184,13 +184,37 @@ def test_statistics_anew_are_the_mean_over_the_batches_and_leave_the_weights():
     assert torch.equal(network[0].weight, weight)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
-def test_a_batch_goes_into_the_running_statistics_by_its_share(share):
-    network = lesson().with_share(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), share)
-    x = torch.randn(6, 2)
-    network(x)
-    expected = share * network[0](x).mean(0)  # they begin with 0
-    assert torch.allclose(network[1].running_mean, expected)
+def test_statistics_anew_reach_inner_layers_and_are_of_numbers_that_are_not_moved():
+    def norm(units):
+        return nn.Sequential(nn.BatchNorm1d(units), lesson().Shift(5.0, stretch=1.0))
+
+    network = nn.Sequential(nn.Linear(2, 3), norm(3), nn.Linear(3, 3), norm(3))
+    x = torch.randn(64, 2)
+    lesson().statistics_anew(network, [(x, None)])
+    hidden = F.batch_norm(network[0](x), None, None, training=True)  # nothing moved
+    assert torch.allclose(network[3][0].running_mean, network[2](hidden).mean(0), atol=1e-9)
+
+
+def test_a_last_batch_is_what_full_ones_leave_and_never_a_single_picture():
+    digits = data.load("digits", True)
+    for count, left in ((131, 3), (129, 3), (128, 64)):
+        few = digits.subset(count, seed=0)
+        full, last = lesson().full_and_last(few, torch.Generator().manual_seed(0))
+        assert [len(y) for _, y in full] == (1 if count == 128 else 2) * [64]
+        assert len(last[1]) == left
+
+
+def test_a_gradient_in_company_is_that_of_the_first_pictures_normalised_over_all():
+    digits = data.load("digits", True)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10))
+    full, last = lesson().full_and_last(digits.subset(131, seed=0).normalised(), None)
+    x, y = batch = lesson().in_company(last, full[0])
+    assert torch.equal(x, torch.cat([last[0], full[0][0][:61]])) and len(y) == 64
+    F.cross_entropy(network(x)[:3], y[:3]).backward()
+    expected = math.sqrt(sum(p.grad.square().sum().item() for p in network.parameters()))
+    before = network[2].running_mean.clone()
+    assert lesson().gradient_length(network, batch, 3) == pytest.approx(expected)
+    assert torch.equal(network[2].running_mean, before)
 
 
 # --- local response normalisation ---------------------------------------------------------------------------------
@@ -259,7 +283,7 @@ def test_after_step_rejects_a_step_in_line_a_forgotten_rate_radians_and_the_othe
         return lambda *given: (right(*given)[0], change(right(*given)[1], *given))
 
     def refused(answer, saying):
-        rejects("07.2", answer, saying=saying)
+        rejects("07.2", answer, solutions.through_two, saying=saying)
 
     refused(lambda w, g, r: (w + r * g, right(w, g, r)[1]), "not in line")
     refused(lambda w, g, r: (w - r * g, right(w, g, r)[1]), "not in line")
@@ -271,12 +295,29 @@ def test_after_step_rejects_a_step_in_line_a_forgotten_rate_radians_and_the_othe
     refused(angle(lambda turned, w, g, r: math.degrees(r * g / w)), "the tangent of the angle")
 
 
+def test_the_way_back_through_two_rejects_forgotten_ways_the_other_picture_and_no_epsilon():
+    def refused(answer, saying):
+        rejects("07.2", solutions.after_step, answer, saying=saying)
+
+    def s(a, b, eps):
+        return math.sqrt((a - b) ** 2 / 4 + eps)
+
+    right = solutions.through_two
+    refused(lambda a, b, g, h, e: 0.0, "so it is without eps")
+    refused(lambda a, b, g, h, e: g / s(a, b, e), "straight on only")
+    refused(lambda a, b, g, h, e: (g - h) / 2 / s(a, b, e), "through the deviation is missing")
+    refused(lambda a, b, g, h, e: right(b, a, h, g, e), "the gradient at b")
+    refused(lambda a, b, g, h, e: right(a, b, g, h, e) * s(a, b, e), "divided by s")
+
+
 @pytest.mark.parametrize("eps", [0.3, 1e-5, 1e-12])
-def test_of_two_pictures_only_what_epsilon_leaves_of_the_gradient_comes_through(eps):
-    x, gradient = torch.tensor([[1.5], [-0.5]]), torch.tensor([[0.7], [-0.4]])
-    at_x, _, _ = lesson().batchnorm_backward(gradient, x, torch.ones(1), eps)
+def test_the_way_back_through_two_is_autograds_and_next_to_nothing_without_epsilon(eps):
+    x = torch.tensor([[1.5], [-0.5]], requires_grad=True)
+    F.batch_norm(x, None, None, training=True, eps=eps).backward(torch.tensor([[0.7], [-0.4]]))
+    got = solutions.through_two(1.5, -0.5, 0.7, -0.4, eps)
+    assert got == pytest.approx(x.grad[0].item(), abs=1e-12)
     s = math.sqrt(1 + eps)
-    assert at_x[0].item() == pytest.approx(eps * 1.1 / (2 * s**3), abs=1e-14)
+    assert got == pytest.approx(eps * 1.1 / (2 * s**3), abs=1e-12)
 
 
 def test_the_step_of_07_2_is_that_of_weights_in_front_of_batchnorm():

@@ -1,4 +1,4 @@
-"""Exercises of lesson 07: BatchNorm, a step, folding, numbers behind a mean, LRN, GroupNorm."""
+"""Exercises of lesson 07: BatchNorm forward, a step and the way back, folding, means, LRN."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def undo(x, eps):
     return torch.sqrt(x.var(0, unbiased=False) + eps), x.mean(0)
 
 
-def check_after_step(after_step) -> str:
+def check_after_step(after_step, reaches_a) -> str:
     for length, gradient, rate in ((1.4, 0.5, 1.0), (0.02, 30.0, 0.1), (3.0, 3.0, 1.0)):
         step = rate * gradient
         what = f"after_step({length}, {gradient}, {rate})"
@@ -86,7 +86,32 @@ def check_after_step(after_step) -> str:
             (math.degrees(step / length), "step / length is the tangent of the angle"),
         ]  # fmt: skip
         expect_same(turned, math.degrees(angle), f"{what}, the angle", angles)
-    return "by Pythagoras the weights only grow; a step longer than they are turns them by 45 degrees and more"
+    for a, b, g_a, g_b, eps in ((1.5, -0.5, 0.7, -0.4, 0.1), (2.0, 5.0, 1.0, 3.0, 0.3)):
+        what = f"reaches_a({a}, {b}, {g_a}, {g_b}, {eps})"
+        s = math.sqrt((a - b) ** 2 / 4 + eps)
+        right = through_two(a, b, g_a, g_b, eps)
+        ways = [
+            (0.0, "so it is without eps; with it a little comes through"),
+            (g_a / s, "straight on only: the ways through the mean and the deviation are missing"),
+            ((g_a - g_b) / 2 / s, "the way through the deviation is missing"),
+            (through_two(b, a, g_b, g_a, eps), "that is the gradient at b"),
+            (right * s, "each way is divided by s"),
+        ]
+        expect_same(reaches_a(a, b, g_a, g_b, eps), right, what, ways)
+    return (
+        "by Pythagoras the weights only grow, and a step longer than they are turns them by 45 degrees and more; "
+        "of two pictures eps * (g_a - g_b) / (2 * s**3) comes through, nothing without eps"
+    )
+
+
+def through_two(a, b, g_a, g_b, eps):
+    s = math.sqrt((a - b) ** 2 / 4 + eps)  # the deviation of two numbers is half their distance
+    normal = (a - b) / 2 / s  # that of b is the opposite
+    return ((g_a - g_b) / 2 - normal * normal * (g_a - g_b) / 2) / s
+
+
+def solve_after_step():
+    return after_step, through_two
 
 
 def after_step(length, gradient, rate):
@@ -258,14 +283,17 @@ EXERCISES = [
     ),
     Exercise(
         "07.2",
-        "A step in front of BatchNorm",
+        "A step in front of BatchNorm, and the way back through two pictures",
         (
             "The gradient is at a right angle to the weights: draw the old weights, the step and the new weights.",
             "By Pythagoras the new length is math.hypot(length, rate * gradient).",
             "The tangent of the angle at the old weights is step / length: math.atan2, then math.degrees.",
+            "Backward: the deviation of two numbers is half their distance, and their normalised values are opposite.",
+            "Put m = 2 into the formula of this section: g minus its mean is (g_a - g_b) / 2 at a.",
         ),
         check_after_step,
-        after_step,
+        solve_after_step,
+        returns_answer=True,
     ),
     Exercise(
         "07.3",
