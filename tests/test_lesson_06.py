@@ -98,6 +98,16 @@ def test_a_step_along_a_direction_shortened_by_one_is_the_step():
     assert lesson().steps_to(x, labels, 1.0, (direction, 1.0)) == plain
 
 
+def test_columns_with_turned_signs_take_the_same_steps_all_positive_or_not():
+    x = torch.rand(60, 4)  # all positive
+    labels = (x[:, 0] > x[:, 1]).long()
+    steps = lesson().steps_to(x, labels, 5.0, goal=0.4, most=400)
+    assert 0 < steps < 400
+    turned = x * torch.tensor([1.0, -1.0, 1.0, -1.0])
+    assert lesson().steps_to(turned, labels, 5.0, goal=0.4, most=400) == steps
+    assert lesson().steps_to(x - 0.5, labels, 5.0, goal=0.4, most=400) < steps  # centred
+
+
 def test_steps_to_takes_the_steps_of_torchs_sgd():
     x = torch.randn(40, 3)
     labels = torch.arange(40) % 3

@@ -232,7 +232,7 @@ claims.check("emp-he-fixes-relu.thirty",
 # %% [markdown]
 # That they name the same digits has a simple reason: ReLU does not mind a factor. Double all weights of a layer, and all of its outputs double; which score is the largest does not change.
 # (With √2/√n the size is kept, but not to the digit: it depends on the seed how far chance moves it.)
-# So what *is* broken? First the inputs (section 1), then the weights (2 to 4); in section 5 we come back to these networks.
+# So what *is* broken? To answer that we need to know what inputs do (section 1) and what weights do (2 to 4); in section 5 we come back to these networks.
 #
 # ## 1 · The data first
 #
@@ -402,9 +402,10 @@ claims.check("emp-zero-centering-helps.signs",
 
 # %% [markdown]
 # Mixed signs did not help, shorter steps along the longest direction did: it is the length of this one direction that costs the steps here. That plain brightness needs more steps than centred has the same reason.
-# Whitening makes *all* directions equally long, and still fewer steps do. But it needs a table of $D \times D$ numbers: for colour pictures of 224×224, 150,528². For pictures it is hardly ever done, and we leave it here.
+# (Signs alone cannot matter to this matrix: if all signs in a column are turned, its weights turn with it, and from weights of 0 gradient descent takes the same steps.)
+# Whitening makes *all* directions equally long, and still fewer steps do. But it needs a table of $D \times D$ numbers: for colour pictures of 224×224, 150,528². For pictures it is hardly ever done.
 #
-# What does *scaling* buy? First a table whose columns are measured on different scales (ages and incomes, say): we multiply every second centred column by 10. Then pictures, where all pixels share one scale already. There we train a network with one hidden layer, and divide the centred pixels by nothing, by one number, or each pixel by its own deviation. Smaller numbers want larger steps: each way is trained at three learning rates, around the one that suits it.
+# What does *scaling* buy? First a table whose columns are measured on different scales (ages and incomes, say): we multiply every second centred column by 10. Then pictures, where all pixels share one scale already. There we train a network with one hidden layer, and divide the centred pixels by nothing, by one number, or each pixel by its own deviation. Smaller numbers want larger steps: each way is trained at three learning rates, around the one that suits it, and counted at its best. (Which is best, the test pictures say, for all three ways alike, so all three numbers flatter a little; lesson 01 chose by validation pictures.)
 
 # %%
 stretch = 1 + 9 * (torch.arange(inputs) % 2)  # 1, 10, 1, 10, ...
@@ -778,7 +779,7 @@ claims.check("err-init-comment-duplicated",
              hundredth=(list(hundredth), ">=", 0.93))
 
 # %% [markdown]
-# The small network learns from 1 · randn as well, and ends a few points lower, each at its better rate; at the smaller rate alone the distance is larger. The ten layers do not learn, at these rates (nor at 0.0001 and 0.00001: recorded once with other seeds, not computed here).
+# The small network learns from 1 · randn as well, and ends a few points lower, each at its better rate (by the test pictures, as in section 1); at the smaller rate alone the distance is larger. The ten layers do not learn, at these rates (nor at 0.0001 and 0.00001: recorded once with other seeds, not computed here).
 #
 # Between 0.01 and 1 lies a size that neither loses nor adds. A weighted sum is $z = \sum_i w_i x_i$ over $n$ inputs. Its square is
 #
@@ -1185,7 +1186,7 @@ exercises.check("06.7", measured_start)
 # | Xavier keeps the variance | without bend; with tanh it sinks slowly, with ReLU each layer halves the mean square | section 4 |
 # | `rand(in, out) / sqrt(in)` is Xavier | `in` is a word of Python: the line cannot run. 1/in is the older, forward-only rule; Glorot and Bengio's is 2/(in + out) | section 4 |
 # | equal weights: "the same gradient" | for hidden units with equal incoming **and** outgoing weights; with one random layer the network learns. With all weights 0 they get no gradient at all, and one matrix alone may start at 0 | section 2 |
-# | we centre because data must not be all positive | mixed signs do not help here: an offset makes one direction long, and that costs the steps | section 1 |
+# | we centre because data must not be all positive | mixed signs do not help, in one matrix with softmax: an offset makes one direction long, and that costs the steps | section 1 |
 # | "in images we don't" divide by the deviation | not each pixel by its own (it gains nothing here); by one number **a channel** is common today | section 1, In practice |
 #
 # ## Sources
