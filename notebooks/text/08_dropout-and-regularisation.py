@@ -547,7 +547,7 @@ claims.check("err-overparam-overfit",
              seeds=seeds, on="mean")
 
 # %% [markdown]
-# So length that no label asks for spoils the test, the longer the more; the training scores stay the same. (Multiplied as a whole the matrix would be long, too, and name every digit as before.) At 200 units it is the labels that ask for the length. There a penalty shortens the matrix, which then fits the labels only nearly, and the peak is gone.
+# So length that no label asks for spoils the test: as much as the shortest hardly, many times as much badly; the training scores stay the same. (Multiplied as a whole the matrix would be long, too, and name every digit as before.) At 200 units it is the labels that ask for the length. There a penalty shortens the matrix, which then fits the labels only nearly, and the peak is gone.
 # In training by SGD the same penalty is called *weight decay* (L2, lesson 02): at each step all weights shrink a little. How much is good for our network?
 
 # %% tags=["define", "fold"]
@@ -610,7 +610,7 @@ claims.quoted("emp-weight-decay-reduces-train-error.paper", "We found that this 
               "Krizhevsky, Sutskever and Hinton 2012, section 5")
 
 # %% [markdown]
-# **We now know** what overfitting looks like: labels learnt by heart, with a gap that opens while the wrong ones are learnt. It is worst where the parameters just suffice to fit everything, and weight decay reduces it, up to a point: too much and the network cannot learn.
+# **We now know** what overfitting looks like: labels learnt by heart, with a gap that opens while the wrong ones are learnt. In least-squares fits without a penalty it is worst where the parameters just suffice to fit everything. Weight decay reduces it, up to a point: too much and the network cannot learn.
 # **This does not show** that larger is always better: these fits have no early end and no other remedy.
 #
 # **Exercise 08.1.** Look at the dots in the first figure: the test accuracy without dropout was highest early. *Early stopping* uses that. Pictures that were kept aside give an accuracy after each epoch; stop once `patience` epochs in a row have brought no new best, and keep the weights of the best epoch so far. Which epoch (counted from 0) is that?
@@ -742,7 +742,7 @@ claims.check("emp-dropout-reduces-overfitting.clean",
 # %% [markdown]
 # So most of dropout's gain here goes with the wrong labels. ($p = 0.8$ is too much, in these epochs.)
 #
-# But so far the untreated network was trained to the end. A fair rival may *stop early* (exercise 08.1), may use weight decay, and has a learning rate and a strength of its own. The test must choose none of them: the 100 pictures kept aside do, for all.
+# But so far the untreated network was trained to the end. A fair rival may *stop early* (exercise 08.1), may use weight decay, and has a learning rate and a strength of its own. The test must choose none of them: the pictures kept aside do. Three rates are tried, and two strengths of each remedy; all runs together choose these, each run its own stop.
 
 # %% tags=["define"]
 def stopped(curves):
@@ -796,7 +796,7 @@ claims.check("emp-dropout-reduces-overfitting.stop",
              stopped=bare[2], on="mean")
 
 # %% [markdown]
-# Most of the gain is the stop, and a lower rate. Over an untreated network a few points of dropout are left; over a weight decay tuned in the same way nothing that these runs could tell from chance. The stop is not free: it needs pictures, and taken out of the training pictures they are missed.
+# Most of the gain is the stop, and a lower rate. Over an untreated network a few points of dropout are left in these runs; over a weight decay tuned in the same way nothing that they could tell from chance. The stop is not free: it needs pictures, and taken out of the training pictures they are missed.
 #
 # Dropout's price is time. At the same rate: how many epochs until the clean training pictures are learnt?
 
@@ -815,8 +815,8 @@ claims.check("emp-dropout-longer-training",
              ratio=(dropout_epochs / plain_epochs, ">", 1.1), seeds=seeds)
 
 # %% [markdown]
-# **We now know** the layer, its scaling and its price: more epochs at the same rate. With wrong labels it gains, with right ones far less; against an untreated network, tuned and stopped in time, a few points are left, against a tuned weight decay none that are sure.
-# **This does not show** that dropout is useless on clean data: with more classes, larger pictures and far larger networks the untreated network overfits without any wrong label; AlexNet's authors report it.
+# **We now know** the layer, its scaling and its price: more epochs at the same rate. With wrong labels it gains, with right ones far less; against an untreated network, tuned and stopped in time, a few points are left in these runs, against a tuned weight decay none that are sure.
+# **This does not show** that a few points are left for other seeds, or that dropout and weight decay are equal: these runs are too few to tell. Nor that dropout is useless on clean data: with more classes, larger pictures and far larger networks the untreated network overfits without any wrong label; AlexNet's authors report it.
 #
 # **Exercise 08.2.** In a convolutional network neighbouring places of a map tell nearly the same, so striking out single numbers hides little. *Strike out whole maps.* `lots` has a number between 0 and 1 for each picture and map; a map goes if its number is below `p`.
 
@@ -957,7 +957,7 @@ widgets.explore(opinions, picture=widgets.Slider(7, 0, 199, 1, "picture"),
                 thin_networks=widgets.Slider(12, 1, 100, 1, "thin networks"))
 
 # %% [markdown]
-# **We now know** that both descriptions are true of our network: it stands the loss of units, and one pass comes close to an average of many thin networks.
+# **We now know** that both descriptions are true of our network: it stands the loss of units better, and one pass comes close to an average of many thin networks.
 # **This does not show** that either is *why* the test is better: both go along with it. Section 5 asks what an average of networks is worth that were trained *without* dropout.
 #
 # **Exercise 08.3.** Dropout is noise, and its size can be computed. A score is $\sum_i w_i x_i$; with inverted dropout each $x_i$ is struck out on its own with probability $p$. What is the standard deviation of the score?
@@ -979,7 +979,7 @@ exercises.check("08.3", score_deviation)
 # - *Noise* on the pixels is the oldest.
 #
 # Each needs an untreated network of its own kind. Fractional pooling has a convolution, so its untreated network has the same regions at each step. In the test both have these: one pass, like the others.
-# By chance alone a mean of runs is above 0 every second time. *Clearly* is to mean: the 95 % interval of the mean (where further runs would put it in 95 of 100 cases) lies above 0.
+# By chance alone a mean of runs is above 0 every second time. *Clearly* is to mean: its 95 % interval lies above 0. (Draw such runs again and again: 95 of 100 intervals hold the mean of all possible runs. All runs share the test pictures; with others the numbers would differ.)
 
 # %% tags=["define", "ledger:eq-fractional-max-pool"]
 def drawn_regions(size, parts, lot=None):
@@ -1203,7 +1203,7 @@ claims.check("eq-augmentations",
              length=(lit[:, 0, 0].norm().item(), "~", values[-1].item(), 1e-9), varies=True)
 
 # %% [markdown]
-# For digits: shifts by up to one pixel, with wrong labels and with right ones. We ask the test as it is and a shifted one. Changed pictures take longer to learn, so with right labels the shifted training goes on three times as long. And one more change: turning by 180 degrees at random.
+# For digits: shifts by up to one pixel, with wrong labels and with right ones. We ask the test as it is and a shifted one. Changed pictures take longer to learn, so with right labels the shifted training goes on three times as long (the other has learnt all its labels long before its end). And one more change: turning by 180 degrees at random.
 
 # %%
 exercises.predict("08.p6", "Training pictures turned at random. A test 6 turned upside down is:",
@@ -1502,10 +1502,10 @@ exercises.check("08.6", ten_crops)
 #
 # - Overfitting: a gap that opens while wrong labels are learnt by heart. Fitting is worst with just as many parameters as data, where the fit is very long; with many more, or with a penalty, it is better again.
 # - Dropout strikes out units in training; the rest is scaled by one over the probability to *stay*. At test time nothing is struck out.
-# - With wrong labels it gains, with right ones far less; at the same rate it takes longer. Compared at the end it gains far more than against an untreated network with a tuned rate that is stopped in time; weight decay, tuned as carefully, comes as far within chance.
-# - Its network stands the loss of units and comes close to an average of thin networks. At the same rate an average of four untreated networks, stopped in time, reaches one network with dropout; four with dropout are better still.
+# - With wrong labels it gains, with right ones far less; at the same rate it takes longer. Compared at the end it gains far more than against an untreated network with a tuned rate that is stopped in time; from weight decay, tuned in the same way, these runs could not tell it.
+# - Its network stands the loss of units better, and comes close to an average of thin networks. At the same rate an average of four untreated networks, stopped in time, reaches one network with dropout; four with dropout are better still.
 # - Weights, layers, regions and pixels can be forgotten too. Compare best with best: with both networks stopped in time a few points are left, for some kinds none that are clear of chance.
-# - An augmentation must keep the label, and that depends on the task. Of squared error an average saves what its members disagree; of points it may gain nothing.
+# - An augmentation must keep the label, and that depends on the task. Of squared error an average saves what its members disagree; the points need not follow.
 
 # %% [markdown]
 # ## Corrections
@@ -1521,7 +1521,7 @@ exercises.check("08.6", ten_crops)
 # | a symptom: 99 to 100 % in training and 50 % in the test | the symptom is the **gap**, not a certain number | first figure |
 # | vertical flips and rotations keep the label | **depends on the task**: a turned 6 is a 9 | [section 4](#4-·-Noise-elsewhere:-weights,-layers,-regions,-pictures) |
 # | augmentation reduces overfitting | it depends: with wrong labels shifts closed the **gap** and gained at the end, nothing if both are stopped in time; with right ones the gap stayed, and what they cost on the test as it is went with a longer training. What they gain is a **shifted** test | [section 4](#4-·-Noise-elsewhere:-weights,-layers,-regions,-pictures) |
-# | independent models give 2 % extra | it depends on the models: here from nothing to several points, by when they were stopped | [section 5](#5-·-Averaging-on-purpose) |
+# | independent models give 2 % extra | it depends on the models: here independent ones gained more where they were stopped in time than at the end; snapshots, or networks from one start, gained less than either | [section 5](#5-·-Averaging-on-purpose) |
 # | fractional max-pooling: not commonly used | right; here, with one pass in the test, it gained at the end of training, but not against a network that was stopped in time | [section 4](#4-·-Noise-elsewhere:-weights,-layers,-regions,-pictures) |
 # | ResNet's test: ten crops at each of five scales | ten crops for comparisons; for the best results **fully convolutional**, averaged over five scales | ResNet, section 3.4 |
 # | random 224x244 patches | **224 × 224** | ResNet, section 3.4 |
