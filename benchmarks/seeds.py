@@ -2,7 +2,7 @@
 
     python benchmarks/seeds.py                       all lessons, about ten minutes of one core each
     python benchmarks/seeds.py 04 14 --seeds 3       some of them, with three seeds
-    python benchmarks/seeds.py --store               write RESULTS-seeds.md, row by row
+    python benchmarks/seeds.py 04 --store            write RESULTS-seeds.md, row by row; rows of other lessons stay
 
 Each lesson runs as a student would run it, `run NN -p seed …`, on seeds that it is not published on: its own plus
 1,000, 2,000, …; a list of seeds is moved as a whole. Away from its defaults a claim reports and never raises, so that
@@ -26,11 +26,12 @@ from cnncourse.lab import execute
 from cnncourse.lab.lesson import Lesson
 
 STEP = 1000  # from one tried seed to the next; no lesson has as many seeds of its own
-COLUMNS = ("lesson", "claims", "hold in every run", "stopped", "hold in fewer")
+COLUMNS = ("lesson", "seeds", "claims", "hold in every run", "stopped", "hold in fewer")
+RESULTS = paths.root() / "benchmarks" / "RESULTS-seeds.md"
 INTRODUCTION = """# In how many seeds each claim holds
 
-`python benchmarks/seeds.py --store` wrote this, one lesson after the other, on the CPU. Every lesson ran with
-{seeds} seeds other than its own. "x: 7" in the last column: the claim x held in 7 of these {seeds} runs.
+`python benchmarks/seeds.py --store` wrote this, one lesson after the other, on the CPU. Every lesson ran with as many
+seeds other than its own as the second column says. "x: 7" in the last column: the claim x held in 7 of these runs.
 """
 
 
@@ -46,7 +47,7 @@ def moved(lesson: Lesson, by: int) -> dict:
     return given
 
 
-def row(lesson: Lesson, seeds: int) -> tuple[str, int, int, int, str]:
+def row(lesson: Lesson, seeds: int) -> tuple[str, int, int, int, int, str]:
     """One line of the table."""
     made, held, stopped = collections.Counter(), collections.Counter(), 0
     for number in range(1, seeds + 1):
@@ -66,7 +67,13 @@ def row(lesson: Lesson, seeds: int) -> tuple[str, int, int, int, str]:
                     held[claim["id"]] += claim["verdict"] == "holds"
     fewer = {id: held[id] for id in made if held[id] < seeds}
     told = " · ".join(f"{id}: {count}" for id, count in sorted(fewer.items())) or "none"
-    return lesson.number, len(made), len(made) - len(fewer), stopped, told
+    return lesson.number, seeds, len(made), len(made) - len(fewer), stopped, told
+
+
+def stored_rows() -> dict[str, str]:
+    """The rows of earlier runs, by lesson."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
+    return {line[2:4]: line for line in text.splitlines() if line[2:4].isdigit()}
 
 
 def main() -> int:
@@ -75,17 +82,17 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10, help="how many other seeds (default 10)")
     parser.add_argument("--store", action="store_true", help="write benchmarks/RESULTS-seeds.md")
     given = parser.parse_args()
-    lines = [INTRODUCTION.format(seeds=given.seeds), printing.head(COLUMNS)]
-    print(lines[-1], flush=True)
+    rows = stored_rows() if given.store else {}
+    print(printing.head(COLUMNS), flush=True)
     stopped = 0
     for lesson in Lesson.some(given.lessons):
         found = row(lesson, given.seeds)
-        stopped += found[3]
-        lines.append(printing.row(found))
-        print(lines[-1], flush=True)
+        stopped += found[4]
+        rows[lesson.number] = printing.row(found)
+        print(rows[lesson.number], flush=True)
         if given.store:
-            path = paths.root() / "benchmarks" / "RESULTS-seeds.md"
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            lines = [INTRODUCTION, printing.head(COLUMNS), *(rows[one] for one in sorted(rows))]
+            RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(bool(stopped))
 
 

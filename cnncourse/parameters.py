@@ -28,6 +28,9 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 NUMBER = r"([-+]?[\d_]*\.?\d+(?:[eE][-+]?\d+)?)"
 BOUNDS: dict[str, Callable[..., bool]] = {  # how a range is written: which values lie in it
     rf"{NUMBER} to {NUMBER}": lambda value, low, high: low <= value <= high,
+    rf"{NUMBER} or {NUMBER} to {NUMBER}": lambda value, one, low, high: (
+        value == one or low <= value <= high
+    ),
     rf"at least {NUMBER}": lambda value, low: value >= low,
     rf"at most {NUMBER}": lambda value, high: value <= high,
     rf"above {NUMBER}": lambda value, low: value > low,
@@ -50,7 +53,7 @@ FOLDER = "a folder"
 class Range:
     """Which values a parameter may have, as its comment says; parts are joined by commas.
 
-    numbers       "1 to 200", "at least 1", "at most 5", "above 0", "below 1", and two of them: "above 0, below 1"
+    numbers       "1 to 200", "0 or 8 to 64", "at least 1", "at most 5", "above 0", "below 1", and two of them: "above 0, below 1"
     words         "one of digits, mnist", "one of digits, mnist, or a folder" (of pictures, which must be there)
     text          "any text"
     lists         "each 8 to 200, ascending", "2 or more values, each at least 0, different", "each one of relu, tanh"

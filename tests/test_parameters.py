@@ -12,6 +12,7 @@ from cnncourse.parameters import Parameter, Range, parse
 
 @pytest.mark.parametrize(("text", "inside", "outside"), [
     ("1 to 200", [1, 200], [0, 201, True, "5"]),
+    ("0 or 8 to 64", [0, 8, 64], [1, 7, 65, -8]),
     ("at least 1", [1, 10**9], [0]),
     ("at most 0.5", [0.5, -3], [0.51]),
     ("above 0", [1e-9], [0, -1]),

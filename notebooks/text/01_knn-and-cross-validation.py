@@ -23,7 +23,7 @@
 # %% tags=["parameters"]
 seed: int = 0  # of all that is drawn at random (the digits' test part is fixed); at least 0
 dataset: str = "digits"  # the pictures; one of digits, mnist, fashion_mnist, cifar10, or a folder
-image_size: int = 0  # pixels a side of the pictures; 0: as they are; 0 to 128
+image_size: int = 0  # pixels a side of the pictures; 0: as they are; 0 or 8 to 128
 train_images: int = 1347  # training pictures, at most; at least 100
 test_images: int = 450  # test pictures, at most; at least 50
 fold_count: int = 5  # parts of the training pictures that take turns in validation; 2 to 20

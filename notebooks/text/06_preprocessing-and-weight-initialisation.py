@@ -35,7 +35,7 @@
 seed: int = 100  # the first of the seeds; at least 0
 runs: int = 3  # networks for each setting, each with a seed of its own; 2 to 10
 dataset: str = "digits"  # ; one of digits, mnist, fashion_mnist, cifar10, or a folder
-image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 to 64
+image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 or 8 to 64
 images: int = 1347  # training pictures, at most; at least 320
 depth: int = 30  # hidden layers of the deep networks; 2 to 60
 width: int = 72  # units a hidden layer; 8 to 512
