@@ -374,7 +374,7 @@ ax.set(xscale="log", xlim=(0.6, 500), xlabel="steps to a loss of 0.15, at the be
 ax.set_xticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
 ax.minorticks_off()
 ax.invert_yaxis()
-fig.suptitle("An offset of 5 is ruinous; shorter steps in one direction undo it")
+fig.suptitle("An offset of 5 is ruinous; shorter steps in its longest direction undo it")
 figures.save(fig, "emp-zero-centering-helps",
              caption=f"One matrix with softmax, full-batch gradient descent on 500 {dataset} from "
                      "weights of 0. No randomness but the choice of the pictures.",

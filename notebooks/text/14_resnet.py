@@ -35,7 +35,7 @@
 # %% tags=["parameters"]
 dataset: str = "digits"  # the pictures; one of digits, mnist, fashion_mnist, cifar10, or a folder
 image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 or 8 to 128
-images: int = 0  # training images to use, 0 for all of them; at least 0
+images: int = 0  # training images to use, 0 for all of them; 0 or 1024 to 60000
 depths: list[int] = [20, 56]  # layers, each 6n + 2; 2 values, each 8 to 200, ascending
 width: int = 8  # channels of the first stage, 16 in the paper; 1 to 64
 epochs: int = 3  # passes over the training images; 1 to 1000
