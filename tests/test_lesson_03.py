@@ -268,7 +268,9 @@ def test_of_the_four_suspects_only_leaky_fails_and_only_below_minus_1(lesson):
         assert (lesson.gate_error(gate, everywhere) > 1e-2) == (name == "Leaky")
 
 
-@pytest.mark.parametrize("kind", ["NoResemblance", "AnotherDirection", "RightWeightsBack"])
+@pytest.mark.parametrize(
+    "kind", ["NoResemblance", "AnotherDirection", "RightWeightsBack", "NothingBack"]
+)
 def test_no_neuron_resembles_the_numbers_taken_out_of_it_and_only_its_part_is(lesson, kind):
     random = np.random.default_rng(5)
     gate, x, grad = getattr(lesson, kind)(6, 3, random), random.normal(size=(4, 6)), np.eye(4, 3)
@@ -278,7 +280,7 @@ def test_no_neuron_resembles_the_numbers_taken_out_of_it_and_only_its_part_is(le
     along = along - along.mean(axis=1, keepdims=True)
     np.testing.assert_allclose((W * along).sum(axis=1), 0, atol=1e-12)
     np.testing.assert_allclose(before - W, along * ((before - W) / along)[:, :1], atol=1e-12)
-    back = W if kind == "RightWeightsBack" else gate.other
+    back = {"RightWeightsBack": W, "NothingBack": 0 * W}.get(kind, gate.other)
     np.testing.assert_array_equal(gate.backward(grad), grad @ back.T)
 
 

@@ -1305,7 +1305,8 @@ exercises.check("03.4", guilty)
 # And it can be tested. **Take the resemblance out**: at every step, from the last weights of each hidden neuron, their part along the random numbers of that neuron. (A number that all classes share is left out of it: the slopes *probability minus truth* sum to 0, so it is never heard.)
 # Two controls, folded below: taken out is *another* direction, that of the *next* neuron's random numbers; and the resemblance is taken out, but the *right* weights send back. (One direction a neuron each time; how much lies along it differs.)
 #
-# All of it goes at a third of the learning rate, and so does the network whose first layer is never trained. What the full rate does comes last.
+# The yardstick is fair only with the same taken out: the resemblance goes, and **nothing** is sent back, so that the first layer is never trained.
+# All of it goes at a third of the learning rate. What the full rate does comes last.
 
 # %% tags=["define"]
 class NoResemblance(OtherWeightsBack):
@@ -1328,6 +1329,10 @@ class RightWeightsBack(NoResemblance):
         super().backward(grad)
         return grad @ self.weights[0].T
 
+class NothingBack(NoResemblance):
+    def backward(self, grad):
+        return 0 * super().backward(grad)  # the first layer is never trained
+
 def resemblance(network):
     """The cosine of each neuron's last weights with its random ones, class means off: the mean."""
     W, other = (each - each.mean(axis=1, keepdims=True)
@@ -1335,29 +1340,28 @@ def resemblance(network):
     return np.mean([cosine(*pair) for pair in zip(W, other, strict=True)])
 
 # %%
-exercises.predict("03.p5", "Random weights back, the resemblance taken out. Test pictures right:",
-                  ("as with it", "about as without training the first layer",
-                   "far fewer than without training the first layer"))
-
-# %%
 slow = picture_rate / 3
 unlike = read_pictures(2, NoResemblance, slow)
 another = read_pictures(2, AnotherDirection, slow)
+exercises.predict("03.p5", "Random weights back, the resemblance taken out. Test pictures right:",
+                  ("about as with it", "nearer to nothing sent back",
+                   "far fewer than with nothing sent back"))
 
 # %% tags=["fold"]
 ways = {"random numbers": read_pictures(2, OtherWeightsBack, slow),
         "another direction taken out": another, "resemblance taken out": unlike}
 rights = {name: [run.right for run in some] for name, some in ways.items()}
-untrained = [run.right for run in read_pictures(0, Frozen, slow)]
-top, _, found, low = (np.mean(some) for some in (*rights.values(), untrained))
-exercises.reveal("03.p5", "as with it" if found > (top + low) / 2
-                 else "about as without training the first layer" if found > low - 0.1
-                 else "far fewer than without training the first layer",
-                 f"{found:.2f}; with it {top:.2f}, first layer never trained {low:.2f}.")
+silent = read_pictures(2, NothingBack, slow)
+nothing = [run.right for run in silent]
+top, _, found, low = (np.mean(some) for some in (*rights.values(), nothing))
+exercises.reveal("03.p5", "about as with it" if found > (top + low) / 2
+                 else "nearer to nothing sent back" if found > low - 0.1
+                 else "far fewer than with nothing sent back",
+                 f"{found:.2f}; with it {top:.2f}, nothing sent back {low:.2f}.")
 sent = {name: np.array([run.network.gates[2].cosines for run in some])  # (runs, steps)
         for name, some in ways.items()}
 words = [f"{name}: {np.mean(some):.0%} right" for name, some in rights.items()]
-words[2] += f" (first layer never trained: {low:.0%})"
+words[2] += f" (nothing sent back: {low:.0%})"
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.8))
 draw_alignment(ax, sent.values(), words)
 ax.set_title("Without the resemblance, what is sent back does not turn the right way")
@@ -1365,24 +1369,38 @@ figures.save(fig, "prac-gradient-check.alignment",
              caption=f"Networks pixels-{units}-10 at rate {slow:.2g}: the cosine between the "
                      "slopes that the last layer sends back and those that its weights would "
                      "send, where ReLU lets them pass, and the share of test pictures right "
-                     f"({runs} runs: means).",
+                     f"({runs} runs: means; nothing sent back: with the same taken out).",
              alt="The cosine rises from 0, also with another direction taken out; without the "
-                 "resemblance it stays below 0, and the first layer might as well not be trained.")
-claims.check("prac-gradient-check.alignment",
-             "Test pictures right in {steps} steps at rate {rate:.2g}: random numbers "
-             "{random:.1%}, resemblance taken out {unlike:.1%}, first layer never trained "
-             "{never:.1%} (the last two are {apart:+.1f} points apart).",
-             steps=picture_steps, rate=slow, random=(rights["random numbers"], ">=", 0.88),
-             unlike=(rights["resemblance taken out"], "<=", 0.85), never=(untrained, "<=", 0.85),
-             apart=(100 * (found - low), "~", 0, 5), seeds=runs, on="every", varies=True)
+                 "resemblance it falls below 0, and few more pictures are read than with nothing "
+                 "sent back.")
 
 # %% tags=["fold"]
+claims.check("prac-gradient-check.alignment",
+             "Test pictures right in {steps} steps at rate {rate:.2g}: random numbers "
+             "{random:.1%}, resemblance taken out {unlike:.1%}, nothing sent back {nothing:.1%}. "
+             "Of the {gain:.1f} points that random numbers gain on nothing sent back, {left:.1f} "
+             "are left without the resemblance.",
+             steps=picture_steps, rate=slow, random=(rights["random numbers"], ">=", 0.88),
+             unlike=(rights["resemblance taken out"], "<=", 0.85), nothing=nothing,
+             gain=((100 * np.subtract(rights["random numbers"], nothing)).tolist(), ">=", 12),
+             left=((100 * np.subtract(rights["resemblance taken out"], nothing)).tolist(), "<=", 8),
+             seeds=runs, on="every", varies=True)
+ends = {name: [run.losses[-1] for run in some] for name, some in ways.items()}
+claims.check("prac-gradient-check.alignment-loss",
+             "The training loss ends at {random:.2f}, {unlike:.2f} and {nothing:.2f}: without the "
+             "resemblance, too, the first layer learns something.",
+             random=(ends["random numbers"], "<=", 0.5),
+             unlike=(ends["resemblance taken out"], ">=", 0.65),
+             nothing=([run.losses[-1] for run in silent], ">=", 1), seeds=runs, on="every",
+             varies=True)
 right_back = [run.right for run in read_pictures(2, RightWeightsBack, slow)]
 claims.check("prac-gradient-check.controls",
-             "The taking out alone costs nothing: another direction taken out {another:.1%}; "
+             "It is not the taking out alone: another direction taken out {another:.1%}; "
              "resemblance taken out, but the right weights on the way back {right:.1%}.",
              another=(rights["another direction taken out"], ">=", 0.88),
              right=(right_back, ">=", 0.88), seeds=runs, on="every", varies=True)
+
+# %% tags=["fold"]
 last = {name: cosines[:, -20:].mean(axis=1).tolist() for name, cosines in sent.items()}
 alike = {name: [resemblance(run.network) for run in some] for name, some in ways.items()}
 claims.check("prac-gradient-check.cosines",
@@ -1399,19 +1417,22 @@ claims.check("prac-gradient-check.resemblance",
              random=(alike["random numbers"], ">=", 0.3),
              another=(alike["another direction taken out"], ">=", 0.3), seeds=runs, on="every",
              varies=True)
-fast = read_pictures(2, NoResemblance)
+fast, still = read_pictures(2, NoResemblance), read_pictures(2, NothingBack)
 claims.check("prac-gradient-check.full-rate",
              "At the full rate, {rate:g}, with the resemblance taken out, the training loss goes "
-             "from {before:.1f} to {after:.1f}; test pictures right {right:.1%}.",
+             "from {before:.1f} to {after:.1f}, test pictures right {right:.1%}; with nothing "
+             "sent back to {calm:.2f}, {kept:.1%}.",
              rate=picture_rate, before=np.mean([run.losses[0] for run in fast]),
              after=([run.losses[-1] for run in fast], ">=", 5),
-             right=([run.right for run in fast], "<=", 0.7), seeds=runs, on="every", varies=True)
+             right=([run.right for run in fast], "<=", 0.6),
+             calm=([run.losses[-1] for run in still], "<=", 2),
+             kept=([run.right for run in still], ">=", 0.65), seeds=runs, on="every", varies=True)
 
 # %% [markdown]
-# So the resemblance does it, neuron by neuron. Without it the first layer might as well not be trained. At the full rate, training it does harm: the loss ends above where it began (last line).
+# So the resemblance does most of it, neuron by neuron: without it little of the gain is left. At the full rate training the first layer without it does harm: the loss ends above where it began, and with nothing sent back it falls (last line).
 #
-# **We now know** that random weights on the way back teach *because* the last weights come to resemble them: with that taken out what the first layer learns is of no use. What it hears need not be right, either: with random numbers the cosine stays well below 1.
-# **This does not show** that it goes so in deeper networks, in more steps, or with other tasks.
+# **We now know** that random weights on the way back teach mainly *because* the last weights come to resemble them. What the first layer hears need not be right, either: with random numbers the cosine stays well below 1.
+# **This does not show** how much exactly is left without it (three draws are few; try other seeds), nor that it goes so in deeper networks, in more steps, or with other tasks.
 
 # %% [markdown]
 # ## 6 · Where there is no slope
@@ -1508,12 +1529,12 @@ figures.save(fig, "emp-backprop-enables-complex",
              alt="ReLU reads nearly all pictures, and so does a jump with a pretended slope; far "
                  "behind is a jump with its true slope, whose first layer stays as drawn.")
 claims.check("emp-backprop-enables-complex",
-             "Test pictures right in {steps} steps: jump with its true slope {jump:.1%} (the "
-             "better of two rates; {drawn:.1%} where the first offsets are drawn), with a "
-             "pretended slope {ramp:.1%}, ReLU {relu:.1%}.",
-             steps=picture_steps, jump=(jump, "<=", 0.83), drawn=(drawn, "<=", 0.83),
-             ramp=(ramp, ">=", 0.91), relu=(learned[no_mistake], ">=", 0.94),
-             seeds=runs, on="every", varies=True)
+             "Test pictures right in {steps} steps: jump with its true slope "
+             "{jump:.1%} at the better of two rates; at rate {rate:g} with the first offsets "
+             "drawn {drawn:.1%}, with a pretended slope {ramp:.1%}, ReLU {relu:.1%}.",
+             steps=picture_steps, rate=picture_rate, jump=(jump, "<=", 0.83),
+             drawn=(drawn, "<=", 0.83), ramp=(ramp, ">=", 0.91),
+             relu=(learned[no_mistake], ">=", 0.94), seeds=runs, on="every", varies=True)
 claims.check("emp-backprop-enables-complex.spiral",
              "On the spiral a first layer as drawn can do: {hidden} jumps with true slope 0 name "
              "{zero:.1%} of new points right where all offsets begin at 0, and {drawn:.1%} where "
@@ -1608,7 +1629,7 @@ exercises.check("03.6", input_gradient, Network, SoftmaxLoss)
 # - Each edge is walked once, so all slopes of *one* number cost two to three passes, a million weights or ten. Walking each way by itself costs twice as much with each fork.
 # - Layers are gates with `forward` and `backward`. In a row they are a network; a few dozen lines learn a spiral, and to read digits.
 # - A falling loss proves no gradient: networks with five wrong ones learned to read. Central differences at $h = 10^{-5}$ in float64 find all of them.
-# - Random weights on the way back taught to read, because the last weights came to resemble them, neuron by neuron: with that taken out, the first layer might as well not have been trained.
+# - Random weights on the way back taught to read, mainly because the last weights came to resemble them, neuron by neuron: with that taken out, little of the gain was left.
 # - A kink did no harm in float64. Below a gate whose slope is zero nothing learns; below a pretended slope a layer can.
 
 # %% [markdown] tags=["ledger:err-three-layer-paren", "ledger:err-differentiable-must", "ledger:err-multiplygate-self"]
