@@ -44,7 +44,7 @@ from cnncourse.exercises import lesson_04
 
 # %% tags=["define", "fold"]
 DARK_ORANGE = "#b86b00"  # for letters
-PENALTIES = (0.1, 1, 10, 100, 1000)  # on the squared weights of the linear judge
+PENALTIES = (0.001, 0.01, 0.1, 1, 10)  # on the squared weights of the linear judge
 CURVE_FILTER = np.array([  # the drawn filter of the lecture notes
     [0, 0, 0, 0, 0, 30, 0],
     [0, 0, 0, 0, 30, 0, 0],
@@ -1087,7 +1087,8 @@ figures.save(fig, "fig-maxpool-png", caption="Pooling with windows of 2×2 at st
 # The nearest neighbour of lesson 01 keeps the maps of all training digits. Every test digit is moved by one pixel, and takes the class of the maps closest to its own.
 #
 # Our windows are of 4×4. `every_window` takes the maximum of each one, wherever it begins; side by side means every fourth of these, and that grid may begin at 16 places.
-# `share_right`, folded, says how often each test digit is named rightly: the mean over those places, and over moves up, down, left and right.
+# Three helpers are folded. `looked_at` makes the maps of the training digits and of the test digits, these unmoved and moved up, down, left and right; `pooled` pools all of them.
+# `share_right` says how often each test digit is named rightly, the mean over the places of the grid and the moves.
 
 # %% tags=["fold", "define"]
 STEPS = [(1, 0), (-1, 0), (0, 1), (0, -1)]  # down, up, right, left
@@ -1223,19 +1224,21 @@ def points(shares, others):
 
 
 def draw_shares(panel, results):
-    """Bars: shares right at a move by one pixel; white circles: unmoved."""
+    """Bars: shares right at a move by one pixel, and points from no pooling; circles: unmoved."""
     colours = {"no pooling": "C0", "one maximum a map": "C2"}  # else windows
     for height, (name, shares) in enumerate(results.items()):
         panel.barh(-height, shares[1].mean(), color=colours.get(name, "C3"), alpha=0.4)
         panel.plot(shares[0].mean(), -height, "o", mfc="white", mec="0.3", ms=8)
-        error = 2 * points(shares, results["no pooling"])[1] / 100
+        change, error = points(shares, results["no pooling"])
         if "4×4" in name:
-            panel.errorbar(shares[1].mean(), -height, xerr=error, color="0.1", capsize=5, lw=2)
+            share, error = shares[1].mean(), error / 50  # two standard errors, as a share
+            panel.errorbar(share, -height, xerr=error, color="0.1", capsize=5, lw=2)
+            panel.text(share + error + 0.03, -height, f"{change:+.1f}", va="center")
         panel.text(0.14, -height, f"{shares[1].mean():.0%}", va="center")
     panel.axvline(0.1, color="0.4", ls=":", lw=1.5)
     panel.text(0.13, -3.75, "guessing", color="0.4", va="center")
     panel.set(xlim=(0, 1.04), ylim=(-4, 0.5), yticks=range(0, -4, -1), yticklabels=results,
-              xlabel="share right (white: unmoved)", xticks=(0, 0.5, 1))
+              xlabel="share right (white: unmoved)\n+: points from no pooling", xticks=(0, 0.5, 1))
 
 
 def noisy_pictures(task, count, generator):
@@ -1300,8 +1303,9 @@ exercises.reveal("04.p5", "about as many" if abs(gain) < 2.5 else moves,
 
 # %% [markdown]
 # That was one judge, and windows that share no pixel. Now we change each of the two, and leave the size of the windows at 4×4.
-# A second judge is linear, as the last layer of a network is, and fitted to the same maps (`linear`, folded, chooses its penalty by leaving out one digit at a time).
+# A second judge is linear, as the last layer of a network is, and fitted to the same maps (`linear`, folded, chooses its penalty by leaving out one unmoved training digit at a time).
 # And at stride 2 each window shares half of its pixels with the next one: they *overlap*; their grid may begin at 4 places.
+# The *standard error* of a change says how far it typically strays because just these 450 digits were asked: a change of less than twice that may be chance.
 
 # %% tags=["fold"]
 whole = pooled(edges, whole_maximum)
@@ -1311,7 +1315,7 @@ named = {"nearest neighbour": {"no pooling": unpooled, "4×4 side by side": side
 for judge, results in zip((nearest, linear), named.values(), strict=True):
     results["4×4 at stride 2"] = share_right(maxima, 2, judge)
     results["one maximum a map"] = share_right(whole, 1, judge)
-fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.4), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.6), sharey=True)
 for panel, (judge, results) in zip(axes, named.items(), strict=True):
     draw_shares(panel, results)
     panel.set_title(judge)
@@ -1319,7 +1323,8 @@ fig.suptitle("Moved by one pixel: 4×4 windows help more where they overlap", x=
 figures.save(fig, "emp-pooling-translation-invariance", caption="450 test digits of 8×8, moved by "
     "one pixel, seen through eight fixed edge filters and named by two judges who know 1,347 "
     "unmoved digits: mean over four directions and all places of the grid. At stride 2 windows "
-    "overlap. Black: two standard errors of the change from no pooling. No randomness.",
+    "overlap. Beside the bars: points from no pooling; black: twice their standard error. No "
+    "randomness.",
     alt="For both judges 4×4 at stride 2 gets more digits than 4×4 side by side, and one maximum a "
     "map, the same moved and unmoved, more still; unmoved it gets far fewer than the others.")
 ranges = {"": ((-2, 2), 3), ".linear": ((8, 16), 18)}  # of the changes, in points
@@ -1361,7 +1366,7 @@ claims.check("emp-pooling-translation-invariance.dense", "One maximum a map of a
     still=still, moved=(moved, "<", still / 2), varies=True)
 
 # %% [markdown]
-# Digits of 8×8 behind fixed edge filters, moved by one pixel: 4×4 maxima side by side help a linear classifier and not a nearest neighbour; at stride 2, where they overlap, they help both, and more, and leave about a third of the digits wrong.
+# Digits of 8×8 behind fixed edge filters, moved by one pixel: 4×4 maxima side by side help a linear classifier and not a nearest neighbour; at stride 2, where they overlap, they help both, and help more, and leave about a third of the digits wrong.
 # Whether that is the overlap, or the four times as many numbers that are kept at stride 2, was not separated.
 #
 # One maximum a *map* is indifferent to the move, by two things together: a map that moves along with the digit (section 3), and pooling over *all* of it.
@@ -1450,7 +1455,7 @@ claims.check("eq-receptive-field", "Untrained, the two outermost columns get {tw
     off=(max(abs(shares[n] - by_paths(n)).max() for n in shares), "<", 0.02))
 
 # %% [markdown]
-# **We now know** that pooling saves numbers and lengthens the view. Digits of 8×8 behind fixed edge filters, moved by one pixel: 4×4 maxima side by side help a linear classifier and not a nearest neighbour; at stride 2, where they overlap, they help both, and more, and leave about a third of the digits wrong.
+# **We now know** that pooling saves numbers and lengthens the view, and that windows of 4×4 do not make our maps blind to a move by one pixel: they help most at stride 2, and leave about a third of the digits wrong.
 # Exact indifference to moves came here only from pooling *everything*, at a price.
 # **This does not show** what a trained network makes of it: our filters were fixed, and the networks of the last figure untrained.
 #
@@ -1654,9 +1659,9 @@ claims.check("emp-prior-knowledge-better.blind", "Shuffle the columns of an MLP'
 #
 # **We now know** that on these digits, after 12 epochs, the structure is worth more than ten times the parameters.
 # It has two halves. What windows that share nothing lose by the shuffle is what neighbourhood is worth to them, in windows and in pooling.
-# From them to the CNN is the worth of sharing, fewer parameters included: it has a thirtieth of theirs (one run). On shuffled pixels the CNN falls below them; whether by sharing or by its size was not separated there either.
+# From them to the CNN is the worth of sharing, fewer parameters included: it has a thirtieth of theirs (one run at one learning rate). On shuffled pixels the CNN falls below them; whether by sharing or by its size was not separated there either.
 #
-# **This does not show** what longer training would do: a higher learning rate already brings the small MLP closer (second ✓). (The second pooling drops the last row and column of its 7×7 maps, in silence, as section 2 warns.) There was one shuffle, one draw of the places, and one run of the windows that share nothing.
+# **This does not show** what longer training would do: a higher learning rate already brings the small MLP closer (second ✓). (The second pooling drops the last row and column of its 7×7 maps, in silence, as section 2 warns.) There was one shuffle, one draw of the places, one learning rate for all but the two MLPs of the second ✓, and one run of the windows that share nothing.
 # Nor does it show that structure always beats data.
 # A later kind of network without such windows, the transformer, learns about neighbours mostly by itself from 14 million pictures and more, from patches of 16×16 pixels (Dosovitskiy et al. 2021).
 
@@ -1788,6 +1793,7 @@ for name, way in ways.items():
 #
 # **04.6** What does the bar chart of [section 5](#5-·-Is-the-structure-worth-having?) *not* show?
 # Name one change that would let the MLP catch up, and try it: `margin = 0`, another `learning_rate`, more `epochs`, or newly moved pictures in every epoch (`augment=` of `training.fit`).
+# And is the CNN still ahead of the windows that share nothing if all learn at `learning_rate = 0.01`?
 #
 # **04.7** The learned filter of the first picture answers to bright strokes on dark, such as the tripod's leg.
 # Give it examples with a *dark* curve on a bright ground as well (in `examples`, every second pattern −1 times the curve), and look at its weights.
@@ -1803,9 +1809,9 @@ for name, way in ways.items():
 # - A filter answers with its dot product with a window. As drawn it gives 6600 on the mouse's back and 9000 on plain paper. Fitted to examples whose light varies widely, its weights cancel; in equal light they do not, unless the pattern itself adds up to zero. Zero sum cures brightness, not contrast and not rivals of similar shape.
 # - $\lfloor (H + 2P - D(F-1) - 1)/S \rfloor + 1$ windows fit along a side; what does not fit is skipped in silence, 13 of 49 pixels for 3×3 on 7×7 at stride 3. Each of torch's four paddings invents something.
 # - One filter for all places is a sparse matrix with few different numbers: 456 parameters where a dense layer has 14,455,392; a map that moves with the picture, away from the border and at stride 1; and a gradient summed over all places.
-# - Digits of 8×8 behind fixed edge filters, moved by one pixel: 4×4 maxima side by side help a linear classifier and not a nearest neighbour; at stride 2, where they overlap, they help both, and more, and leave about a third of the digits wrong. A maximum over the whole map is indifferent to moves, at the price of where.
+# - Digits of 8×8 behind fixed edge filters, moved by one pixel: 4×4 maxima side by side help a linear classifier and not a nearest neighbour; at stride 2, where they overlap, they help both, and help more, and leave about a third of the digits wrong. A maximum over the whole map is indifferent to moves, at the price of where.
 # - Receptive fields grow to 5, 7, 195 (AlexNet), 212 (VGG-16) pixels; the more layers, the less their rim counts, as the root of the number of paths does (random linear layers of 3×3).
-# - With equal parameters and 12 epochs a CNN beats an MLP by at least 20 points on digits at random places and loses at least 30 when the pixels are shuffled (one shuffle). Windows without sharing (one run) lose less by the shuffle, and stay below the CNN.
+# - With equal parameters and 12 epochs a CNN beats an MLP by at least 20 points on digits at random places and loses at least 30 when the pixels are shuffled (one shuffle). Windows without sharing (one run, one learning rate) lose less by the shuffle, and stay below the CNN.
 
 # %% [markdown]
 # ## Corrections
@@ -1818,7 +1824,7 @@ for name, way in ways.items():
 # | $(N-F)/S + 1$ | the case without padding and with whole result; in general $\lfloor (H + 2P - D(F-1) - 1)/S \rfloor + 1$, where $H$ is the notes' $N$ | 207 settings against torch, [section 2](#2-·-How-many-windows-are-there?) |
 # | pad with $(F-1)/2$ to keep the size | for odd $F$, stride 1 and dilation 1 | [the border](#The-border) |
 # | average pooling "might be learnable" | plain average pooling has no parameters; LeNet-5's subsampling had a gain and a bias a map | counted [here](#Also-in-the-lectures); LeCun et al. 1998, II.B |
-# | pooling makes the network invariant to small translations | not by itself. Digits of 8×8 behind fixed edge filters, moved by one pixel: 4×4 maxima side by side help a linear classifier and not a nearest neighbour; at stride 2, where they overlap, they help both, and more, and leave about a third of the digits wrong. A maximum of the whole map of an equivariant layer is indifferent by construction | [section 4](#Does-pooling-make-a-network-blind-to-small-moves?) |
+# | pooling makes the network invariant to small translations | not by itself. Digits of 8×8 behind fixed edge filters, moved by one pixel: 4×4 maxima side by side help a linear classifier and not a nearest neighbour; at stride 2, where they overlap, they help both, and help more, and leave about a third of the digits wrong. A maximum of the whole map of an equivariant layer is indifferent by construction | [section 4](#Does-pooling-make-a-network-blind-to-small-moves?) |
 # | max pooling replaces average pooling | depends on what is looked for; the average came back as the last layer | measured [here](#Also-in-the-lectures); Lin et al. 2014 |
 # | the number of filters is a power of 2, "to vectorise well" | on one CPU, 80, 96 and 112 filters cost about as much a filter as 64 and 128: from 64 to 128, powers of two keep no advantage | timed [here](#Also-in-the-lectures) |
 # | two and three 3×3 layers have an "effective" receptive field of 5 and 7 | that is the theoretical field; within it the two outermost columns get 30 and 15 % of the gradient, untrained, where equal shares are 40 and 29 %; with more layers far less | [section 4](#How-much-of-the-picture-does-one-unit-see?); Luo et al. 2016 |
