@@ -158,7 +158,7 @@ def test_a_unit_is_silent_only_if_no_image_makes_it_positive():
 def test_copies_of_several_seeds_are_those_of_each_alone():
     together, curves = lesson().copies(torch.tanh, torch.abs, 0.1, range(3), steps=5)
     alone, _ = lesson().copies(torch.tanh, torch.abs, 0.1, [1], steps=5)
-    assert together[1] == pytest.approx(alone[0]) and curves.shape == (3, 100)
+    assert together[1] == pytest.approx(alone[0]) and curves.shape == (3, 50)
 
 
 # --- exercises ----------------------------------------------------------------------------------------------------
