@@ -292,6 +292,11 @@ def without_true(scores, labels):
     return slope
 
 
+def without_the_zero(scores, labels):
+    true = scores[np.arange(len(scores)), labels]
+    return 2 * np.maximum(0, scores - true[:, None] + 1)
+
+
 MISTAKES = [
     ("02.1", with_bias(lambda s: 0 * s), "bias is 0"),
     ("02.1", with_bias(lambda s: -s), "twice too large"),
@@ -299,6 +304,7 @@ MISTAKES = [
     ("02.1", lambda rows, labels: means_of(rows, labels), "last column"),
     ("02.1", lambda rows, labels: lesson_02.solve_nearest_mean_matrix(rows, labels).T, "transpose"),
     ("02.1", lambda rows, labels: np.zeros((10, 6)), "labels.max() + 1"),
+    ("02.1", lambda rows, labels: (means_of(rows, labels), np.zeros(3)), "one matrix W"),
     (
         "02.1",
         lambda rows, labels: -lesson_02.solve_nearest_mean_matrix(rows, labels),
@@ -311,6 +317,7 @@ MISTAKES = [
     ("02.2", lambda z, t: lesson_02.solve_binary_cross_entropy(z, 1 - t), "exchanged"),
     ("02.3", lambda s, y: lesson_02.solve_squared_hinge_slope(s, y) / 2, "factor 2"),
     ("02.3", without_true, "true class has a slope too"),
+    ("02.3", without_the_zero, "compared with itself"),
     ("02.3", lambda s, y: -lesson_02.solve_squared_hinge_slope(s, y), "signs"),
     ("02.3", lambda s, y: lesson_02.solve_squared_hinge_slope(s, y) / len(s), "averaged"),
     ("02.3", lambda s, y: np.abs(lesson_02.solve_squared_hinge_slope(s, y)), "negative"),

@@ -17,7 +17,12 @@ def check_nearest_mean_matrix(nearest_mean_matrix) -> str:
     def matrix(bias, weights=means):
         return np.hstack([weights, bias])
 
-    W = np.asarray(nearest_mean_matrix(rows.copy(), labels.copy()))
+    W = nearest_mean_matrix(rows.copy(), labels.copy())
+    if isinstance(W, tuple):
+        raise Wrong(
+            "a tuple came back: one matrix W (C, D + 1) is asked for, the bias its last column"
+        )
+    W = np.asarray(W)
     if W.shape != (3, 6):
         if W.shape == (6, 3):
             raise Wrong("W has the shape (6, 3): a class is a row, so transpose it")
@@ -105,6 +110,8 @@ def check_squared_hinge_slope(squared_hinge_slope) -> str:
     expected = solve_squared_hinge_slope(scores, labels)
     lack = expected.copy()
     lack[np.arange(3), labels] = 0  # twice what is missing
+    own = lack.copy()
+    own[np.arange(3), labels] = 2  # a margin against itself
     plain = np.sign(lack)
     plain[np.arange(3), labels] = -plain.sum(axis=1)
     expect_same(
@@ -114,6 +121,10 @@ def check_squared_hinge_slope(squared_hinge_slope) -> str:
         hints=(
             (expected / 2, "the factor 2 of the square's derivative is missing"),
             (lack, "the true class has a slope too: it lowers every term of the sum"),
+            (
+                own,
+                "the true class is compared with itself here: set what it lacks to 0 before its slope",
+            ),
             (
                 plain,
                 "this is the slope of the plain hinge; a square's slope grows with what is missing",
