@@ -82,15 +82,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10, help="how many other seeds (default 10)")
     parser.add_argument("--store", action="store_true", help="write benchmarks/RESULTS-seeds.md")
     given = parser.parse_args()
-    rows = stored_rows() if given.store else {}
     print(printing.head(COLUMNS), flush=True)
     stopped = 0
     for lesson in Lesson.some(given.lessons):
         found = row(lesson, given.seeds)
         stopped += found[4]
-        rows[lesson.number] = printing.row(found)
-        print(rows[lesson.number], flush=True)
+        print(printing.row(found), flush=True)
         if given.store:
+            rows = stored_rows() | {lesson.number: printing.row(found)}
             lines = [INTRODUCTION, printing.head(COLUMNS), *(rows[one] for one in sorted(rows))]
             RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(bool(stopped))
