@@ -287,6 +287,8 @@ def test_the_printed_number_is_within_the_printed_tolerance_when_the_measured_on
         (".0%", (0.9996, ">", 0.5), "100%|above 50%"),
         (".1f", (25.04, ">", 25), "25.04|above 25"),
         (",", (14455392, "==", 14455392), "14,455,392|exactly 14,455,392"),
+        (".1f", (-0.04, "<", 0.5), "0.0|under 0.5"),
+        (".0f", (-0.04, "<", 0), "-0.04|under 0"),
         # a bound that is a measurement itself: three digits, more where three would contradict
         (".0%", (0.47, "<", 0.6544444), "47%|under 65.4%"),
         (".1%", (0.9255, "<=", 0.92555556), "92.5%|at most 92.6%"),

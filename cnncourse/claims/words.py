@@ -97,18 +97,18 @@ def told(value: object, spec: str, relation: str, bound: object, tolerance: floa
     value = plain(value)
     if not spec:
         return text_of(shown(value, relation, bound, tolerance) if relation else rounded(value, 4))
-    text, limit = format(value, spec), plain(bound)
+    text, limit = _formatted(value, spec), plain(bound)
     comparable = is_number(value) and not isinstance(value, bool) and math.isfinite(value)
     if not relation or not comparable:
         return text
     truth = relations.compare(value, relation, limit, tolerance)
     head, digits, kind = PRECISION.fullmatch(spec).group("head", "digits", "kind")
     for more in range(int(digits or 0), AT_MOST_DIGITS if kind else 0):
-        text = format(value, f"{head}.{more}{kind}")
+        text = _formatted(value, f"{head}.{more}{kind}")
         if relations.compare(_number(text), relation, limit, tolerance) == truth:
             return text
     if relation == "==" and truth:
-        return format(value, spec)  # the bound has as many digits, and is rounded as well
+        return _formatted(value, spec)  # the bound has as many digits, and is rounded as well
     return text_of(shown(value, relation, bound, tolerance))
 
 
@@ -184,6 +184,12 @@ def storable(value: object) -> object:
         return [storable(element) for element in value]
     finite = isinstance(value, float) and math.isfinite(value)
     return value if value is None or finite or isinstance(value, str | int) else str(value)
+
+
+def _formatted(value: object, spec: str) -> str:
+    text = format(value, spec)
+    nought = text[:1] == "-" and not re.search("[1-9a-z]", text)  # "-0.00"
+    return text[1:] if nought else text
 
 
 def _number(text: str) -> float:

@@ -768,7 +768,7 @@ claims.check("err-sigmoid-deep-impossible",
 
 # %% [markdown]
 # In these runs (one learning rate, three seeds, at most 20 epochs) none of the four learns without the scale, and with the scale the centre makes it quick. (BatchNorm brings a scale of its own.)
-# In trials on other seeds, not repeated here, the order was the same at every rate from 0.01 to 0.3: with both changes networks learned, scaled only they were slower, as usual and centred only they guessed (at rates of 1 and 5 too).
+# In trials on other seeds, not repeated here, the order was the same at every rate tried from 0.01 to 0.3: with both changes networks learned, scaled only they were slower, as usual and centred only they guessed (at rates of 1 and 5 too; but at 1 those with both changes guessed as well).
 #
 # What is wrong before the first step? We look in both directions: how much of the gradient arrives at layer 1, and by how much the outputs of the last hidden layer differ from picture to picture.
 
@@ -993,7 +993,7 @@ claims.quoted("emp-relu-faster-than-tanh-6x.paper",
 # The rates are a factor of three apart. (In a trial on other seeds, at rates between them too, tanh stayed ahead of ReLU.)
 #
 # **We now know** that in this race ReLU is not faster than tanh, each at its best of four rates, and that the logistic function, started as usual, is several times slower at its best of three.
-# **This does not show** that the paper is wrong: other pictures, convolutions, a harder goal, and another start of the weights. It says itself that the size of the effect varies; that ReLU is "consistently" faster is not what this race shows.
+# **This does not show** that the paper is wrong: other pictures, convolutions, a harder goal, and another start of the weights. It chose the learning rate of each network by itself too, to make training as fast as possible. It says itself that the size of the effect varies; that ReLU is "consistently" faster is not what this race shows.
 #
 # **Exercise 05.4.** Maxout has no fixed shape. Choose the two weights and biases (numbers) with which one maxout unit of one input $x$ computes leaky ReLU of $w x + b$, with slope `slope`.
 
@@ -1165,7 +1165,7 @@ claims.check("emp-leaky-relu-never-dies.second",
              "come back in five epochs at 0.1.", second=second, woken=(woken, ">=", 1))
 
 # %% [markdown]
-# How can a leak help, if silent units hardly come back? They work on with a hundredth of the slope. Take the leak from the silent units alone, with the same weights, and the networks fall at once. Where all ReLUs get a leak, the dead ones disturb at first; five epochs later these networks are ahead of those without, though still far behind those that were leaky from the start. That, too, is the work of units that are still silent: without their leak these networks fall again. (These have one more advantage: fewer of their units fell silent, first figure of this section.)
+# How can a leak help, if silent units hardly come back? They work on with a hundredth of the slope. Take the leak from the silent units alone, with the same weights, and the networks fall at once. Where all ReLUs get a leak, the dead ones disturb at first; five epochs later these networks are ahead of those without, though still far behind those that were leaky from the start. They, too, have come to lean on units that are still silent: without their leak they fall again. (How much a leak given later gains depends on the seeds: in trials on others, from hardly anything to a little more than here, in means of twelve or sixteen networks.) (These have one more advantage: fewer of their units fell silent, first figure of this section.)
 #
 # The lectures start biases at 0.01, so that more units are on. Does it help? Two cases: against steps that are too long, and in a deep network before any step.
 # In the second, unbiased ReLU units are born dead at the same rate with large weights as with small ones: if all weights are a tenth as large, all sums shrink and no sign changes. A bias of 0.01 counts only where the sums have become that small, hence "small weights".
@@ -1198,7 +1198,7 @@ claims.check("emp-positive-bias-prevents-dead.deaf",
 # %% [markdown]
 # So with small weights biases of 0.01 are no cure: in the last layer none is dead, but from the third layer on nearly every one is on for every picture. Those layers bend no more, they are one matrix (section 1), and at their end the pictures are as good as the same. What small weights lack is gain (section 2); and the units that are born dead at a gain of √2, biases of 0.01 do not save.
 #
-# **We now know** what kills in this training: steps too long. Limit them and the same learning rate of 2 kills hardly any unit. (Some units are born dead in deep layers, before any step.) A leak keeps only some from falling silent, and wakes hardly any in five epochs; it lets them work on, and that helps.
+# **We now know** what kills in this training: steps too long. Limit them and the same learning rate of 2 kills hardly any unit. (Some units are born dead in deep layers, before any step.) A leak keeps only some from falling silent, and wakes hardly any in five epochs; it lets them work on, and networks that had it from the start need that.
 # **This does not show** any fixed share: 75 % of the units, or 40 %, is one learning rate, one network. And zeros as such are usual; a unit is dead only if it is zero for *all* pictures.
 #
 # **Exercise 05.5.** At one step of SGD with learning rate $\eta$ the pre-activations `z` (N,) of a unit become $z - \eta\,$`fall` (N,). `fall` is by how much the pre-activation of each picture falls at $\eta$ = 1. What is the smallest $\eta \ge 0$ at which the unit is dead after the step? If a picture that is on ($z > 0$) does not fall, no rate is deadly: answer `math.inf`. Pictures with $z \le 0$ may be taken to fall.
@@ -1435,18 +1435,19 @@ exercises.check("05.6", hat)
 # - Untrained, a layer among others of equal width multiplies the length of the gradient by about gain times the root mean square of the slopes. That is at most ¼ for logistic units as usual, and about 1 for ReLU with a gain of √2; small weights starve ReLU as well.
 # - The logistic function is tanh, squeezed and shifted: flatter, and not centred. Scaled, ten layers learn in twenty epochs here; scaled and centred, or with BatchNorm, in fewer than ten; centred only, not at all in twenty.
 # - In our race on digits ReLU is not faster than tanh, each at its best of four rates; the logistic function, started as usual, is several times slower than either. "Six times" is one experiment.
-# - Steps that are too long kill ReLUs, in the first layer (plain SGD) for good. Limiting the gradient's length prevented nearly all of it. A leak wakes hardly any silent unit in five epochs; it lets them work on, and the networks are better off. Where weights are too small, biases of 0.01 leave no unit of the last layer dead at the start, but from the third layer on nearly all on for every picture: those layers bend no more. Against long steps they showed no effect.
+# - Steps that are too long kill ReLUs, in the first layer (plain SGD) for good. Limiting the gradient's length prevented nearly all of it. A leak wakes hardly any silent unit in five epochs; it lets them work on, and networks that had it from the start are better off with it.
+# - Where weights are too small, biases of 0.01 leave no unit of the last layer dead at the start, but from the third layer on nearly all on for every picture: those layers bend no more. Against long steps biases of 0.01 showed no effect.
 
 # %% [markdown] tags=["ledger:err-relu-first-alexnet", "ledger:err-tanh-lecun-1991", "ledger:err-dead-75", "ledger:err-relu-kills-none", "ledger:err-feedforward-three-layers"]
 # ## Corrections
 #
 # | the notes say | correct | how we know |
 # |---|---|---|
-# | logistic and tanh lie in [0, 1] and [−1, 1] | in the **open** intervals; rounding reaches the ends ($1 / (1 + e^{-x})$, computed in float32, is 1 from 17 on) | section 2 |
+# | logistic and tanh lie in [0, 1] and [−1, 1] | in the **open** intervals; rounding reaches the ends ($1 / (1 + e^{-x})$, computed in float32, is 1 from 17 on) | Also in the lectures |
 # | sigmoid: "derivatives infinite" | **infinitely many** derivatives; the first is at most ¼ | section 2 |
 # | tanh's gradients lie in (−1, 1) | in **(0, 1]**; its *values* lie in (−1, 1) | section 2 |
 # | ReLU's range is (0, ∞), "positive output only"; f'' is zero | **[0, ∞)**; f'' is zero except at 0, where it does not exist | section 2 |
-# | ELU's alpha is learnt | it is **chosen**; PReLU's slope is learnt | section 2: `nn.ELU` has no parameters |
+# | ELU's alpha is learnt | it is **chosen**; PReLU's slope is learnt | Also in the lectures: `nn.ELU` has no parameters |
 # | ReLU "doesn't kill the gradients", only "small values" | the gradient is 0 for **every** negative input, large or small | section 2, slopes |
 # | ReLU prevents (solves) the vanishing gradient | it **lessens** it: with small weights ReLU's vanishes too | section 2 |
 # | one cannot do deep learning with sigmoid | ten layers learned once **scaled** (weights × 4), in 20 epochs; scaled and **centred**, or with BatchNorm, in ten | section 3 |
@@ -1462,7 +1463,7 @@ exercises.check("05.6", hat)
 # ## Sources
 #
 # - The notes: lectures 000, 001, 002 and 003 on ReLU and the vanishing gradient, lecture 004 on activation functions (after CS231n, Stanford 2017).
-# - A. Householder: A theory of steady-state activity in nerve-fiber networks. Bulletin of Mathematical Biophysics 3, 1941. K. Fukushima: Visual feature extraction by a multilayered network of analog threshold elements. IEEE Transactions on Systems Science and Cybernetics 5, 1969.
+# - A. Householder: A theory of steady-state activity in nerve-fiber networks. Bulletin of Mathematical Biophysics 3, 1941. W. McCulloch and W. Pitts: A logical calculus of the ideas immanent in nervous activity. Bulletin of Mathematical Biophysics 5, 1943. K. Fukushima: Visual feature extraction by a multilayered network of analog threshold elements. IEEE Transactions on Systems Science and Cybernetics 5, 1969.
 # - D. Rumelhart, G. Hinton and R. Williams: Learning representations by back-propagating errors. Nature 323, 1986. S. Hochreiter: Untersuchungen zu dynamischen neuronalen Netzen. Diploma thesis, TU München, 1991.
 # - M. Leshno, V. Lin, A. Pinkus and S. Schocken: Multilayer feedforward networks with a nonpolynomial activation function can approximate any function. Neural Networks 6, 1993.
 # - Y. LeCun, L. Bottou, G. Orr and K.-R. Müller: Efficient BackProp. 1998.
