@@ -297,6 +297,12 @@ def without_the_zero(scores, labels):
     return 2 * np.maximum(0, scores - true[:, None] + 1)
 
 
+def counted_with_the_others(scores, labels):
+    slope, picture = without_the_zero(scores, labels), np.arange(len(scores))
+    slope[picture, labels] = -slope.sum(axis=1)
+    return slope
+
+
 MISTAKES = [
     ("02.1", with_bias(lambda s: 0 * s), "bias is 0"),
     ("02.1", with_bias(lambda s: -s), "twice too large"),
@@ -318,6 +324,7 @@ MISTAKES = [
     ("02.3", lambda s, y: lesson_02.solve_squared_hinge_slope(s, y) / 2, "factor 2"),
     ("02.3", without_true, "true class has a slope too"),
     ("02.3", without_the_zero, "compared with itself"),
+    ("02.3", counted_with_the_others, "compared with itself"),
     ("02.3", lambda s, y: -lesson_02.solve_squared_hinge_slope(s, y), "signs"),
     ("02.3", lambda s, y: lesson_02.solve_squared_hinge_slope(s, y) / len(s), "averaged"),
     ("02.3", lambda s, y: np.abs(lesson_02.solve_squared_hinge_slope(s, y)), "negative"),

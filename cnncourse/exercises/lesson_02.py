@@ -112,6 +112,9 @@ def check_squared_hinge_slope(squared_hinge_slope) -> str:
     lack[np.arange(3), labels] = 0  # twice what is missing
     own = lack.copy()
     own[np.arange(3), labels] = 2  # a margin against itself
+    counted = expected.copy()
+    counted[np.arange(3), labels] -= 2  # and summed with the others
+    itself = "the true class is compared with itself here: set what it lacks to 0 before its slope"
     plain = np.sign(lack)
     plain[np.arange(3), labels] = -plain.sum(axis=1)
     expect_same(
@@ -121,10 +124,8 @@ def check_squared_hinge_slope(squared_hinge_slope) -> str:
         hints=(
             (expected / 2, "the factor 2 of the square's derivative is missing"),
             (lack, "the true class has a slope too: it lowers every term of the sum"),
-            (
-                own,
-                "the true class is compared with itself here: set what it lacks to 0 before its slope",
-            ),
+            (own, itself),
+            (counted, itself),
             (
                 plain,
                 "this is the slope of the plain hinge; a square's slope grows with what is missing",

@@ -1244,7 +1244,7 @@ exercises.reveal("02.p5", among(on_negatives, {"about 90": 0.5, "about 10": 0.05
 #
 # $$(w \cdot x + b) + (w \cdot (1 - x) + b) = w \cdot 1 + 2b,$$
 #
-# the same number for every picture. What scores high on $x$ must score low on $1 - x$: the winner of $x$ comes near the end on $1 - x$.
+# the same number for every picture. What scores high on $x$ must score low on $1 - x$: unless the sums of the classes lie far apart, the winner of $x$ comes near the end on $1 - x$ (the first claim under the next figure).
 # For both to be right, the true class must lead every other one twice, so its sum must be the largest of all: at most **one class** has that, whatever the matrix.
 # If a coin decides which of the two is shown, no matrix can expect more than one half right, plus half of the share of that class.
 #
@@ -1555,7 +1555,7 @@ claims.check("eq-linear-score.hands",
 # | softmax squashes each output, then divides | it divides **exponentials** by their sum; no sigmoid is involved | section 2, the bars |
 # | the curse of dimensionality limits the linear SVM | not that alone: where a class has many looks, **one template a class** is a limit too, and columns that say nothing cost accuracy | section 5: the algebra of negatives; section 3: 60 columns of noise, at the same pictures |
 # | elastic net is $\beta \sum w^2 + \sum \lvert w \rvert$ | right within $\lambda R(W)$: strengths $\lambda\beta$ and $\lambda$; pure L2 is out of its reach | $\lambda > 0$ always keeps some L1 |
-# | mean squared error is the default loss of MATLAB's regression layer | so says the layer itself; what it computes is **half** of it, averaged over the mini-batch (same minimiser) | MATLAB's page on `regressionLayer` |
+# | mean squared error is the default loss of MATLAB's regression layer | so says the layer itself; what it computes is **half the sum** of the squared errors of a picture, averaged over the mini-batch (same minimiser) | MATLAB's page on `regressionLayer` |
 # | small slips: $L_i = (f(x_i, W), y_i)$ lacks the $L$ before it; softmax of [1.2, 0.9, 0.4] ends with 0.21, not 0.20; categorical cross-entropy lacks the $1/N$ that the binary one has, and both put the hat on the target | | section 2, "Also in the lectures" |
 #
 # ## Sources

@@ -1238,7 +1238,7 @@ def draw_shares(panel, results):
     panel.axvline(0.1, color="0.4", ls=":", lw=1.5)
     panel.text(0.13, -3.75, "guessing", color="0.4", va="center")
     panel.set(xlim=(0, 1.04), ylim=(-4, 0.5), yticks=range(0, -4, -1), yticklabels=results,
-              xlabel="share right (white: unmoved)\n+: points from no pooling", xticks=(0, 0.5, 1))
+              xlabel="share right (white: unmoved)\n+: points above no pooling", xticks=(0, 0.5, 1))
 
 
 def noisy_pictures(task, count, generator):
@@ -1305,7 +1305,7 @@ exercises.reveal("04.p5", "about as many" if abs(gain) < 2.5 else moves,
 # That was one judge, and windows that share no pixel. Now we change each of the two, and leave the size of the windows at 4×4.
 # A second judge is linear, as the last layer of a network is, and fitted to the same maps (`linear`, folded, chooses its penalty by leaving out one unmoved training digit at a time).
 # And at stride 2 each window shares half of its pixels with the next one: they *overlap*; their grid may begin at 4 places.
-# The *standard error* of a change says how far it typically strays because just these 450 digits were asked: a change of less than twice that may be chance.
+# The *standard error* of a change says how far it typically strays because just these 450 digits were asked: a change of less than twice that may be chance. (In the picture the shares are rounded to whole per cents; the changes beside them were taken before rounding.)
 
 # %% tags=["fold"]
 whole = pooled(edges, whole_maximum)
@@ -1323,7 +1323,7 @@ fig.suptitle("Moved by one pixel: 4×4 windows help more where they overlap", x=
 figures.save(fig, "emp-pooling-translation-invariance", caption="450 test digits of 8×8, moved by "
     "one pixel, seen through eight fixed edge filters and named by two judges who know 1,347 "
     "unmoved digits: mean over four directions and all places of the grid. At stride 2 windows "
-    "overlap. Beside the bars: points from no pooling; black: twice their standard error. No "
+    "overlap. Beside the bars: points above no pooling; black: twice their standard error. No "
     "randomness.",
     alt="For both judges 4×4 at stride 2 gets more digits than 4×4 side by side, and one maximum a "
     "map, the same moved and unmoved, more still; unmoved it gets far fewer than the others.")
@@ -1455,7 +1455,7 @@ claims.check("eq-receptive-field", "Untrained, the two outermost columns get {tw
     off=(max(abs(shares[n] - by_paths(n)).max() for n in shares), "<", 0.02))
 
 # %% [markdown]
-# **We now know** that pooling saves numbers and lengthens the view, and that windows of 4×4 do not make our maps blind to a move by one pixel: they help most at stride 2, and leave about a third of the digits wrong.
+# **We now know** that pooling saves numbers and lengthens the view, and that windows of 4×4 do not make our maps blind to a move by one pixel: they help more at stride 2 than side by side, and even there leave about a third of the digits wrong.
 # Exact indifference to moves came here only from pooling *everything*, at a price.
 # **This does not show** what a trained network makes of it: our filters were fixed, and the networks of the last figure untrained.
 #

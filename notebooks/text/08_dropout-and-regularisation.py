@@ -27,7 +27,7 @@
 #
 # **You need** lesson 02 (softmax, loss, L2), lesson 03 (gradients, training) and lesson 05 (units, ReLU).
 #
-# **Words.** *Test*: pictures that no network was trained with (probably by the same hands as the training pictures, lesson 01; for strangers all accuracies would be lower). *Gap*: accuracy in training minus accuracy in the test, in points (hundredths). (In training *right* means: as the given label says. A network that learns no wrong label by heart therefore has a gap *below* 0.) *Overfitting*: what is learnt holds for the training pictures only. *Regularisation*: whatever is done against it. *Guessing* is right for one digit in ten.
+# **Words.** *Test*: pictures that no network was trained with (probably by the same hands as the training pictures, lesson 01; for strangers all accuracies would be lower). *Gap*: accuracy in training minus accuracy in the test, in points (hundredths). (In training *right* means: as the given label says. A network that learns no wrong label by heart can therefore have a gap *below* 0.) *Overfitting*: what is learnt holds for the training pictures only. *Regularisation*: whatever is done against it. *Guessing* is right for one digit in ten. *95 % interval* of a mean: if such runs were drawn again and again, 95 of 100 such intervals would hold the mean of all possible runs.
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 #
 # **It costs** about 40 seconds of one processor core, no network connection, no GPU.
@@ -659,7 +659,7 @@ figures.save(fig, "fig-dropout-networks",
                  "some hidden units crossed out and their lines gone.")
 
 # %% [markdown]
-# At test time nothing is struck out: the answer should not depend on a lot. But then more units arrive at the next layer than it was trained with (with $p = 1/2$ twice as many), so the numbers must be scaled.
+# At test time nothing is struck out: the answer should not depend on chance. But then more units arrive at the next layer than it was trained with (with $p = 1/2$ twice as many), so the numbers must be scaled.
 # Take one number, 0.5, and $p = 0.2$. In training it arrives in eight steps of ten; its mean is 0.4.
 # - *As first published*: leave training as it is, and multiply by the probability to *stay*, $1 - p$, at test time.
 # - *Inverted* (our `Dropout`, torch's `nn.Dropout`): divide by $1 - p$ in training; the test needs nothing.
@@ -979,7 +979,7 @@ exercises.check("08.3", score_deviation)
 # - *Noise* on the pixels is the oldest.
 #
 # Each needs an untreated network of its own kind. Fractional pooling has a convolution, so its untreated network has the same regions at each step. In the test both have these: one pass, like the others.
-# By chance alone a mean of runs is above 0 every second time. *Clearly* is to mean: its 95 % interval lies above 0. (Draw such runs again and again: 95 of 100 intervals hold the mean of all possible runs. All runs share the test pictures; with others the numbers would differ.)
+# By chance alone a mean of runs is above 0 every second time. *Clearly* is to mean: its 95 % interval lies above 0. (All runs share the test pictures; with others the numbers would differ.)
 
 # %% tags=["define", "ledger:eq-fractional-max-pool"]
 def drawn_regions(size, parts, lot=None):
@@ -1284,7 +1284,7 @@ claims.check("emp-augmentation-label-preserving.nine",
              six=(upside["turned"][0], ">=", 0.5))
 
 # %% [markdown]
-# **We now know** that noise works in several places, at one rate; how much it seems to gain depends on whether its rival was stopped in time. Shifts as well: on the test as it is their gain and their cost both go with the number of epochs, on shifted digits they help at any. A change of the picture must keep its *label*, and that depends on the task: a cat upside down is a cat, a 6 is a 9.
+# **We now know** that noise works in several places, at one rate; how much it seems to gain depends on whether its rival was stopped in time. Shifts as well: on the test as it is, with wrong labels, nothing of their gain is left once both are stopped in time; with right labels most of their cost is gone after three times as many epochs. On shifted digits they help much. A change of the picture must keep its *label*, and that depends on the task: a cat upside down is a cat, a 6 is a 9.
 # **This does not show** a ranking: the strength of each kind was not tuned, nor its learning rate and number of epochs.
 #
 # **Exercise 08.4.** Turning digits need not be wrong, if the labels turn with them: 0, 1 and 8 stay themselves, 6 and 9 change places. The others become no digits (2 and 5 only on a pocket calculator). Turn the pictures, with new labels, and leave out what has none.
@@ -1478,7 +1478,7 @@ exercises.check("08.5", two_losses)
 #
 # ## History
 #
-# - 1990: L. Hansen and P. Salamon average neural networks. 1995: A. Krogh and J. Vedelsby show that the gain is the disagreement; C. Bishop, that small noise on the inputs acts as a penalty.
+# - 1990: L. Hansen and P. Salamon combine the answers of several neural networks. 1995: A. Krogh and J. Vedelsby show that the gain is the disagreement; C. Bishop, that small noise on the inputs acts as a penalty.
 # - 2012: dropout (G. Hinton et al.), in the same year in AlexNet's fully connected layers, with shifts, mirror images and PCA lighting. 2014: the long paper (N. Srivastava et al.).
 # - 2013: DropConnect (L. Wan et al.). 2014: fractional max-pooling (B. Graham). 2016: stochastic depth (G. Huang et al.). 2017: snapshot ensembles (G. Huang et al.).
 # - 2017: C. Zhang et al. let large networks learn random labels by heart. 2019: M. Belkin et al. name double descent; the peak had been seen since 1989.
@@ -1500,11 +1500,11 @@ exercises.check("08.6", ten_crops)
 #
 # ## Summary
 #
-# - Overfitting: a gap that opens while wrong labels are learnt by heart. Fitting is worst with just as many parameters as data, where the fit is very long; with many more, or with a penalty, it is better again.
+# - Overfitting: a gap that opens while wrong labels are learnt by heart. A least-squares fit errs most in the test with just as many parameters as data, where it is very long; with many more, or with a penalty, the test is better again.
 # - Dropout strikes out units in training; the rest is scaled by one over the probability to *stay*. At test time nothing is struck out.
 # - With wrong labels it gains, with right ones far less; at the same rate it takes longer. Compared at the end it gains far more than against an untreated network with a tuned rate that is stopped in time; from weight decay, tuned in the same way, these runs could not tell it.
 # - Its network stands the loss of units better, and comes close to an average of thin networks. At the same rate an average of four untreated networks, stopped in time, reaches one network with dropout; four with dropout are better still.
-# - Weights, layers, regions and pixels can be forgotten too. Compare best with best: with both networks stopped in time a few points are left, for some kinds none that are clear of chance.
+# - Weights, layers, regions and pixels can be forgotten too. Compared at one rate, with both networks stopped in time, a few points are left, for some kinds none that are clear of chance.
 # - An augmentation must keep the label, and that depends on the task. Of squared error an average saves what its members disagree; the points need not follow.
 
 # %% [markdown]
@@ -1520,7 +1520,7 @@ exercises.check("08.6", ten_crops)
 # | weight decay is useful for "generalization as well as regularization" | these two are the same; the paper's point was that it also lowered the **training** error. Here it raised the training loss | [section 1](#1-·-Overfitting,-and-what-the-number-of-parameters-has-to-do-with-it); AlexNet, section 5 |
 # | a symptom: 99 to 100 % in training and 50 % in the test | the symptom is the **gap**, not a certain number | first figure |
 # | vertical flips and rotations keep the label | **depends on the task**: a turned 6 is a 9 | [section 4](#4-·-Noise-elsewhere:-weights,-layers,-regions,-pictures) |
-# | augmentation reduces overfitting | it depends: with wrong labels shifts closed the **gap** and gained at the end, nothing if both are stopped in time; with right ones the gap stayed, and what they cost on the test as it is went with a longer training. What they gain is a **shifted** test | [section 4](#4-·-Noise-elsewhere:-weights,-layers,-regions,-pictures) |
+# | augmentation reduces overfitting | it depends: with wrong labels shifts closed the **gap** and gained at the end, nothing if both are stopped in time; with right ones the gap stayed, and most of what they cost on the test as it is was gone after a longer training. What they gain is a **shifted** test | [section 4](#4-·-Noise-elsewhere:-weights,-layers,-regions,-pictures) |
 # | independent models give 2 % extra | it depends on the models: here independent ones gained more where they were stopped in time than at the end; snapshots, or networks from one start, gained less than either | [section 5](#5-·-Averaging-on-purpose) |
 # | fractional max-pooling: not commonly used | right; here, with one pass in the test, it gained at the end of training, but not against a network that was stopped in time | [section 4](#4-·-Noise-elsewhere:-weights,-layers,-regions,-pictures) |
 # | ResNet's test: ten crops at each of five scales | ten crops for comparisons; for the best results **fully convolutional**, averaged over five scales | ResNet, section 3.4 |
@@ -1532,5 +1532,5 @@ exercises.check("08.6", ten_crops)
 # - G. Hinton, N. Srivastava, A. Krizhevsky, I. Sutskever and R. Salakhutdinov: Improving neural networks by preventing co-adaptation of feature detectors, 2012 (arXiv:1207.0580). N. Srivastava et al.: Dropout. JMLR 15, 2014.
 # - A. Krizhevsky, I. Sutskever and G. Hinton: ImageNet classification with deep convolutional neural networks. NIPS 2012, sections 4 and 5. K. He et al., 2015 (arXiv:1512.03385), section 3.4.
 # - L. Wan et al.: Regularization of neural networks using DropConnect. ICML 2013. B. Graham: Fractional max-pooling, 2014 (arXiv:1412.6071). G. Huang et al.: Deep networks with stochastic depth, 2016 (arXiv:1603.09382); Snapshot ensembles, 2017 (arXiv:1704.00109).
-# - C. Zhang et al.: Understanding deep learning requires rethinking generalization, 2017 (arXiv:1611.03530). M. Belkin et al.: Reconciling modern machine-learning practice and the bias–variance trade-off. PNAS 2019 (arXiv:1812.11118).
+# - C. Zhang et al.: Understanding deep learning requires rethinking generalization, 2017 (arXiv:1611.03530). M. Belkin et al.: Reconciling modern machine-learning practice and the classical bias–variance trade-off. PNAS 2019 (arXiv:1812.11118).
 # - L. Hansen and P. Salamon: Neural network ensembles. IEEE PAMI 1990. A. Krogh and J. Vedelsby: Neural network ensembles, cross validation, and active learning. NIPS 1994 (printed 1995). C. Bishop: Training with noise is equivalent to Tikhonov regularization. Neural Computation 7, 1995.
