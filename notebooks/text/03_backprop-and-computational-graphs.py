@@ -1409,6 +1409,7 @@ claims.check("prac-gradient-check.controls",
              "resemblance taken out, but the right weights on the way back {right:.1%}.",
              another=(rights["another direction taken out"], ">=", 0.88),
              right=(right_back, ">=", 0.88), seeds=runs, on="every", varies=True)
+fast, still = read_pictures(2, NoResemblance), read_pictures(2, NothingBack)
 
 # %% tags=["fold"]
 last = {name: cosines[:, -20:].mean(axis=1).tolist() for name, cosines in sent.items()}
@@ -1427,7 +1428,6 @@ claims.check("prac-gradient-check.resemblance",
              random=(alike["random numbers"], ">=", 0.3),
              another=(alike["another direction taken out"], ">=", 0.3), seeds=runs, on="every",
              varies=True)
-fast, still = read_pictures(2, NoResemblance), read_pictures(2, NothingBack)
 claims.check("prac-gradient-check.full-rate",
              "At the full rate, {rate:g}, with the resemblance taken out, the training loss goes "
              "from {before:.1f} to {after:.1f}, test pictures right {right:.1%}; with nothing "
@@ -1438,7 +1438,7 @@ claims.check("prac-gradient-check.full-rate",
              calm=([run.losses[-1] for run in still], "<=", 2),
              kept=([run.right for run in still], ">=", 0.65), seeds=runs, on="every", varies=True)
 claims.check("prac-gradient-check.read-anew",
-             "A new last layer, trained freely for {steps} steps at rate {rate:g}, reads {freed:.1%} "
+             "A new last layer that is free reads in {steps} steps at rate {rate:g} {freed:.1%} "
              "on first layers that learned without the resemblance, {drawn:.1%} on those as drawn.",
              steps=picture_steps, rate=picture_rate, freed=(read_anew(unlike), ">=", 0.9),
              drawn=(read_anew(silent), "<=", 0.87), seeds=runs, on="every", varies=True)

@@ -37,7 +37,7 @@
 seed: int = 100  # the first of the seeds; at least 0
 runs: int = 2  # networks for each measurement, each with a seed of its own; 2 to 10
 dataset: str = "digits"  # ; one of digits, mnist, fashion_mnist, cifar10, or a folder
-image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 to 64
+image_size: int = 0  # pixels a side for the pictures of a folder, 0: as they are; 0 or 8 to 64
 images: int = 1347  # pictures for training and validation together, at most; at least 320
 width: int = 64  # units a hidden layer; 8 to 512
 steps: int = 200  # steps of each training by hand, with 64 pictures each; 60 to 5000
@@ -242,7 +242,7 @@ fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.4))
 TOP = 1e6
 ax.axhline(guess, color="0.35", linestyle=":", linewidth=1.5)
 ax.text(ladder[0], guess * 1.25, "guessing", fontsize=12)
-for name, style in zip(bends, ("o-", "s--", "D:"), strict=True):
+for name, style in zip(bends, ("o-", "s--", "D-."), strict=True):
     values = np.where(np.isfinite(final[name]), final[name], TOP)
     middle = np.median(values, axis=1)
     ax.plot(ladder, np.minimum(middle, TOP), style, color="0.15")
@@ -297,7 +297,7 @@ claims.check("emp-lr-symptoms.stuck",
              zeros_far=(alone(0.0, ladder[3]), ">=", 10 * guess), seeds=runs, on="every")
 
 # %% [markdown]
-# ReLU's units get stuck at 0, and what is left, the biases of the scores, guesses; at a rate a thousand times too large these biases swing themselves. tanh's units get stuck at ±1: constants, which act as so many more biases, and the loss swings far above guessing. The layer of scores *alone*, fed with constants, does the same.
+# ReLU's units get stuck at 0, and what is left, the biases of the scores, guesses; at a rate a thousand times too large, where nearly all units are stuck, these biases swing themselves. tanh's units get stuck at ±1: constants, which act as so many more biases, and the loss swings far above guessing. The layer of scores *alone*, fed with constants, does the same.
 # Leaky units go on: their numbers grow until the loss overflows, `inf` or `nan` ("not a number").
 # So of the three only ReLU's dead units look like a rate too small. The first steps tell the two apart: was there a peak? (All verdicts are for code without a bug: section 3.)
 #
@@ -1173,8 +1173,8 @@ exercises.check("10.5", settings)
 # %% [markdown]
 # ## 5 · Coarse to fine, and the honest winner
 #
-# A search need not spend all at once. Two ways to divide the same budget (here counted in epochs):
-# *Finer*: half of the settings anywhere, the others close to the best of them. *Even, then finer*: the same, but the rates of the first half are evenly spaced.
+# A search need not spend all at once. Some ways to divide the same budget (here counted in epochs):
+# *Finer*: half of the settings anywhere, the others close to the best of them (their rates at most a factor of 7 away; *finer, wider*: of 25). *Even, then finer*: as *finer*, but the rates of the first half are evenly spaced.
 # *Short first*: many settings for one epoch only, then all epochs for the region of the best.
 
 # %% tags=["fold"]
@@ -1467,7 +1467,7 @@ exercises.check("10.7", honest)
 #
 # - Before any search: one batch learnt by heart, the first loss, weights counted (`sum(p.numel() for p in net.parameters())`). Lightning does a dry run with `Trainer(fast_dev_run=True)` and a tiny set with `overfit_batches=10`.
 # - Range tests: `training.lr_range_test` here, `LearningRateFinder` in Lightning, `lr_find` in fastai. Then a schedule with warm-up (lesson 09).
-# - Searches: Optuna (`suggest_float(..., log=True)`), Ray Tune, scikit-learn's `RandomizedSearchCV` with `scipy.stats.loguniform`; they stop bad trials early (*pruning*).
+# - Searches: Optuna (`suggest_float(..., log=True)`), Ray Tune, scikit-learn's `RandomizedSearchCV` with `scipy.stats.loguniform`. The first two can stop bad trials early (*pruning*).
 # - Fine-tuning a pretrained network: start from its recipe and search the rate only. Large models are searched in small ones.
 # - Write down every trial, with its seed; compare differences with the spread of seeds. Report the test number of *one* setting.
 #
@@ -1502,7 +1502,7 @@ exercises.check("10.7", honest)
 # | the maximum rate is the largest that does not explode | larger rates than useful do not explode either. In a range test of this network: between a third of the rate of the lowest loss and that rate itself for short trainings; a tenth nearly catches up in longer ones | sections 1, 2 |
 # | the first loss is ln C | if the last layer starts small, as torch's; with He's first weights it may be half as much again | section 3 |
 # | add regularisation, the loss should go up | necessary, not sufficient: a penalty without gradient passes; compare the gradient | section 3 |
-# | random search is better than grid search | than a grid with few values of what matters; as many values in even order beat it in turn, and where both hyperparameters matter alike the grid wins | section 4 |
+# | random search is better than grid search | than a grid with few values of what matters; as many values in even order beat it in turn, and where both hyperparameters matter alike (a made-up surface) the grid wins | section 4 |
 # | search in log space | if the right factor of ten is not known; where the good rates lie at the top of the range, even drawing finds them more often | section 4 |
 # | run with a few epochs and adjust the ranges | good where a short training tells what works, and the coarse look leaves no gap; a look of few steps misleads. Refining around the best of few random settings fails where they miss the good region | section 5 |
 #
