@@ -53,7 +53,7 @@ FOLDER = "a folder"
 class Range:
     """Which values a parameter may have, as its comment says; parts are joined by commas.
 
-    numbers       "1 to 200", "0 or 8 to 64", "at least 1", "at most 5", "above 0", "below 1", and two of them: "above 0, below 1"
+    numbers       "1 to 200", "0 or 8 to 64", "at least 1", "at most 5", "above 0", "below 1"; two: "above 0, below 1"
     words         "one of digits, mnist", "one of digits, mnist, or a folder" (of pictures, which must be there)
     text          "any text"
     lists         "each 8 to 200, ascending", "2 or more values, each at least 0, different", "each one of relu, tanh"

@@ -20,7 +20,7 @@ print(seed, width)
 
 @pytest.mark.parametrize(("type", "default", "range", "value"), [
     ("int", 10, "1 to 200", 1), ("int", 1, "at least 1", 2), ("int", 3, "2 to 4", 2), ("float", 0.1, "above 0", 0.05),
-    ("float", 1.0, "at least 1", 2.0), ("bool", False, "", True),
+    ("float", 1.0, "at least 1", 2.0), ("bool", False, "", True), ("int", 0, "0 or 1024 to 60000", 1024),
     ("list[int]", [8, 20], "each 8 to 20, ascending", [8]),
     ("list[int]", [1, 2], "2 or more values, each 1 to 5", [1, 2, 2]), ("str", "b", "one of a, b, or a folder", "a"),
 ])  # fmt: skip

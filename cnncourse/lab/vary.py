@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from cnncourse import paths
@@ -54,7 +55,7 @@ def _candidates(parameter: Parameter) -> Iterator[object]:
         yield not default
     elif isinstance(default, int):
         yield from (1, 2, default // 2, default - 1, default + 1, 2 * default, 0)
-        yield 8  # of "0 or 8 to 64": the smallest side of a picture
+        yield from map(int, re.findall(r"\d+", parameter.range.text if parameter.range else ""))
     elif isinstance(default, float):
         yield from (default / 2, 2 * default)
     elif isinstance(default, str):

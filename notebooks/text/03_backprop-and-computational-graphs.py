@@ -1393,8 +1393,9 @@ claims.check("prac-gradient-check.alignment",
              steps=picture_steps, rate=slow, random=(rights["random numbers"], ">=", 0.88),
              unlike=(rights["resemblance taken out"], "<=", 0.85), nothing=nothing,
              gain=((100 * np.subtract(rights["random numbers"], nothing)).tolist(), ">=", 12),
-             left=((100 * np.subtract(rights["resemblance taken out"], nothing)).tolist(), "<=", 8),
-             seeds=runs, on="every", varies=True)
+             left=((100 * np.subtract(rights["resemblance taken out"], nothing)).tolist(),
+                   "<=", 12),
+             seeds=runs, on="mean", varies=True)
 ends = {name: [run.losses[-1] for run in some] for name, some in ways.items()}
 claims.check("prac-gradient-check.alignment-loss",
              "The training loss ends at {random:.2f}, {unlike:.2f} and {nothing:.2f}: without the "
@@ -1444,7 +1445,7 @@ claims.check("prac-gradient-check.read-anew",
              drawn=(read_anew(silent), "<=", 0.87), seeds=runs, on="every", varies=True)
 
 # %% [markdown]
-# So the network needs the resemblance, neuron by neuron: without it little of the gain is left. At the full rate training the first layer without it does harm: the loss ends above where it began, and with nothing sent back it falls (last line but one).
+# So the network needs the resemblance, neuron by neuron: without it most of the gain is gone (how much is left differs much from draw to draw). At the full rate training the first layer without it does harm: the loss ends above where it began, and with nothing sent back it falls (last line but one).
 #
 # But is it the reason offered, that what is sent back comes to point the right way? Taking out did one thing more: it forbade the last weights to *read* a neuron along the direction in which the random numbers push it. So keep the first layers that learned without the resemblance, and give them a new last layer that is free (last line): they were good. What they had heard never came to point the right way, and it taught them all the same.
 #
@@ -1646,7 +1647,7 @@ exercises.check("03.6", input_gradient, Network, SoftmaxLoss)
 # - Each edge is walked once, so all slopes of *one* number cost two to three passes, counted in multiplications, a million weights or ten. Walking each way by itself costs twice as much with each fork.
 # - Layers are gates with `forward` and `backward`. In a row they are a network; a few dozen lines learn a spiral, and to read digits.
 # - A falling loss proves no gradient: networks with five wrong ones learned to read. Central differences at $h = 10^{-5}$ in float64 find all of them.
-# - Random weights on the way back taught to read. The last weights came to resemble them, and with that taken out the network read little better than with nothing sent back; yet its first layer had learned: a new, free last layer read from it.
+# - Random weights on the way back taught to read. The last weights came to resemble them, and with that taken out most of the gain was gone; yet its first layer had learned: a new, free last layer read from it.
 # - A kink did no harm in float64. Below a gate whose slope is zero nothing learns; below a pretended slope a layer can.
 
 # %% [markdown] tags=["ledger:err-three-layer-paren", "ledger:err-differentiable-must", "ledger:err-multiplygate-self"]
