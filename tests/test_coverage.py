@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from test_claims import ID, shown
+from test_claims_stored import ID, shown
 
 from cnncourse import claims, paths
 from cnncourse.lab import coverage
