@@ -1306,7 +1306,7 @@ exercises.check("03.4", guilty)
 # Two controls, folded below: taken out is *another* direction, that of the *next* neuron's random numbers; and the resemblance is taken out, but the *right* weights send back. (One direction a neuron each time; how much lies along it differs.)
 #
 # The yardstick is fair only with the same taken out: the resemblance goes, and **nothing** is sent back, so that the first layer is never trained.
-# All of it goes at a third of the learning rate. What the full rate does comes last.
+# All of it goes at a third of the learning rate; what the full rate does is shown at the end.
 
 # %% tags=["define"]
 class NoResemblance(OtherWeightsBack):
@@ -1439,13 +1439,13 @@ claims.check("prac-gradient-check.full-rate",
              calm=([run.losses[-1] for run in still], "<=", 2),
              kept=([run.right for run in still], ">=", 0.65), seeds=runs, on="every", varies=True)
 claims.check("prac-gradient-check.read-anew",
-             "A new last layer that is free reads in {steps} steps at rate {rate:g} {freed:.1%} "
+             "In {steps} steps at rate {rate:g} a new, free last layer learns to read {freed:.1%} "
              "on first layers that learned without the resemblance, {drawn:.1%} on those as drawn.",
              steps=picture_steps, rate=picture_rate, freed=(read_anew(unlike), ">=", 0.9),
              drawn=(read_anew(silent), "<=", 0.87), seeds=runs, on="every", varies=True)
 
 # %% [markdown]
-# So the network needs the resemblance, neuron by neuron: without it most of the gain is gone (how much is left differs much from draw to draw). At the full rate training the first layer without it does harm: the loss ends above where it began, and with nothing sent back it falls (last line but one).
+# So the network needs the resemblance, neuron by neuron: without it most of the gain is gone (how much is left is much the same in these draws, but not with other seeds: one draw may keep nearly half of it, another lose more than all). At the full rate training the first layer without it does harm: the loss ends above where it began, and with nothing sent back it falls (last line but one).
 #
 # But is it the reason offered, that what is sent back comes to point the right way? Taking out did one thing more: it forbade the last weights to *read* a neuron along the direction in which the random numbers push it. So keep the first layers that learned without the resemblance, and give them a new last layer that is free (last line): they were good. What they had heard never came to point the right way, and it taught them all the same.
 #

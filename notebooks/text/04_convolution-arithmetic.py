@@ -1305,7 +1305,7 @@ exercises.reveal("04.p5", "about as many" if abs(gain) < 2.5 else moves,
 # That was one judge, and windows that share no pixel. Now we change each of the two, and leave the size of the windows at 4×4.
 # A second judge is linear, as the last layer of a network is, and fitted to the same maps (`linear`, folded, chooses its penalty by leaving out one unmoved training digit at a time).
 # And at stride 2 each window shares half of its pixels with the next one: they *overlap*; their grid may begin at 4 places.
-# The *standard error* of a change says how far it typically strays because just these 450 digits were asked: a change of less than twice that may be chance. (In the picture the shares are rounded to whole per cents; the changes beside them were taken before rounding.)
+# The *standard error* of a change says how far it typically strays because just these 450 digits were asked: a change of less than twice that may be chance. (In the picture below, the shares are rounded to whole per cents; the changes beside them were taken before rounding.)
 
 # %% tags=["fold"]
 whole = pooled(edges, whole_maximum)
@@ -1661,7 +1661,7 @@ claims.check("emp-prior-knowledge-better.blind", "Shuffle the columns of an MLP'
 # It has two halves. What windows that share nothing lose by the shuffle is what neighbourhood is worth to them, in windows and in pooling.
 # From them to the CNN is the worth of sharing, fewer parameters included: it has a thirtieth of theirs (one run at one learning rate). On shuffled pixels the CNN falls below them; whether by sharing or by its size was not separated there either.
 #
-# **This does not show** what longer training would do: a higher learning rate already brings the small MLP closer (second ✓). (The second pooling drops the last row and column of its 7×7 maps, in silence, as section 2 warns.) There was one shuffle, one draw of the places, one learning rate for all but the two MLPs of the second ✓, and one run of the windows that share nothing.
+# **This does not show** what longer training would do: a higher learning rate already brings the small MLP closer (second ✓). (The second pooling drops the last row and column of its 7×7 maps, in silence, as section 2 warns.) There was one shuffle, one draw of the places, one learning rate for all but the two MLPs of the second ✓, and one run of the windows that share nothing. With ten other seeds, each with a shuffle and places of its own, the third ✓ held eight times (`benchmarks/RESULTS-seeds.md`).
 # Nor does it show that structure always beats data.
 # A later kind of network without such windows, the transformer, learns about neighbours mostly by itself from 14 million pictures and more, from patches of 16×16 pixels (Dosovitskiy et al. 2021).
 
@@ -1811,7 +1811,7 @@ for name, way in ways.items():
 # - One filter for all places is a sparse matrix with few different numbers: 456 parameters where a dense layer has 14,455,392; a map that moves with the picture, away from the border and at stride 1; and a gradient summed over all places.
 # - Digits of 8×8 behind fixed edge filters, moved by one pixel: 4×4 maxima side by side help a linear classifier and not a nearest neighbour; at stride 2, where they overlap, they help both, and help more, and leave about a third of the digits wrong. A maximum over the whole map is indifferent to moves, at the price of where.
 # - Receptive fields grow to 5, 7, 195 (AlexNet), 212 (VGG-16) pixels; the more layers, the less their rim counts, as the root of the number of paths does (random linear layers of 3×3).
-# - With equal parameters and 12 epochs a CNN beats an MLP by at least 20 points on digits at random places and loses at least 30 when the pixels are shuffled (one shuffle). Windows without sharing (one run, one learning rate) lose less by the shuffle, and stay below the CNN.
+# - With equal parameters and 12 epochs a CNN beats an MLP by at least 20 points on digits at random places and loses at least 30 when the pixels are shuffled (one shuffle, two networks). Windows without sharing (one run, one learning rate) lose less by the shuffle, and stay below the CNN.
 
 # %% [markdown]
 # ## Corrections

@@ -993,7 +993,7 @@ claims.quoted("emp-relu-faster-than-tanh-6x.paper",
 # The rates are a factor of three apart. (In a trial on other seeds, at rates between them too, tanh stayed ahead of ReLU.)
 #
 # **We now know** that in this race ReLU is not faster than tanh, each at its best of four rates, and that the logistic function, started as usual, is several times slower at its best of three.
-# **This does not show** that the paper is wrong: other pictures, convolutions, a harder goal, and another start of the weights. It chose the learning rate of each network by itself too, to make training as fast as possible. It says itself that the size of the effect varies; that ReLU is "consistently" faster is not what this race shows.
+# **This does not show** that the paper is wrong: other pictures, convolutions, a harder goal, and another start of the weights. The paper, too, chose a learning rate for each network separately, to make training as fast as possible. It says itself that the size of the effect varies; that ReLU is "consistently" faster is not what this race shows.
 #
 # **Exercise 05.4.** Maxout has no fixed shape. Choose the two weights and biases (numbers) with which one maxout unit of one input $x$ computes leaky ReLU of $w x + b$, with slope `slope`.
 
@@ -1165,7 +1165,7 @@ claims.check("emp-leaky-relu-never-dies.second",
              "come back in five epochs at 0.1.", second=second, woken=(woken, ">=", 1))
 
 # %% [markdown]
-# How can a leak help, if silent units hardly come back? They work on with a hundredth of the slope. Take the leak from the silent units alone, with the same weights, and the networks fall at once. Where all ReLUs get a leak, the dead ones disturb at first; five epochs later these networks are ahead of those without, though still far behind those that were leaky from the start. They, too, have come to lean on units that are still silent: without their leak they fall again. (How much a leak given later gains depends on the seeds: in trials on others, from hardly anything to a little more than here, in means of twelve or sixteen networks.) (These have one more advantage: fewer of their units fell silent, first figure of this section.)
+# How can a leak help, if silent units hardly come back? They work on with a hundredth of the slope. Take the leak from the silent units alone, with the same weights, and the networks fall at once. Where all ReLUs get a leak, the dead ones disturb at first; five epochs later these networks are ahead of those without, though still far behind those that were leaky from the start. They, too, have come to lean on units that are still silent: without their leak they fall again. (How much a leak given later gains depends on the seeds: in trials on others, from hardly anything to a little more than here, in means of twelve or sixteen networks.) (Those that were leaky from the start have one more advantage: fewer of their units fell silent, first figure of this section.)
 #
 # The lectures start biases at 0.01, so that more units are on. Does it help? Two cases: against steps that are too long, and in a deep network before any step.
 # In the second, unbiased ReLU units are born dead at the same rate with large weights as with small ones: if all weights are a tenth as large, all sums shrink and no sign changes. A bias of 0.01 counts only where the sums have become that small, hence "small weights".

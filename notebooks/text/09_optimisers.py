@@ -1146,7 +1146,7 @@ claims.check("emp-rmsprop-fixes-adagrad.rest",
              tired2=(tired[1], "<=", 0.7 * ends_of["RMSProp"][1]))
 
 # %% [markdown]
-# **We now know** what a rate for each weight corrects: unequal *weights*. Gradient descent and momentum do not notice how the ravine lies. AdaGrad does: turned, both weights get the same rate. Adam does too. In a mild ravine its momentum hides it; ten times as steep, it shows, and momentum alone is quicker. (Gradient descent is slower than both: it needs ten times its steps there, section 2.) RMSProp at a constant rate never rests, so it must take small steps: at a falling rate it arrives sooner.
+# **We now know** what a rate for each weight corrects: unequal *weights*. Gradient descent and momentum do not notice how the ravine lies. AdaGrad does: turned by 45°, both weights get the same rate, to a few per cent. (That AdaGrad with one rate needs fewer steps than AdaGrad turned is due to its far larger best rate, which does not help AdaGrad turned; at one and the same rate they need about as many.) Adam does too. In a mild ravine its momentum hides it; ten times as steep, it shows, and momentum alone is quicker. (Gradient descent is slower than both: it needs ten times its steps there, section 2.) RMSProp at a constant rate never rests, so it must take small steps: at a falling rate it arrives sooner.
 # **This does not show** that a network's ravines lie along its weights. It shows what one hopes for when one gives each weight its own rate.
 #
 # **Exercise 09.4.** *AdamW* is what most large networks are trained with today: before Adam's step, each weight is multiplied by $1 - \text{rate}\cdot\text{decay}$; the gradient does not hear of it. Write one step. (`t` counts from 1; $\beta$ = 0.9 and 0.999, `eps` = 1e-8.)
@@ -1364,7 +1364,7 @@ claims.check("emp-lbfgs-full-batch.mended",
 # **We now know** what curvature buys, and why networks do without: the matrix is too large, and its cheap stand-in wants whole gradients.
 # **This does not show** that curvature is useless with minibatches. Adam's running squares are one cheap guess at it, and people look for better ones.
 #
-# **Exercise 09.5.** Near the saddle Newton's step went straight to it. Y. Dauphin and others (2014) replace every eigenvalue of the Hessian by its absolute value: then steps go downhill in every direction. Write that step. (An *eigenvector* is a direction that the Hessian only stretches; its *eigenvalue* says by how much: the curvature in that direction. `torch.linalg.eigh` gives all eigenvalues of a symmetric matrix, and the eigenvectors as columns.)
+# **Exercise 09.5.** Near the saddle Newton's step went straight to it. Y. Dauphin and others (2014) replace every eigenvalue of the Hessian by its absolute value: then steps go downhill in every direction. Write that step. (An *eigenvector* is a direction that the Hessian only stretches, or reverses; its *eigenvalue* says by how much: the curvature in that direction, negative where it curves downwards. `torch.linalg.eigh` gives all eigenvalues of a symmetric matrix, and the eigenvectors as columns.)
 
 # %%
 def saddle_free(w, g, hessian):
@@ -1495,7 +1495,7 @@ claims.check("prac-optimiser-choice.rate",
              adam=(chosen["Adam"], "<=", 0.06), gd=(chosen["gradient descent"], ">=", 0.2))
 
 # %% [markdown]
-# By what they minimise, the six are not alike: Nesterov's variant leads, momentum and Adam follow. The seeds that chose the rates had flattered Adam (second claim). By what we want, test pictures, the seeds of one optimiser lie further apart than the means of the six: *which* seed you get matters more than which optimiser. The means are not all alike for that: highest and lowest differ by more than chance; the four between are not to be told apart. And a point is only a few pictures.
+# By what they minimise, the six are not alike: Nesterov's variant leads, momentum and Adam follow. The seeds that chose the rates had flattered Adam (second claim). By what we want, test pictures, the seeds of one optimiser lie further apart than the means of the six: *which* seed you get matters more than which optimiser. Still, the means are not all alike: highest and lowest differ by more than chance; the four between are not to be told apart. And a point is only a few pictures.
 #
 # So why does everybody take Adam? Perhaps since it works *as it comes*. We try torch's default rates on three problems: one matrix, one hidden layer, and the curve $\sin 8x$.
 
