@@ -14,7 +14,7 @@ from pathlib import Path
 from cnncourse import paths
 
 PIECE = 1.42e-3  # seconds of a piece of `Pace` on the course's core (Xeon, 2020s) when nothing disturbs it
-EVERY = 0.5  # seconds between two pieces: they take a three-hundredth of a core
+EVERY = 0.5  # seconds from one to the next: less than a hundredth of a core
 
 
 def cores() -> int:

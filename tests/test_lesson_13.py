@@ -84,6 +84,15 @@ def test_answers_of_other_kinds_are_right_too():
 
 
 WIDEST, COST, HEADS = solutions.widest_reduction, solutions.module_cost, solutions.heads_loss
+
+
+def test_cross_entropy_with_smoothed_targets_is_torchs_label_smoothing():
+    for classes, smoothing in ((4, 0.1), (2, 0.5), (1000, 0.1)):
+        logits, labels = torch.randn(6, classes).double(), torch.randint(classes, (6,))
+        ours = F.cross_entropy(logits, solutions.smoothed(labels, classes, smoothing))
+        assert torch.isclose(ours, F.cross_entropy(logits, labels, label_smoothing=smoothing))
+
+
 PLACES, SMOOTHED = solutions.crop_places_of, solutions.smoothed
 
 

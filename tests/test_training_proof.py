@@ -14,7 +14,8 @@ from training_toys import (
     weights,
 )
 
-from cnncourse.training import repeat
+from cnncourse.training import proof, repeat
+from cnncourse.training.stacked import Stacked
 
 
 def dense() -> nn.Module:
@@ -137,3 +138,13 @@ def test_an_optimizer_that_is_not_elementwise_is_found_by_a_step(optimizer):
     )
     assert not repeats.together and "optimizer mixes" in repeats.reason
     assert same(weights(repeats.models[1]), weights(apart.models[1]))
+
+
+def test_torchs_stream_is_put_back_also_where_a_network_draws_beside_its_dropout():
+    models = [Skips(lambda: torch.rand(())) for _ in range(2)]
+    stacked = Stacked(models, [0, 1])
+    before = torch.get_rng_state()
+    inputs = [(torch.ones(4, 1, 6, 6),)] * 2
+    why = proof._alone(models, inputs, stacked, list(stacked.streams.states))
+    assert "outside of its dropout layers" in why
+    assert torch.equal(torch.get_rng_state(), before)

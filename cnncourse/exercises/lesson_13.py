@@ -263,9 +263,6 @@ def check_smoothed(smoothed) -> str:
         ]  # fmt: skip
         shapes = [((classes, len(labels)), "a row for each label, a column for each class")]
         expect_same(answer, right, what, hints, shapes=shapes, tolerance=1e-6)
-        logits = torch.linspace(-1, 2, len(labels) * classes).reshape(len(labels), classes).double()
-        ours = F.cross_entropy(logits, right)
-        assert torch.isclose(ours, F.cross_entropy(logits, labels, label_smoothing=smoothing))
     return "cross-entropy with them is torch's label_smoothing; of 1000 classes the right one has 0.9001"
 
 

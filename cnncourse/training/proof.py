@@ -71,14 +71,15 @@ def why_apart(
 
 def _alone(models, inputs: Sequence, stacked: Stacked, streams: Sequence[Tensor]) -> object:
     """The outputs of each model that draws from its own stream, or why it draws what a stack cannot."""
-    default, outputs = stacked.streams.default, []
+    default, outputs, elsewhere = stacked.streams.default, [], False
     before, python, arrays = default.get_state(), random.getstate(), np.random.get_state()[1].copy()
     for seed, model in enumerate(models):
         default.set_state(streams[seed])
         outputs.append(model.train()(*inputs[seed]))
-        if not torch.equal(default.get_state(), stacked.streams.states[seed]):
-            return "the network draws at random outside of its dropout layers"
-    default.set_state(before)
+        elsewhere |= not torch.equal(default.get_state(), stacked.streams.states[seed])
+    default.set_state(before)  # of a GPU, too, which `own_streams` leaves alone
+    if elsewhere:
+        return "the network draws at random outside of its dropout layers"
     if random.getstate() != python or (np.random.get_state()[1] != arrays).any():
         return "the network draws from Python's or numpy's random numbers"
     return outputs
