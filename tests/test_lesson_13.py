@@ -86,6 +86,18 @@ def test_answers_of_other_kinds_are_right_too():
 WIDEST, COST, HEADS = solutions.widest_reduction, solutions.module_cost, solutions.heads_loss
 
 
+def test_smoothed_targets_of_float32_are_right():
+    assert LESSON["13.6"].check(lambda labels, k, e=0.1: solutions.smoothed(labels, k, e).float())
+
+
+def test_whoever_expects_two_heads_is_told_that_any_number_may_come():
+    def two(outputs, labels, weight=0.3):
+        losses = [F.cross_entropy(outputs[place], labels) for place in (0, 1, 2)]
+        return losses[0] + weight * (losses[1] + losses[2])
+
+    rejects("13.4", two, saying="any number of heads")
+
+
 def test_cross_entropy_with_smoothed_targets_is_torchs_label_smoothing():
     for classes, smoothing in ((4, 0.1), (2, 0.5), (1000, 0.1)):
         logits, labels = torch.randn(6, classes).double(), torch.randint(classes, (6,))

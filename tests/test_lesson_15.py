@@ -241,6 +241,15 @@ def chosen_by_all(table, count):
     return row, table[row, count:].mean()
 
 
+def lowest_single(table, count):
+    row = np.nan_to_num(table[:, :count].min(1), nan=np.inf).argmin()
+    return row, table[row, count:].mean()
+
+
+def turned_lives(x, branch, survival, lives, training):
+    return solutions.deep_or_not(x, branch, survival, not lives, training)
+
+
 def undivided(x, branch, survival, lives, training):
     return x + branch if lives or not training else x
 
@@ -269,6 +278,7 @@ def dropped_in_the_test(x, branch, survival, lives, training):
             ("biases are missing", lambda c, s, e: c * s + 10 * s * e),
             ("read the squeezed", lambda c, s, e: c * s + s + 10 * c * e + 2 * e),
             ("stands beside", lambda c, s, e: c * s + s + s * e + 9 * e * e + 2 * e),
+            ("both expansions", lambda c, s, e: solutions.fire_parameters(c, s, e) - e),
             ("9 weights", lambda c, s, e: c * s + s + 4 * s * e + 2 * e),
         ],
         "15.3": [
@@ -284,10 +294,14 @@ def dropped_in_the_test(x, branch, survival, lives, training):
             ("are among these", judged_by_all),
             ("flatter", flattered),
             ("chosen by all seeds", chosen_by_all),
+            ("lowest single loss", lowest_single),
+            ("the row comes first", lambda table, count: solutions.fair(table, count)[::-1]),
+            ("the row comes first", lambda table, count: (math.nan, math.nan)),
         ],
         "15.5": [
             ("divide the survivor", undivided),
             ("scaled twice", of_the_paper),
+            ("this branch lives", turned_lives),
             ("every branch is used", dropped_in_the_test),
             ("without a ReLU", lambda x, f, p, a, t: np.maximum(solutions.deep_or_not(x, f, p, a, t), 0)),
         ],

@@ -154,10 +154,9 @@ def check_heads_loss(heads_loss) -> str:
         try:
             answer = heads_loss(outputs, labels, *arguments)
         except (TypeError, RuntimeError, ValueError, IndexError) as error:
-            raise Wrong(
-                f"{what}: {type(error).__name__}: {error}. Ask isinstance(outputs, torch.Tensor) first; a tensor "
-                "would be taken apart into its rows"
-            ) from None
+            alone = "ask isinstance(outputs, torch.Tensor) first; a tensor would be taken apart into its rows"
+            advice = "any number of heads may come" if heads else alone
+            raise Wrong(f"{what}: {type(error).__name__}: {error}; {advice}") from None
         right = losses[0] + weight * sum(heads)
         hints = [] if not heads else [
             (losses[0], "the heads are missing"),
@@ -245,7 +244,7 @@ def crop_places_of(height, width, side=224):
 
 
 def check_smoothed(smoothed) -> str:
-    for labels, classes, smoothing in (([2, 0], 4, 0.1), ([1, 1, 0], 2, 0.5), ([999], 1000, 0.1)):
+    for labels, classes, smoothing in (([2, 0], 4, 0.1), ([1, 1, 0], 2, 0.5), ([9], 10, 0.1)):
         labels = torch.tensor(labels)
         one_hot = F.one_hot(labels, classes).double()
         right = (1 - smoothing) * one_hot + smoothing / classes

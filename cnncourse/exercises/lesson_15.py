@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from cnncourse.exercises import Exercise, Wrong, expect_pair, expect_same
@@ -58,6 +60,7 @@ def check_fire_parameters(fire_parameters) -> str:
                 channels * squeeze + squeeze + squeeze * expand + 9 * expand * expand + 2 * expand,
                 "the 3x3 stands beside the 1x1 and reads the squeezed channels too",
             ),
+            (right - expand, "both expansions have biases"),
             (right - 6 * squeeze * expand, "a 3x3 kernel has 9 weights for each pair of channels"),
         ]
         expect_same(
@@ -109,8 +112,10 @@ def check_fair(fair) -> str:
     lucky = np.array([[0.5, 0.5, 0.4, 0.4], [0.4, 0.4, 0.6, 0.6], [2.3, 2.3, 0.1, 0.1]])
     broken = np.array([[1.0, 1.2, 1.1], [0.2, np.nan, 0.3], [0.9, 0.8, 0.7]])
     lost = np.array([[2.0, np.nan, 1.1], [0.1, np.nan, 0.3], [0.9, 0.8, 0.7]])
+    single = np.array([[0.1, 0.9, 0.5], [0.3, 0.3, 0.4]])
     g = np.random.default_rng(5)
     cases = (
+        ("one lucky seed among those that choose", single, 2),
         ("the judges would choose another row", lucky, 2),
         ("a seed ends as nan at two rates", lost, 2),
         ("one seed ends as nan", broken, 2),
@@ -118,6 +123,8 @@ def check_fair(fair) -> str:
     )
     for what, table, count in cases:
         row, value = expect_pair(fair(table.copy(), count), "row", "loss")
+        if not isinstance(row, Integral):
+            raise Wrong(f"{what}: the row comes first, a whole number; got {row!r}")
         means = np.nan_to_num(table[:, :count].mean(1), nan=np.inf)
         right = int(means.argmin())
         everyone = np.nan_to_num(table.mean(1), nan=np.inf)
@@ -128,6 +135,10 @@ def check_fair(fair) -> str:
                 "a rate at which a seed is lost is not a good rate: nan counts as infinity",
             ),
             (int(everyone.argmin()), "that one was chosen by all seeds, the judges too"),
+            (
+                int(np.nan_to_num(table[:, :count].min(1), nan=np.inf).argmin()),
+                "that row has the lowest single loss; asked is the lowest mean",
+            ),
         ]
         expect_same(int(row), right, f"{what}: the row", hints=hints)
         hints = [
@@ -154,16 +165,16 @@ def check_deep_or_not(deep_or_not) -> str:
                 else:
                     right = x + branch / survival if lives else x
                 what = f"survival {survival}, lives {lives}, training {training}"
-                hints = [
-                    (np.maximum(right, 0), "the sum alone is asked, without a ReLU"),
-                    (x, "in the test every branch is used, whatever `lives` says"),
-                ]
+                hints = [(np.maximum(right, 0), "the sum alone is asked, without a ReLU")]
                 if training:
+                    hints.append((x, "this branch lives: it is added, divided by its probability"))
+                    hints.append((x + branch / survival, "this branch is dropped: x alone passes"))
                     hints.append((x + branch, "in training divide the survivor by its probability"))
                     hints.append(
                         (x + survival * branch, "times survival is the paper's test; divide here")
                     )
                 else:
+                    hints.append((x, "in the test every branch is used, whatever `lives` says"))
                     hints.append(
                         (x + survival * branch, "scaled twice: training has divided already")
                     )

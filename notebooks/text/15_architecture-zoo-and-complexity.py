@@ -13,7 +13,7 @@
 # ### Which network for your budget?
 #
 # Each disc of the first figure is a network that was trained on ImageNet, a million photographs of 1000 kinds of things. To the right: more work for a picture. Upwards: more pictures named rightly. A larger disc: more numbers to store.
-# Odd: the largest discs are not the highest. The network with the smallest disc, SqueezeNet, does *more* work than AlexNet, which stores fifty times as many numbers. And two discs that are the same network, number for number, lie several points apart.
+# Odd: the largest discs are not the highest. The network with the smallest disc, SqueezeNet, does *more* work than AlexNet, which stores fifty times as many numbers. And two discs that are the same network, layer for layer, lie several points apart.
 #
 # **You will be able to**
 # - count what a network costs in three currencies, and leave out what is beaten in all of them;
@@ -33,7 +33,7 @@
 # %% tags=["parameters"]
 seed: int = 100  # the first of the seeds that judge; at least 0
 judges: int = 2  # seeds that judge, after two others have chosen the learning rate; 2 to 10
-dataset: str = "digits"  # ; one of digits, mnist, fashion_mnist, cifar10, or a folder
+dataset: str = "digits"  # the pictures; one of digits, mnist, fashion_mnist, cifar10, or a folder
 image_size: int = 8  # pixels a side for the pictures of a folder; 8 to 64
 images: int = 1344  # training pictures, at most; at least 320
 width: int = 16  # units a layer in sections 3 and 4; 4 to 256
@@ -62,7 +62,7 @@ size = image_size if dataset not in ("digits", "mnist", "fashion_mnist", "cifar1
 train = data.load(dataset, True, size=size).subset(images, seed=0).normalised()
 test = data.load(dataset, False, size=size).normalised(train.mean, train.std)
 (x, y), (xt, yt) = [next(part.batches(len(part))) for part in (train, test)]
-rows, rows_test = x.flatten(1), xt.flatten(1)
+rows = x.flatten(1)
 classes = len(train.classes)
 guess = math.log(classes)  # the loss of guessing
 choosers = [seed + judges, seed + judges + 1]  # they choose the learning rates
@@ -151,7 +151,7 @@ claims.check("fig-complexity-bubble",
 # %% [markdown]
 # ## 1 · Three currencies
 #
-# *Parameters* must be stored and sent: four bytes each in single precision. *Multiply-adds* take time and energy. *Activations* must be kept for the way back while a network trains. A budget may be tight in any one of them, and they order the networks differently.
+# *Parameters* must be stored and sent: four bytes each in single precision. *Multiply-adds* take time and energy. *Activations* must be kept for the way back while a network trains. (Counted here: what convolutions and linear layers put out.) A budget may be tight in any one of them, and they order the networks differently.
 
 # %%
 exercises.predict("15.p1", "Which of these puts out the most numbers (activations) for a picture?",
@@ -215,7 +215,8 @@ def map_of(across, until):
             color="C0", markersize=9)
     for name in old:
         ax.plot(prices[name] / unit, top1[name], "o", color="C0" if name in best else "0.65")
-        ax.annotate(LABELS[name], (prices[name] / unit, top1[name]), (7, -11), fontsize=11,
+        ax.annotate(LABELS[name], (prices[name] / unit, top1[name]), 
+                    (7, 8 if name in ("resnet18", "resnet152", "vgg16") else -11), fontsize=11,
                     textcoords="offset points", color="0.1" if name in best else "0.4")
     ax.set(xscale="log", xlabel=label, ylabel="top-1 (%)", ylim=(53, 81))
     ax.set_title(f"Not beaten by {across}: {len(best)} of {len(old)} networks")
@@ -232,8 +233,8 @@ edges = {what: {LABELS[name] for name in frontier({name: prices[name] for name i
 with_new = frontier(work, top1)
 claims.check("fig-complexity-bubble.frontier",
              "Until 2017, {both:d} of {all:d} networks lie on the frontier by parameters and by "
-             "multiply-adds; by multiply-adds alone AlexNet is on it ({alex}), by parameters not "
-             "({not_alex}). With the two of 2019, {left:d} of {new:d} are left by multiply-adds.",
+             "multiply-adds. AlexNet on the frontier by multiply-adds: {alex}; by parameters: "
+             "{not_alex}. With the two of 2019, {left:d} of {new:d} are left by multiply-adds.",
              both=(len(edges["parameters"] & edges["multiply-adds"]), ">=", 3),
              all=len(until_2017), alex=("AlexNet" in edges["multiply-adds"], "==", True),
              not_alex=("AlexNet" in edges["parameters"], "==", False),
@@ -279,7 +280,7 @@ exercises.check("15.1", within)
 # %% [markdown]
 # ## 2 · Where do the parameters sit?
 #
-# A convolution from $C$ to $K$ channels with $k × k$ weights has $k^2 C K$ of them, and $K$ biases. SqueezeNet's *fire module* saves in both factors: a 1×1 convolution first *squeezes* to few channels; then 1×1 and 3×3 convolutions *expand* side by side, and their outputs are put behind each other (concatenated).
+# A convolution from $C$ to $K$ channels with $k × k$ weights has $k^2 C K$ of them, and $K$ biases. SqueezeNet's *fire module* saves twice: half of its expanding kernels have $k = 1$, and its 3×3 kernels read few channels $C$: a 1×1 convolution first *squeezes* to few channels; then 1×1 and 3×3 convolutions *expand* side by side, and their outputs are put behind each other (concatenated).
 # The squeezing is the name. Is it also what makes the network so much smaller than AlexNet? Test: take only the fully connected layers out of AlexNet, and squeeze nothing: a 1×1 convolution to the 1000 classes, and the average over all places, as SqueezeNet ends.
 
 # %%
@@ -303,7 +304,7 @@ times = params["alexnet"] / parameters(headless)
 exercises.reveal("15.p2", "about 2" if times < 4 else "about 7" if times < 12 else "about 20",
                  f"{params['alexnet']:,} / {parameters(headless):,} = {times:.1f}.")
 squeezed = params["squeezenet1_0"]
-bars = {"AlexNet": params["alexnet"], "its convolutions + 1×1": parameters(headless),
+bars = {"AlexNet": params["alexnet"], "convolutions\n+ 1×1": parameters(headless),
         "SqueezeNet": squeezed}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.3))
 ax.barh(range(3), [count / 1e6 for count in bars.values()], 0.6, color=["C0", "C1", "C2"])
@@ -331,7 +332,7 @@ claims.check("num-squeezenet-50x",
              times=(times, ">", 20), rest=(parameters(headless) / squeezed, "<", 3))
 claims.check("num-squeezenet-50x.bits",
              "At 6 bits for each parameter it would take {six:.2f} MB; below 0.5 MB there are "
-             "{bits:.1f} bits for each, so pruning has to help.",
+             "{bits:.1f} bits for each, so leaving weights out or shorter codes have to help.",
              six=(squeezed * 6 / 8e6, ">", 0.5), bits=(0.5e6 * 8 / squeezed, "<", 4))
 claims.quoted("emp-squeezenet-alexnet-accuracy",
               "Top-1 57.5 % for SqueezeNet and 57.2 % for AlexNet; 4.8 MB without compression, "
@@ -346,7 +347,7 @@ claims.check("emp-squeezenet-alexnet-accuracy.here",
 # %% [markdown]
 # So most of the saving is not squeezing. It is what GoogLeNet and Network in Network had done before: no large linear layers. (Whether AlexNet's convolutions would reach its accuracy that way, we have not trained.)
 #
-# *DenseNet* saves by keeping: a layer of a dense block reads the outputs of *all* earlier layers of the block, concatenated, and adds only $k$ new channels, its *growth*. So channels grow evenly, $c_0 + l k$, and no layer has to make again what an earlier one has made.
+# *DenseNet* saves by keeping: a layer of a dense block reads the outputs of *all* earlier layers of the block, concatenated, and adds only $g$ new channels, its *growth*. So channels grow evenly, $c_0 + l g$, and no layer has to make again what an earlier one has made.
 
 # %% tags=["fold"]
 with torch.device("meta"):
@@ -522,8 +523,8 @@ claims.check("emp-highway-between.sum",
              finite=(int((kinds["add", False][0] < 1e6).sum()), "==", 0))
 
 # %% [markdown]
-# At this depth and budget the start decides: the gate without its bias is no help, and a network without gate, or even without shortcut, trains when it begins near a copy. Which of the three near a copy gets furthest we leave open: their seeds lie too close for that.
-# ResNet's sum begins far from a copy too; what keeps it in bounds there is BatchNorm (section 4).
+# At this depth and budget the start decides: the gate without its bias is no help, and a network without gate, or even without shortcut, trains when it begins near a copy. Which of the three near a copy gets furthest we leave open: two seeds of one rule lie further apart than some rules do.
+# ResNet's sum begins far from a copy too, and trains; its branches have BatchNorm (section 4), ours here have not.
 #
 # What does the start do to the gradient? On the way back each layer multiplies it. Here it is at the first layer, by depth, before any training. A fourth rule joins: *dense*, each layer reads all earlier ones.
 
@@ -567,11 +568,11 @@ for name, values in middle.items():
     ax.text(61.5, values[-1] * apart, name, fontsize=12.5, va="center", color=STYLES[name][:2])
 ax.set(yscale="log", xlabel="layers between the first and the last", xlim=(0, 80),
        ylabel="gradient at the first layer", xticks=DEPTHS)
-ax.set_title("Untrained: near a copy and dense keep the gradient's size, sums blow it up")
+ax.set_title("Untrained: closed gates and dense keep the gradient, He's sums do not")
 figures.save(fig, "emp-shortcuts-trend",
              caption=f"Length of the gradient by the first layer's weights before training, "
                      f"mean of {judges} seeds (of the logarithm), 256 pictures; no "
-                     "normalisation.",
+                     "normalisation. Plain, sum and dense begin with He's weights.",
              alt="With depth the sum's gradient grows by many powers of ten, the half open gate's "
                  "falls by many, plain falls, and the closed gate's and dense stay.")
 claims.check("emp-shortcuts-trend",
@@ -605,7 +606,7 @@ claims.check("eq-highway",
 
 # %% [markdown]
 # **We now know** that highway's bias is not a detail, and that beginning near a copy is something a gate, a small branch or an identity matrix can give.
-# **This does not show** which rule is best once each is well started: six epochs, thirty layers, small digits, no normalisation. Nor that the gradient's size is the reason.
+# **This does not show** which rule is best once each is well started: six epochs, thirty layers, small digits, no normalisation. Nor that the gradient's size is the reason: the figure has no sum and no plain stack near a copy.
 #
 # **Exercise 15.3.** A highway layer with numpy. `x` (N, D); `W`, `V` (D, D) and `b`, `c` (D,): $H = \text{ReLU}(x W + b)$, $T = \sigma(x V + c)$. Return $y$ and the share of $T$ that is above one half.
 
@@ -718,7 +719,7 @@ claims.check("emp-preact-better.shallow",
 
 # %% [markdown]
 # Taking the ReLU off the path, and nothing else, takes away most of the difference; the new order, with a BatchNorm in front of the scores, the rest. So at this depth and budget the ReLU on the path is a cause. The order is not idle either: the bare block overflows at the larger rates, where pre-activation is at its best (which may lie even higher than our largest).
-# And mind the left edge: compared at one small rate, the better block would have lost.
+# And mind the left edge: compared at that one rate, pre-activation, the best in the end, would have come last.
 #
 # What "clean" means can be said exactly: set all branches to zero, and see what comes through.
 
@@ -759,7 +760,7 @@ exercises.check("15.4", fair)
 # %% [markdown]
 # ## 5 · Drop layers
 #
-# *Stochastic depth* trains a ResNet in which each block is skipped by chance, anew for each mini-batch. Block $l$ of $L$ survives with probability $p_l = 1 - \frac{l}{L}(1 - p_L)$, with $p_L = 0.5$ in the end: early blocks nearly always, the last every other time. In the test all blocks are used, each branch times $p_l$.
+# *Stochastic depth* trains a ResNet in which each block is skipped by chance, anew for each mini-batch. Block $l$ of $L$ survives with probability $p_l = 1 - \frac{l}{L}(1 - p_L)$, with $p_L = 0.5$ in the end: early blocks nearly always, the last half of the time. In the test all blocks are used, each branch times $p_l$.
 
 # %%
 exercises.predict("15.p5", "Before training: is the gradient at the first layer larger with blocks "
@@ -801,7 +802,7 @@ claims.check("emp-stochastic-depth",
              ratio=(float(np.mean(ratio)), "<", 1))
 
 # %% [markdown]
-# So a quarter of the blocks' work is saved in training. A larger first gradient is *not* what it brings here, in an untrained network that has shortcuts; whether it does after some training we have not measured.
+# So a quarter of the blocks' work is saved in training. A larger first gradient is *not* what it brings here, in an untrained network that has shortcuts; during training the authors report a larger one; that we have not measured.
 # And why times $p_l$? For the sum before a ReLU the mean over many draws is $x + p F(x)$. After the ReLU it is not: the ReLU of a mean is at most the mean of ReLUs.
 
 # %%
@@ -831,7 +832,18 @@ with torch.no_grad():
                  off=((one(spot) - same(spot)).abs().max().item(), "==", 0))
 
 # %% [markdown]
-# *FractalNet* drops whole paths, and has no residual sums. A block has columns of 1, 2, 4 … convolutions side by side, which meet in *joins*: the mean of what arrives. *Drop-path* leaves out inputs of joins, or, every other mini-batch, runs one column alone. In the test the whole network is used. Or a single column?
+# *FractalNet* drops whole paths, and has no residual sums. A block has columns of 1, 2, 4 … convolutions side by side, which meet in *joins*: the mean of what arrives. *Drop-path* leaves out inputs of joins, or, in half of the mini-batches, drawn by chance, runs one column alone. In the test the whole network is used. Or a single column? (BatchNorm's means are gathered anew for each, on the training pictures: those kept in training mix single columns and the whole, and fit neither.)
+
+# %% tags=["define"]
+def accuracy_of(net, column):
+    """On test pictures, by one column or (None) all; BatchNorm's means are those of this path."""
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
+            part.momentum = None  # the mean of what it sees
+    with torch.no_grad():
+        net.train()(x, column=column)  # all training pictures once; no step
+        return (net.eval()(xt, column=column).argmax(1) == yt).float().mean().item()
 
 # %%
 def columns(drop_path, number):
@@ -843,10 +855,8 @@ def columns(drop_path, number):
         step = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
         training.fit(net, train, None, optimizer=step, epochs=fractal_epochs, batch_size=64,
                      progress=False)
-    net.eval()
-    with torch.no_grad():
-        return [(net(xt, column=c).argmax(1) == yt).float().mean().item() for c in range(3)] + [
-            (net(xt).argmax(1) == yt).float().mean().item()]
+    net.drop_path = 0.0
+    return [accuracy_of(net, column) for column in (0, 1, 2, None)]
 
 alone = {drop: np.array([columns(drop, number) for number in everyone[2:4]])
          for drop in (0.15, 0.0)}  # (seeds, 4)
@@ -867,9 +877,10 @@ ax.set_xlabel("convolutions of the column that is used alone")
 ax.set_title("After drop-path single columns do better alone, the whole not")
 figures.save(fig, "emp-fractalnet-no-residual",
              caption=f"FractalNet of two blocks with three columns, {fractal_epochs} epochs, "
-                     f"{dataset}; bars: mean of two seeds, dots: each.",
+                     f"{dataset}; bars: mean of two seeds, dots: each. BatchNorm's means "
+                     "are gathered anew for each path.",
              alt="With drop-path single columns have high accuracies and the whole network the "
-                 "highest; without it single columns lie little above guessing, and the whole "
+                 "highest; without it single columns name about half or fewer, and the whole "
                  "network is best of all.")
 
 # %% tags=["fold"]
@@ -878,7 +889,7 @@ claims.check("emp-fractalnet-no-residual",
              "After {epochs} epochs single columns name {with_drop:.0%} of the test pictures "
              "rightly (mean of three) with drop-path, {without:.0%} without. The whole network: "
              "{full:.0%} with, {full_without:.0%} without.", epochs=fractal_epochs,
-             with_drop=(single[0.15], ">=", 0.5), without=(single[0.0], "<=", 0.45),
+             with_drop=(single[0.15], ">=", 0.75), without=(single[0.0], "<=", 0.6),
              full=(alone[0.15][:, 3].tolist(), ">=", 0.8),
              full_without=alone[0.0][:, 3].tolist(), seeds=2, on="every")
 shapes = {}
@@ -897,7 +908,7 @@ claims.check("arch-fractalnet.alive", "In 10,000 draws that drop 90 % no join wa
 # The price in this short training: with drop-path the whole network does worse than without. What it buys is that a part can be used alone.
 #
 # **We now know** what is dropped in training and kept in the test, and how a fractal's columns come to work alone.
-# **This does not show** that dropping regularises, or that no residual sums are needed: in a fractal, too, every join has a short path to it. Our columns have at most eight layers, which train without any shortcut.
+# **This does not show** that dropping regularises, or that no residual sums are needed: in a fractal, too, every join has a short path to it. Our columns have at most eight layers, which is not deep.
 #
 # **Exercise 15.5.** Stochastic depth as `torchvision.ops.StochasticDepth` does it: in *training* the surviving branch is divided by its probability, in the test it is used as it is. `lives` is True or False (used in training only). Return the sum, without a ReLU.
 
@@ -915,7 +926,7 @@ exercises.check("15.5", deep_or_not)
 # - Start: `resnet50(weights="IMAGENET1K_V2")`; small: `mobilenet_v3_large`, `efficientnet_b0`; large: `convnext_tiny` and up, or a vision transformer. In timm: `timm.list_models(pretrained=True)`.
 # - Compare designs under the same recipe, each at its own best rate; quoted accuracies come from different recipes.
 # - Stochastic depth: `torchvision.ops.StochasticDepth`; in timm `drop_path_rate`.
-# - Deep without normalisation: begin near a copy (`zero_init_residual=True`, LayerScale).
+# - Begin near a copy: `zero_init_residual=True` (each block's last BatchNorm begins with scale 0), LayerScale (in `convnext_tiny`). Without normalisation: Fixup, SkipInit.
 #
 # ## History
 #
@@ -926,16 +937,16 @@ exercises.check("15.5", deep_or_not)
 #
 # ## Exercises that are left
 #
-# **15.6 Open.** You may spend 500 million multiply-adds and 6 million parameters. Choose from the first figure; then say what you would measure before you sign.
+# **15.6 Open.** You may spend 500 million multiply-adds and 6 million parameters. Choose from the table of section 1; then say what you would measure before you sign.
 #
-# **15.7 Open.** Look again at the figure of section 3. Name two things that it does *not* show. (Other depths, `-p depth 10`; a bias of −2; normalisation; more epochs; new pictures?)
+# **15.7 Open.** Look again at the first figure of section 3. Name two things that it does *not* show. (Other depths, `-p depth 10`; a bias of −2; normalisation; more epochs; new pictures?)
 #
 # ## Summary
 #
 # - Three currencies, three orders; leave out what is beaten in the one that binds. The recipe of training may count as much as the design.
 # - Most of SqueezeNet's fifty times is the missing linear layers; 0.5 MB needs compression on top.
 # - A gate, a sum and even a plain stack of 30 layers trained here if they began near a copy, and did not from far; a highway layer's negative bias is that start.
-# - At 101 layers the ReLU on the path did harm, each block at its best rate; at one small rate the order was the reverse.
+# - At 101 layers the ReLU on the path did harm, each block at its best rate; at the smallest rate pre-activation came last: one rate for all would have misled.
 # - Stochastic depth saves a quarter of the blocks in training; it did not enlarge the first gradient here. Drop-path makes columns that work alone.
 
 # %% [markdown]
@@ -965,11 +976,11 @@ claims.table("arch-inception-v4", "Additions of two paths, counted in the traced
 # | the notes say | correct | how we know |
 # |---|---|---|
 # | Inception-v4 is ResNet + Inception | Inception-v4 has no residual sums; Inception-ResNet-v1 and v2, of the same paper, have | counted in "Also in the lectures" |
-# | VGG: highest memory, most operations | most parameters and multiply-adds of the networks of its time; the most activations has ResNet-152 | section 1 |
-# | GoogLeNet: most efficient | among AlexNet, VGG, GoogLeNet and ResNets by accuracy for its cost; SqueezeNet is smaller at a lower accuracy, later networks are better at less work | section 1 |
+# | VGG: highest memory, most operations | most parameters and multiply-adds of the seven compared; the most activations has ResNet-152 | section 1 |
+# | GoogLeNet: most efficient | of AlexNet, VGG, GoogLeNet and ResNets with a top-5 above 89 % it has fewest parameters and multiply-adds; SqueezeNet is smaller at a lower accuracy, later networks are better at less work | section 1 |
 # | SqueezeNet needs no compression for < 0.5 MB | fifty times fewer parameters come without compression (5 MB); below 0.5 MB it takes Deep Compression | section 2 |
 # | SqueezeNet 2017 | arXiv, February 2016 | Iandola et al. |
-# | stochastic depth reduces vanishing gradients | fewer blocks to pass in training, yes; the first layer's gradient was not larger here, untrained, at 38 layers | section 5 |
+# | stochastic depth reduces vanishing gradients | fewer blocks to pass in training, yes; the authors report larger gradients at the first layer during training; untrained, at 38 layers, it was smaller here | section 5 |
 # | FractalNet: residuals are not needed | its joins are means with short paths beside the long ones, so shortcuts of another kind | section 5 |
 # | ResNet is the best default, trend to extreme depth | the view of 2017; since then wider, cheaper and attention networks, and better recipes for ResNet itself | section 1 |
 #
