@@ -138,7 +138,7 @@ BROWSER = next(
     BROWSER is None, reason="no browser: the first visit was not seen in a real JupyterLab"
 )
 def test_the_first_visit_shows_lessons_only_no_news_and_folded_cells_collapsed(course, monkeypatch):
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(course / "config"))  # a user who was never here
     monkeypatch.setenv("JUPYTERLAB_WORKSPACES_DIR", str(course / "workspaces"))
@@ -162,17 +162,12 @@ def test_the_first_visit_shows_lessons_only_no_news_and_folded_cells_collapsed(c
                 browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
                 page = browser.new_page()
                 page.goto(f"{address}/lab?token=t")
-                page.wait_for_selector(".jp-DirListing-item")
-                files = page.locator(
-                    ".jp-DirListing-item .jp-DirListing-itemText"
-                ).all_inner_texts()
-                assert files == [f"{SLUG}.ipynb"]
+                files = page.locator(".jp-DirListing-item .jp-DirListing-itemText")
+                expect(files).to_have_text([f"{SLUG}.ipynb"], timeout=60_000)  # milliseconds
                 page.locator(".jp-DirListing-item").first.dblclick()
-                page.wait_for_selector(".jp-CodeCell .jp-InputPlaceholder")
-                assert page.locator(".jp-CodeCell").count() == 2
-                assert (
-                    page.locator(".jp-CodeCell .jp-InputPlaceholder").count() == 1
-                )  # the folded one
+                expect(page.locator(".jp-CodeCell")).to_have_count(2, timeout=60_000)
+                folded = page.locator(".jp-CodeCell .jp-InputPlaceholder")
+                expect(folded).to_have_count(1, timeout=60_000)
                 page.wait_for_timeout(3000)  # the question about news comes after a while
                 assert page.locator(".Toastify__toast").all_inner_texts() == []
                 browser.close()

@@ -53,16 +53,17 @@ BROWSER = next(
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser: the fold was not opened in a real one")
 def test_a_click_opens_the_fold(course):
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     (path,) = pages.make(["04"])
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = browser.new_page()
-        page.goto(path.as_uri(), wait_until="commit")
+        page.goto(path.as_uri(), wait_until="commit")  # its script for formulas may not load here
         code = page.locator("details.fold .jp-InputArea")
-        assert code.count() == 1 and not code.is_visible()
-        assert page.get_by_text("half").first.is_visible()
+        expect(page.get_by_text("half").first).to_be_visible(timeout=60_000)  # milliseconds
+        expect(code).to_have_count(1, timeout=60_000)
+        expect(code).to_be_hidden()
         page.locator("details.fold summary").click()
-        assert code.is_visible()
+        expect(code).to_be_visible()
         browser.close()
