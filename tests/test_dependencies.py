@@ -34,9 +34,9 @@ def locked() -> dict[str, str]:
 
 
 def conda() -> dict[str, str]:
-    """Package-index name to version range, from environment.yml."""
-    entries = yaml.safe_load((paths.root() / "environment.yml").read_text())["dependencies"]
-    pairs = [entry.partition(" ")[::2] for entry in entries if isinstance(entry, str)]
+    """Package-index name to version range, from environment.yml, its pip section too."""
+    *entries, last = yaml.safe_load((paths.root() / "environment.yml").read_text())["dependencies"]
+    pairs = [entry.partition(" ")[::2] for entry in (*entries, *last["pip"][:-1])]
     return {
         canonicalize_name(CONDA_NAMES.get(name, name)): version
         for name, version in pairs
@@ -59,7 +59,7 @@ def test_environment_yml_names_the_declared_packages_with_the_same_ranges():
 def test_environment_yml_installs_the_package_itself_editable_from_conda_forge_only():
     environment = yaml.safe_load((paths.root() / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]
-    assert environment["dependencies"][-1] == {"pip": ["-e ."]}
+    assert environment["dependencies"][-1]["pip"][-1] == "-e ."
 
 
 def test_every_package_in_the_lock_has_a_hash_and_none_names_a_host():

@@ -154,6 +154,17 @@ def _data() -> Iterator[tuple[str, str]]:
             )
 
 
+def _weights() -> Iterator[tuple[str, str]]:
+    try:
+        from cnncourse.models import efficientnet_lite
+
+        efficientnet_lite.weights()
+    except (ImportError, OSError, RuntimeError) as error:
+        yield "FIX", " ".join(str(error).split())
+        return
+    yield "ok", "the ImageNet weights of EfficientNet-Lite0 come with a package of theirs"
+
+
 def _browser() -> Iterator[tuple[str, str]]:
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found:
@@ -201,6 +212,7 @@ CHECKS: tuple[tuple[str, Callable[[], Iterator[tuple[str, str]]]], ...] = (
     ("torch", _torch),
     ("processor", _threads),
     ("data", _data),
+    ("weights", _weights),
     ("browser", _browser),
     ("git", _git),
     ("folder", _folders),

@@ -7,7 +7,8 @@
 
 Every network takes `num_classes`, `in_channels`, `width` (the channels of its first convolution; all others scale
 with it) and, for images of 8 to 64 pixels, `image_size`. Where torchvision has the network, name, defaults, layer
-names and outputs are torchvision's, and `weights="IMAGENET1K_V1"` loads its official weights.
+names and outputs are torchvision's, and `weights="IMAGENET1K_V1"` loads its official weights. Without a network,
+`efficientnet_lite0(pretrained=True)` has ImageNet weights, which ship in a package.
 """
 
 # ruff: noqa: I001 (a line a family reads better than a line a name)
@@ -34,8 +35,10 @@ from cnncourse.models.densenet import (
     densenet201,
     densenet_cifar,
 )
+from cnncourse.models.efficientnet_lite import efficientnet_lite0
 from cnncourse.models.fractalnet import fractalnet_cifar
 from cnncourse.models.highway import highway_cifar, highway_mlp
+from cnncourse.models.imagenet import imagenet_categories, imagenet_input  # noqa: F401 (for lessons)
 from cnncourse.models.inception_2014 import googlenet, googlenet_2014
 from cnncourse.models.inception_2015 import bn_inception, inception_v3
 from cnncourse.models.inception_2016 import inception_resnet_v1, inception_resnet_v2, inception_v4
@@ -144,6 +147,7 @@ _NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[int, int, int]]] = {
         f.__name__: (f, (3, 299, 299))
         for f in (inception_v4, inception_resnet_v1, inception_resnet_v2)
     },
+    "efficientnet_lite0": (efficientnet_lite0, IMAGENET),
 }
 
 
