@@ -95,7 +95,7 @@ claims.quoted("arch-googlenet.error", "Top-5 error on the contest's test images:
 
 # %% [markdown]
 # What is odd: more layers and wider maps should cost more of everything.
-# GoogLeNet has an eighth of AlexNet's weights, and a tenth of VGG's multiply-adds; against AlexNet's multiply-adds it is *not* cheaper. And its widest maps are small, 14 × 14 and 7 × 7 pixels; at 28 × 28 VGG has more channels (512, GoogLeNet 480).
+# GoogLeNet has about a ninth of AlexNet's weights, and a tenth of VGG's multiply-adds; against AlexNet's multiply-adds it is *not* cheaper. And its widest maps are small, 14 × 14 and 7 × 7 pixels; at 28 × 28 VGG has more channels (512, GoogLeNet 480).
 # Where the savings come from, and what they cost, is this lesson.
 #
 # **You will be able to**
@@ -821,17 +821,17 @@ claims.check("emp-aux-classifiers-help.training", "Chains of {layers} layers on 
     seeds=seeds, on="every", varies=True)
 
 # %% [markdown]
-# We now know: where almost no gradient comes back, a chain with heads learns in epochs in which the chain without them gains next to nothing over guessing, under SGD with momentum, at any rate we tried.
+# We now know: from the weak start, a chain with heads learns in epochs in which the chain without them does not get below guessing, under SGD with momentum, at any rate we tried.
 # A better start does that too, without heads. So may patience: given five times the epochs, a chain without heads may leave guessing as well (try `epochs = 40`). And so may an optimiser whose step does not depend on the gradient's length, such as Adam (lesson 09); we have not compared it here.
 #
 # This does not show what heads do for GoogLeNet's accuracy, nor from the start its authors used, which we do not know (0.7 is our choice), nor that they do nothing from He's start: a few seeds cannot tell the two blue losses apart. At a rate of 0.3, too large for it, He's start too had a lower loss with heads in the two trial seeds; whether that holds in others we did not ask.
-# The authors later put their effect at half a point, one head being enough; in 2015 they saw none early in training, and took heads for regularisers (sources below).
+# The authors later put their effect at half a point, one head being enough; in 2015 they saw none early in training, and took heads for regularisers (Szegedy et al., CVPR 2015, section 5; Rethinking, section 4).
 
 # %% [markdown]
 # ## 5 · More crops, or more networks?
 #
 # A *crop* is a square cut out of a picture. At test time a network may answer for several crops, and the answers (softmax) are averaged.
-# So may several networks, trained alike but on other crops in another order: an *ensemble*.
+# So may several networks, trained alike but on other crops in another order: an *ensemble*. (Of the paper's seven, one was wider; we count its pass as one like the others.)
 # Both are paid for in *passes*: one pass is one crop through one network.
 # We cannot train seven GoogLeNets here. The paper gives six numbers; what follows from them, we compute.
 # (Top-5 error in percent, on the contest's 50,000 validation images.)
@@ -905,7 +905,7 @@ exercises.check("13.5", crop_places)
 # %% [markdown]
 # ## 6 · Smaller filters, softer labels
 #
-# In 2015 two papers went on saving.
+# In 2015 two papers made the filters cheaper, and spent more than that on larger networks (counted below: each costs more than GoogLeNet's 1.58 billion multiply-adds; v3 also reads larger pictures).
 # A 5×5 may be two 3×3, one behind the other; an $n \times n$ may be a $1 \times n$ and an $n \times 1$.
 # Both see the same pixels.
 
@@ -925,7 +925,7 @@ exercises.reveal("13.p6", "more than two thirds" if saved > 2 / 3 else some,
 # %% [markdown]
 # What does a pair lose? With one channel and nothing between, the two filters make one: column times row, a matrix of rank 1.
 # A kernel of rank 2 or 3 has no such pair. How near is the nearest?
-# The *singular values* of a kernel tell: the first one's square, as a share of all, is what the best pair keeps.
+# Every 3×3 kernel is a sum of at most three such products of a column and a row, none of which holds anything of the others. Their lengths are the kernel's *singular values*: the largest one's square, as a share of all their squares, is what the best pair keeps.
 
 # %%
 column, row = torch.randn(7, 1).double(), torch.randn(1, 7).double()
@@ -1050,7 +1050,7 @@ exercises.check("13.6", smoothed)
 # - December 2013: *network in network* (Lin, Chen, Yan): 1×1 convolutions, the average over maps.
 # - September 2014: GoogLeNet wins the contest (ILSVRC 2014) in classification with 6.67 % top-5 error; the paper appears at CVPR in June 2015. The capital L honours LeNet.
 # - February 2015: *BN-Inception* (Ioffe, Szegedy): BatchNorm, two 3×3 for each 5×5. He's start is of the same month.
-# - December 2015: *Rethinking the Inception architecture*: v3, factorised filters, smoothed labels. It finds that heads do not help early in training.
+# - December 2015: *Rethinking the Inception architecture*: a v2 of its own and v3, factorised filters, smoothed labels. It finds that heads do not help early in training.
 # - February 2016: Inception-v4 (without shortcuts) and Inception-ResNet (with them) (Szegedy, Ioffe, Vanhoucke, Alemi): with shortcuts training is faster.
 #
 # ## Exercises
@@ -1070,7 +1070,7 @@ exercises.check("13.6", smoothed)
 # - The module with 1×1 convolutions costs a third of the naive one, and its depth is chosen, not inherited (section 2).
 # - Three rows of the paper's table are 5 % or more off what its own columns give (most others up to 1.8 %); the network has 7.0 million weights, not 5 (section 3).
 # - The reductions make it deeper and cheaper; that it is ten times cheaper than VGG-16 comes also from small maps early on, and its few weights mostly from the average over pixels (section 3).
-# - From a weak start heads lift the gradient; with them a deep chain learns under SGD in a few epochs, in which without them it stays at guessing. He's start does the same without heads (section 4).
+# - From a weak start heads lift the gradient; with them a deep chain learns under SGD in a few epochs, in which without them it does not get below guessing. He's start does the same without heads (section 4).
 # - In the paper's numbers seven networks with one crop err less than one with ten, and with ten less than one with 144; the later crops gain less each (section 5).
 # - A factorised 7×7 saves 71 %, and restricts the kernel; smoothed labels have their smallest loss below certainty (section 6).
 
