@@ -323,7 +323,7 @@ learned["three that vote"] = sum(done for _, done in voted)
 print(learned)
 
 # %% [markdown]
-# **Adaline** (1960) had one more idea. Rosenblatt takes the error *behind* the threshold: right or wrong. Widrow and Hoff take it *before*: how far is the sum from what it should be? In our code it is one argument: `says` gives back the sum itself. This *delta rule* never rests, but its error is a number that can fall bit by bit. It is the seed of gradient descent (lesson 02).
+# **Adaline** (1960) had one more idea. Rosenblatt takes the error *behind* the threshold: right or wrong. Widrow and Hoff take it *before*: how far is the sum from what it should be? In our code it is one argument: `says` gives back the sum itself. This *delta rule* never rests, but its error is a number that can fall bit by bit. Gradient descent (lesson 02) begins here.
 
 # %%
 def the_sum(sums):
@@ -437,7 +437,8 @@ figures.save(fig, "fig-ilsvrc-results",
 claims.quoted("num-ilsvrc-top5-table",
               "Top-5 error of AlexNet: one network 18.2 % (validation pictures); five 16.4 % "
               "(validation, and test); seven, two of which had learned from all of ImageNet's "
-              "pictures of 2011 before, 15.4 % (validation), 15.3 % (test). Second in 2012: 26.2 %.",
+              "pictures of 2011 before, 15.4 % (validation), 15.3 % (test). Second in 2012: "
+              "26.2 %.",
               "Krizhevsky, Sutskever and Hinton 2012, abstract and table 2")
 claims.quoted("num-ilsvrc-images-1431167",
               "1,281,167 pictures to train, 50,000 to validate, 100,000 to test: 1,431,167",
@@ -471,9 +472,13 @@ def depth(table):
 # %% tags=["fold"]
 fig = diagrams.depths([(name, net, (3, sides.get(name, 224), sides.get(name, 224)))
                        for name, net in nets.items()])
-fig.axes[0].set_title("From 8 to 152 layers in three years")
 for patch in fig.axes[0].patches:
     patch.set_rasterized(True)  # hundreds of stripes: small as a picture
+width, height = fig.get_size_inches()
+fig.set_size_inches(width, height + 0.4)  # room for the title
+fig.set_layout_engine("none")
+fig.axes[0].set_position([0, 0, 1, height / (height + 0.4)])
+fig.text(0.01, 0.985, "From 8 to 152 layers in three years", fontsize=14, va="top")
 figures.save(fig, "fig-revolution-of-depth",
              caption="Four winners and runners-up of 2012, 2014 (two) and 2015, drawn from their "
                      "modules; a stripe is a layer, its height grows with the side of its maps.",
