@@ -182,6 +182,15 @@ def arguments() -> argparse.ArgumentParser:
         lessons=True,
     )
     command("page", _page, "make pages of stored lessons for a browser, code folded", lessons=True)
+    deck = command(
+        "slides", _slides, "make slides of stored lessons: HTML and PDF, offline", lessons=True
+    )
+    deck.add_argument(
+        "--style",
+        type=Path,
+        help="an .mplstyle file whose figures `make figures STYLE=` has made",
+    )
+    deck.add_argument("--html", action="store_true", help="no PDF, which needs a Chromium")
     written = command("new", _new, "write the text of a lesson to begin with, from the ledger")
     written.add_argument("lesson", help="number or name of a lesson that is not written yet")
     return parser
@@ -310,6 +319,14 @@ def _page(chosen: argparse.Namespace) -> None:
     from cnncourse.lab import pages
 
     print("\n".join(paths.shown(path) for path in pages.make(chosen.lessons)))
+
+
+def _slides(chosen: argparse.Namespace) -> None:
+    from cnncourse import paths
+    from cnncourse.lab import slides
+
+    made = slides.make(chosen.lessons, style=chosen.style, pdf=not chosen.html)
+    print("\n".join(paths.shown(path) for path in made))
 
 
 def _new(chosen: argparse.Namespace) -> None:

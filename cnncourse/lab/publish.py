@@ -66,13 +66,13 @@ def figures(
         raise ParameterError(
             "a matplotlib style file", repr(str(style)), where="--style", remedy="give its path"
         )
-    every, slugs, target = not lessons, list(settings), _target(preset, style)
+    every, slugs, target = not lessons, list(settings), target_folder(preset, style)
     work = paths.build() / "make" / folder_name(target)
     if target != paths.root() / "figures":
         print(
             f"figures go to {paths.shown(target)}, the published ones stay as they are", flush=True
         )
-    with _alone(target), _style(style):
+    with _alone(target), in_style(style):
         state = State(target, preset)
         index = Index(target)
         due = [
@@ -116,7 +116,7 @@ def store(lessons: Iterable[str]) -> int:
     """
     chosen, target = Lesson.some(list(lessons)), paths.root() / "figures"
     outcomes = []
-    with _alone(target), _style(None):
+    with _alone(target), in_style(None):
         state, index = State(target, "default"), Index(target)
         for lesson in chosen:
             state.inputs(lesson.slug)  # before it runs: an edit meanwhile must not count as done
@@ -138,7 +138,7 @@ def check(lessons: Iterable[str] = (), *, jobs: int | None = None) -> int:
     target, lessons = paths.root() / "figures", list(lessons)
     slugs = [lesson.slug for lesson in Lesson.some(lessons)]
     work = paths.build() / "make" / "check"
-    with _alone(work), _style(None):
+    with _alone(work), in_style(None):
         index, different, compared = Index(target), [], 0
         for outcome in _run_all(
             slugs, work, "default", jobs or machine.cores(), State(target, "default")
@@ -260,7 +260,7 @@ def _report(outcomes: list[Outcome], target: Path) -> int:
     return int(bool(failed))
 
 
-def _target(preset: str, style: str | Path | None) -> Path:
+def target_folder(preset: str, style: str | Path | None) -> Path:
     if preset == "default" and style is None:
         return paths.root() / "figures"
     words = ([] if preset == "default" else [preset]) + (
@@ -270,7 +270,7 @@ def _target(preset: str, style: str | Path | None) -> Path:
 
 
 @contextmanager
-def _style(style: str | Path | None) -> Iterator[None]:
+def in_style(style: str | Path | None) -> Iterator[None]:
     """CNNCOURSE_STYLE for the lessons that run meanwhile; None: the course's own look."""
     before = os.environ.pop("CNNCOURSE_STYLE", None)
     if style is not None:
