@@ -61,6 +61,8 @@ def test_a_cost_is_rounded_up_and_does_not_follow_small_changes():
     (["sync", "LESSONS=14"], "-m cnncourse sync 14"),
     (["run", "LESSON=14", "ARGS=-p epochs 2"], "-m cnncourse run 14 -p epochs 2"),
     (["new", "LESSON=05"], "-m cnncourse new 05"),
+    (["slides", "LESSONS=14", "STYLE=my own.mplstyle"], 'slides --style "my own.mplstyle" 14'),
+    (["slides"], "-m cnncourse slides"),
     (["run"], "which lesson? make run LESSON=14"),
     (["store"], "which lessons?"),
 ])  # fmt: skip

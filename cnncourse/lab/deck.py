@@ -118,7 +118,8 @@ class _Reader:
         self.backup: dict[str, list[Slide]] = {"Corrections": [], "In practice": [], "History": []}
         self.section = self.heading = "The surprise"
         self.role = "opening"
-        self.notes: list[str] = []  # said before the next slide
+        self.last: Slide | None = self.slides[0]  # of this section
+        self.notes: list[str] = []  # said before the first slide of a section
         self.surprise = (
             ""  # the paragraph that tells it before its picture, where nothing is called odd
         )
@@ -130,7 +131,7 @@ class _Reader:
         if self.answer and kind not in ("picture", "claim"):
             self.flush()
         slide = Slide(kind, heading or self.heading, list(blocks), self.notes)
-        self.notes = []
+        self.notes, self.last = [], slide
         if self.role == "backup":
             slide.is_backup = True
             self.backup[self.section].append(slide)
@@ -139,7 +140,7 @@ class _Reader:
         return slide
 
     def note(self, source: str) -> None:
-        self.notes.append(rendered(source))
+        (self.notes if self.last is None else self.last.notes).append(rendered(source))
 
     def flush(self) -> None:
         """Show a measured answer that has no picture and no claim."""
@@ -148,16 +149,14 @@ class _Reader:
             self.add("claim", *answer)
 
     def said(self) -> None:
-        """What was written since the last slide belongs to it."""
+        """A section without a slide belongs to the slide before it."""
         self.slides[-1].notes += self.notes
-        self.notes = []
+        self.notes, self.last = [], None
 
     def enter(self, heading: str) -> None:
         """A new section begins."""
         self.flush()
         if self.role == "opening":
-            self.slides[0].notes += self.notes
-            self.notes = []
             if self.odd:
                 self.add("text", *self.odd)
         self.said()
@@ -239,9 +238,8 @@ class _Reader:
         if source:
             self.add("code", Code(source))
         pictures: list[Picture] = []
-        told: list[list[dict]] = [
-            []
-        ]  # claims before the first picture, behind it, behind the second, ...
+        captions: list[str] = []
+        told: list[list[dict]] = [[]]  # claims before the first picture, behind it, ...
         for output in cell.outputs:
             data = output.get("data", {})
             page = "".join(data.get("text/html", ""))
@@ -257,11 +255,12 @@ class _Reader:
             elif claims.MIME in data:
                 told[-1].append(data | {"page": page})
             elif "".join(data.get("text/markdown", "")).startswith("*Figure.*"):
-                self.note("".join(data["text/markdown"]))
+                captions.append(rendered("".join(data["text/markdown"])))
         if pictures:
             told[1] = told[0] + told[1]
             for picture, known in zip(pictures, told[1:], strict=True):
                 self.show(picture, known)
+            self.slides[-1].notes += captions
         elif told[0]:
             self.tell(told[0])
 

@@ -217,7 +217,7 @@ def _with_picture(blocks: list[Block], picture: Picture, room: float) -> Iterato
             break
     else:
         yield from [([(block, 0)], "large") for block in before]
-        yield [(picture, _picture_width(picture, 1908, 1068))], "whole"
+        yield [(picture, _picture_width(picture, 1920, 1080))], "whole"
         yield from [([(block, 0)], "large") for block in behind]
         return
     if before and before[0] not in shown:
