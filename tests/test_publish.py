@@ -440,7 +440,10 @@ def test_a_refused_call_leaves_no_folder_and_no_lock(course, words):
 
 
 def test_a_preset_and_a_style_of_one_name_have_folders_of_their_own(course):
-    targets = {publish.target_folder("full", None), publish.target_folder("default", "full.mplstyle")}
+    targets = {
+        publish.target_folder("full", None),
+        publish.target_folder("default", "full.mplstyle"),
+    }
     assert len(targets) == 2
 
 
