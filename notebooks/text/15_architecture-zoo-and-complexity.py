@@ -123,6 +123,7 @@ ax.annotate("", (work["resnet50"] / 1e9, again - 0.8), (work["resnet50"] / 1e9,
             top1["resnet50"] + 0.8), arrowprops={"arrowstyle": "->", "color": "0.2"})
 ax.annotate("ResNet-50, trained anew", (work["resnet50"] / 1e9, again), (0, 15), fontsize=11.5,
             textcoords="offset points", ha="center", va="center")
+ax.text(0.14, 82.5, "green: networks of 2019", color="#00695f", fontsize=12)
 ax.set(xscale="log", xlabel="thousand million multiply-adds a picture", ylim=(51, 85.5),
        ylabel="top-1 on ImageNet (%)", xlim=(0.13, 45), xticks=[0.2, 0.5, 1, 2, 5, 10, 20],
        xticklabels=["0.2", "0.5", "1", "2", "5", "10", "20"])
@@ -222,8 +223,10 @@ def map_of(across, until):
     ax.set_title(f"Not beaten by {across}: {len(best)} of {len(old)} networks")
     return fig, f"Frontier: {', '.join(LABELS[name] for name in best)}."
 
-widgets.explore(map_of, across=widgets.Choice("multiply-adds", tuple(CURRENCIES), "price"),
-                until=widgets.Choice("2017", ("2017", "2019"), "networks until"))
+widgets.explore(map_of, across=widgets.Choice("multiply-adds", tuple(CURRENCIES), "price",
+                                              kept=tuple(CURRENCIES)),
+                until=widgets.Choice("2017", ("2017", "2019"), "networks until",
+                                     kept=("2017", "2019")))
 
 # %% tags=["fold"]
 until_2017 = NAMES[:-2]
@@ -264,10 +267,17 @@ claims.check("emp-wide-better",
              error=(100 - top1["wide_resnet50_2"], "<", 100 - top1["resnet152"]),
              error_deep=100 - top1["resnet152"],
              short=(queues["wide_resnet50_2"], "==", 49), long=(queues["resnet152"], "==", 151))
+second = {name: published(name, "V2") for name in queues}
+claims.check("emp-wide-better.recipe",
+             "With torchvision's second weights ResNet-152 is ahead, at {deep:.1f} % top-1 against "
+             "{wide:.1f} %; with its first ones it was {behind:.1f} points behind.",
+             deep=(second["resnet152"], ">", second["wide_resnet50_2"]),
+             wide=second["wide_resnet50_2"],
+             behind=(top1["wide_resnet50_2"] - top1["resnet152"], ">", 0))
 
 # %% [markdown]
 # **We now know** that there is no best network without a budget, that the three currencies order differently, and that a new training recipe moved ResNet-50 further than a hundred more layers did.
-# **This does not show** which design is best when all are trained alike: the published accuracies come from different recipes. Of the wide and the deep one we have one file of weights each, and they differ by less than a quarter of a point.
+# **This does not show** which design is best when all are trained alike: the published accuracies come from different recipes. Nor that width beats depth: with their first files of weights the wide ResNet-50 is a little ahead of ResNet-152, with the second files a little behind (claim above).
 #
 # **Exercise 15.1.** The best within a budget. `nets` is a list of (name, parameters, multiply-adds, accuracy). Return the name with the highest accuracy among those that fit *both* limits; of equal accuracies the one with fewer multiply-adds; `None` if nothing fits.
 
@@ -331,6 +341,19 @@ claims.check("num-squeezenet-50x",
              ratio=(params["alexnet"] / squeezed, "~", 48.9, 0.1),
              megabytes=(4 * squeezed / 1e6, "~", 4.99, 0.01),
              times=(times, ">", 20), rest=(parameters(headless) / squeezed, "<", 3))
+linear = sum(parameters(layer) for layer in built("alexnet").classifier)
+fires = [module for module in models.squeezenet1_0().modules()
+         if isinstance(module, models.squeezenet.Fire)]
+unsqueezed = squeezed + sum(
+    parameters(nn.Conv2d(module.squeeze.in_channels, 2 * module.expand3x3.out_channels, 3))
+    - parameters(module) for module in fires)
+claims.check("num-squeezenet-50x.where",
+             "Linear layers hold {share:.0f} % of AlexNet's parameters. With 3 × 3 convolutions of "
+             "the same channels in place of its {fires} fire modules SqueezeNet would have "
+             "{without:.1f} million, still {still:.1f} times fewer than AlexNet.",
+             share=(100 * linear / params["alexnet"], ">", 90), fires=(len(fires), "==", 8),
+             without=(unsqueezed / 1e6, "~", 8.01, 0.01),
+             still=(params["alexnet"] / unsqueezed, ">", 5))
 claims.check("num-squeezenet-50x.bits",
              "At 6 bits for each parameter it would take {six:.2f} MB; below 0.5 MB there are "
              "{bits:.1f} bits for each, so leaving weights out or shorter codes have to help.",
@@ -349,7 +372,9 @@ claims.check("emp-squeezenet-alexnet-accuracy.here",
                     / work["alexnet"], "<", 1))
 
 # %% [markdown]
-# So most of the saving is not squeezing. It is what GoogLeNet and Network in Network had done before: no large linear layers. (Whether AlexNet's convolutions would reach its accuracy that way, we have not trained.)
+# So most of the saving is not squeezing. Nearly all of AlexNet's parameters sit in three linear layers, and GoogLeNet and Network in Network had left those out before.
+#
+# Squeezing does save: the fire module above has less than a sixth of the parameters of the convolution in its place. SqueezeNet spends much of that on more layers and channels. (Whether AlexNet's convolutions would reach its accuracy that way, we have not trained.)
 #
 # *DenseNet* saves by keeping: a layer of a dense block reads the outputs of *all* earlier layers of the block, concatenated, and adds only $g$ new channels, its *growth*. So channels grow evenly, $c_0 + l g$, and no layer has to make again what an earlier one has made.
 
@@ -618,7 +643,7 @@ claims.check("eq-highway",
 
 # %% [markdown]
 # **We now know** that highway's bias is not a detail, and that beginning near a copy is something a gate, a small branch or an identity matrix can give.
-# **This does not show** which rule is best once each is well started: six epochs, thirty layers, small digits, no normalisation. Nor that the gradient's size is the reason: the figure has no sum and no plain stack near a copy.
+# **This does not show** which rule is best once each is well started: six epochs, thirty layers, small digits, no normalisation. Nor how negative the bias must be: we tried 0 and −4. Nor that the gradient's size is the reason: the figure has no sum and no plain stack near a copy.
 #
 # **Exercise 15.3.** A highway layer with numpy. `x` (N, D); `W`, `V` (D, D) and `b`, `c` (D,): $H = \text{ReLU}(x W + b)$, $T = \sigma(x V + c)$. Return $y$ and the share of $T$ that is above one half.
 
@@ -738,7 +763,7 @@ claims.check("emp-preact-better.rate",
                                                      deep["bare"][0][0])).min(), ">", 0))
 
 # %% [markdown]
-# Taking the ReLU off the path, and nothing else, takes away most of the difference; the new order, with a BatchNorm in front of the scores, the rest. So at this depth and budget the ReLU on the path is a cause. The order is not idle either: the bare block overflows at the larger rates, where pre-activation is at its best (which may lie even higher than our largest).
+# Taking the ReLU off the path, and nothing else, takes away most of the difference; the new order, with a BatchNorm in front of the scores, the rest. So at this depth and budget the ReLU on the path is a cause. How much of the rest is the order's, we have not parted: the bare block overflows at the larger rates, where pre-activation is at its best (which may lie even higher than our largest), but it also has no BatchNorm in front of the scores.
 # And mind the left edge: compared at that one rate, pre-activation, the best in the end, would have come last.
 #
 # What "clean" means can be said exactly: set all branches to zero, and see what comes through.
@@ -894,7 +919,7 @@ ax.text(-0.37, 1.07, "with drop-path", color="C0", fontsize=13)
 ax.text(0.75, 1.07, "without", color="#b06800", fontsize=13)
 ax.set(xticks=range(4), ylim=(0, 1.17), ylabel="accuracy, test pictures", xlim=(-0.5, 4.1))
 ax.set_xticklabels(["1 a block", "2 a block", "4 a block", "all columns"], fontsize=12.5)
-ax.set_xlabel("convolutions of the column that is used alone")
+ax.set_xlabel("used in the test: one column, by its convolutions a block, or all")
 ax.set_title("After drop-path each column can work alone")
 figures.save(fig, "emp-fractalnet-no-residual",
              caption=f"FractalNet of two blocks with three columns, {fractal_epochs} epochs, "
@@ -966,7 +991,7 @@ exercises.check("15.5", deep_or_not)
 #
 # - Three currencies, three orders; leave out what is beaten in the one that binds. The recipe of training may count as much as the design.
 # - Most of SqueezeNet's fifty times is the missing linear layers; 0.5 MB needs compression on top.
-# - A gate, a sum and even a plain stack of 30 layers trained here if they began near a copy, and did not from far; a highway layer's negative bias is that start.
+# - A gate, a sum and even a plain stack of 30 layers trained here if they began near a copy, and hardly or not at all from far; a highway layer's negative bias is that start.
 # - At 101 layers the ReLU on the path did harm, each block at its best rate; at the smallest rate pre-activation came last: one rate for all would have misled.
 # - Stochastic depth saves a quarter of the blocks in training; it did not enlarge the first gradient here. Drop-path makes columns that work alone.
 
@@ -999,11 +1024,12 @@ claims.table("arch-inception-v4", "Additions of two paths, counted in the traced
 # | Inception-v4 is ResNet + Inception | Inception-v4 has no residual sums; Inception-ResNet-v1 and v2, of the same paper, have | counted in "Also in the lectures" |
 # | VGG: highest memory, most operations | most parameters and multiply-adds of the seven compared; the most activations has ResNet-152 | section 1 |
 # | GoogLeNet: most efficient | of AlexNet, VGG, GoogLeNet and ResNets with a top-5 above 89 % it has fewest parameters and multiply-adds; SqueezeNet is smaller at a lower accuracy, later networks are better at less work | section 1 |
+# | width beats depth: wide ResNet-50 outperforms ResNet-152 | at nearly the same work, with torchvision's first weights, by less than a quarter of a point; with its second ones the deep one is ahead | section 1; metadata of the weights |
 # | SqueezeNet needs no compression for < 0.5 MB | fifty times fewer parameters come without compression (5 MB); below 0.5 MB it takes Deep Compression | section 2 |
 # | SqueezeNet 2017 | arXiv, February 2016 | Iandola et al. |
 # | stochastic depth reduces vanishing gradients | fewer blocks to pass in training, yes; the authors report larger gradients at the first layer during training; untrained, at 38 layers, it was smaller here | section 5 |
 # | FractalNet: residuals are not needed | its joins are means with short paths beside the long ones, so shortcuts of another kind | section 5 |
-# | ResNet is the best default, trend to extreme depth | the view of 2017; since then wider, cheaper and attention networks, and better recipes for ResNet itself | section 1 |
+# | ResNet is the best default, trend to extreme depth | the view of 2017; since then wider, cheaper and attention networks, and better recipes for ResNet itself | section 1 (wider, cheaper, recipes); In practice and History (attention) |
 #
 # ## Sources
 #
