@@ -4,6 +4,7 @@ The picture is an ordinary output (PNG and one sentence), the sliders are anothe
 stores, what GitHub and HTML show, and what JupyterLab shows of a notebook reopened without its kernel is the picture
 as it was last: only the sliders have become the line "Loading widget..." or "model not found" (JupyterLab 4, tested).
 A page that is loaded again reaches the sliders of a kernel that still runs; those of a restarted one say so.
+For readers without a kernel `store` keeps the pictures of a small grid of values, which a page can show by itself.
 """
 
 from __future__ import annotations
@@ -12,45 +13,56 @@ import base64
 import html
 import importlib.util
 import inspect
+import itertools
+import json
+import math
 import os
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from cnncourse import figures, runtime
+from cnncourse import figures, paths, runtime
 from cnncourse.errors import CourseError, ParameterError, nearest
 
 DOTS_PER_INCH = (
     120  # enough for a screen; a redraw takes about 0.1 s, so the picture follows the slider
 )
+MOST_PICTURES, MOST_BYTES = 40, 1_500_000  # of one explorer that is kept for pages without a kernel
 Draw = Callable[..., tuple[Figure, str]]
 
 
 @dataclass(frozen=True)
 class Slider:
-    """A number between `low` and `high`; whole numbers when all four are whole, ``Slider(3, 1, 7)``."""
+    """A number between `low` and `high`; whole numbers when all four are whole, ``Slider(3, 1, 7)``.
+
+    kept: the values that a page without a kernel can show, in order and the start among them; none: the start alone.
+    """
 
     start: float
     low: float
     high: float
     step: float = 1
     label: str = ""
+    kept: tuple = ()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few values, as buttons: ``Choice("l2", ("l1", "l2"))``."""
+    """One of a few values, as buttons: ``Choice("l2", ("l1", "l2"))``; `kept` as of a `Slider`."""
 
     start: object
     options: tuple
     label: str = ""
+    kept: tuple = ()
 
 
 def explore(draw: Draw, **controls: Slider | Choice) -> None:
@@ -69,11 +81,15 @@ def explore(draw: Draw, **controls: Slider | Choice) -> None:
     >>> explore(parabola, power=Slider(2, 1, 5))
     x to the power 2 ends at 81
 
-    The environment variable CNNCOURSE_WIDGETS ("live" or "static") overrules the detection. Raises `ParameterError`
-    for a control that `draw` has no argument for, an argument without a control, or a start value out of range.
+    The environment variable CNNCOURSE_WIDGETS ("live" or "static") overrules the detection. Where CNNCOURSE_EXPLORERS
+    names a folder, the picture of every combination of the controls' `kept` values goes into it, with index.json.
+    Raises `ParameterError` for a control that `draw` has no argument for, an argument without a control, a start
+    value out of range, `kept` values without the start, or more than `MOST_PICTURES` of them and `MOST_BYTES`.
     """
     _check(draw, controls)
     values = {name: control.start for name, control in controls.items()}
+    if (folder := os.environ.get("CNNCOURSE_EXPLORERS")) and any(c.kept for c in controls.values()):
+        _keep(draw, controls, Path(folder) / draw.__name__)
     if get_ipython() is None:
         print(_rendered(draw, values)[1])
         return
@@ -152,6 +168,83 @@ def _check(draw: Draw, controls: dict[str, Slider | Choice]) -> None:
                 where=f"explore, control {name!r}",
                 remedy="start inside the range",
             )
+        _check_kept(name, control)
+    pictures = math.prod(len(control.kept) or 1 for control in controls.values())
+    if pictures > MOST_PICTURES:
+        raise ParameterError(
+            f"at most {MOST_PICTURES} combinations of kept values",
+            pictures,
+            where=f"explore, {draw.__name__}",
+            remedy="keep fewer values of a control",
+        )
+
+
+def _check_kept(name: str, control: Slider | Choice) -> None:
+    for value in control.kept:
+        if isinstance(control, Choice):
+            fits = value in control.options
+        else:
+            steps = (value - control.low) / control.step
+            fits = control.low <= value <= control.high and abs(steps - round(steps)) < 1e-6
+        if not fits:
+            raise ParameterError(
+                "kept values that the control can take",
+                repr(value),
+                where=f"explore, control {name!r}",
+                remedy="keep values of its range, a whole number of steps from its low end",
+            )
+    if control.kept and control.start not in control.kept:
+        raise ParameterError(
+            f"the start {control.start!r} among the kept values",
+            repr(control.kept),
+            where=f"explore, control {name!r}",
+            remedy="a page begins with the picture that is stored in the notebook",
+        )
+
+
+def _keep(draw: Draw, controls: dict[str, Slider | Choice], folder: Path) -> None:
+    """Write the picture of every combination of kept values, and which is which in index.json."""
+    from PIL import Image
+
+    begin = time.process_time()
+    kept = {name: control.kept or (control.start,) for name, control in controls.items()}
+    pictures, size = {}, 0
+    for places in itertools.product(*(range(len(values)) for values in kept.values())):
+        values = {name: kept[name][place] for name, place in zip(kept, places, strict=True)}
+        (bundle, metadata), sentence = _rendered(draw, values)
+        webp = BytesIO()  # lossless, two thirds of the same picture's PNG
+        few = Image.open(BytesIO(figures.quantised(bundle["image/png"]))).convert("RGB")
+        few.save(webp, format="WEBP", lossless=True, quality=100, method=6)
+        size += len(webp.getvalue())
+        file = "-".join(map(str, places)) + ".webp"
+        paths.write(folder / file, webp.getvalue())
+        pictures[",".join(map(str, places))] = {
+            "file": file,
+            "sentence": sentence,
+            "width": metadata["image/png"]["width"],
+        }
+    if size > MOST_BYTES:
+        raise ParameterError(
+            f"at most {MOST_BYTES:,} bytes of pictures",
+            f"{size:,}",
+            where=f"explore, {draw.__name__}",
+            remedy="keep fewer values of a control, or draw a smaller figure",
+        )
+    told = [
+        {
+            "name": name,
+            "label": control.label or name.replace("_", " "),
+            "kind": type(control).__name__.lower(),
+            "values": list(kept[name]),
+            "start": kept[name].index(control.start),
+        }
+        for name, control in controls.items()
+    ]
+    index = {"controls": told, "pictures": pictures}
+    paths.write(
+        folder / "index.json", json.dumps(index, indent=1, ensure_ascii=False, default=float) + "\n"
+    )
+    runtime.record("explorer", name=draw.__name__, core_seconds=time.process_time() - begin)
 
 
 def _rendered(draw: Draw, values: dict[str, object]) -> tuple[tuple[dict, dict], str]:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -51,6 +52,7 @@ def run(
     timeout: float | None = None,
     threads: int | None = None,
     figures: Path | None = None,
+    explorers: Path | None = None,
     progress: bool = True,
 ) -> RunResult:
     """Run a lesson on a fresh kernel and leave the executed copy, its figures and provenance.json in one folder.
@@ -61,6 +63,7 @@ def run(
     parameters, preset: see `Lesson.settings`; names, types and ranges are checked before anything is written or runs.
     out: the folder, by default build/runs/<lesson>/<preset and parameters>/. figures: by default ``out / "figures"``.
         Of what is there already, only files that an earlier run of this lesson left are replaced.
+    explorers: where to write the pictures that sliders show on a page without a kernel; none are made without it.
     timeout: seconds a cell may take (600 at the default preset, else no limit). threads: of torch and of OpenMP.
     Raises `LessonError` when a cell raises, takes too long or its kernel dies; the copy up to there is kept.
     """
@@ -80,6 +83,8 @@ def run(
         "CNNCOURSE_CWD": os.environ.get("CNNCOURSE_CWD")
         or os.getcwd(),  # own folders are named from here
     }
+    if explorers:
+        environment["CNNCOURSE_EXPLORERS"] = str(explorers.resolve())
     if threads:
         environment |= {"CNNCOURSE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     facts = {"lesson": lesson.slug, "preset": preset, "parameters": effective, "seed": effective.get("seed"),
@@ -125,10 +130,15 @@ def store(lesson: str | int, *, progress: bool = True, timeout: float | None = N
     """
     found = Lesson.find(lesson)
     folder = paths.build() / "store" / found.slug
+    explorers = folder / "explorers"
+    shutil.rmtree(explorers, ignore_errors=True)
     with machine.Pace() as pace:
-        result = run(found, progress=progress, timeout=timeout, out=folder, threads=1)
+        result = run(
+            found, progress=progress, timeout=timeout, out=folder, explorers=explorers, threads=1
+        )
     executed = normalised(nbformat.read(result.notebook, as_version=4))
-    spent = result.provenance["core_seconds"] / pace.slowness()
+    extra = sum(result.provenance["explorers"].values())  # pictures that no student waits for
+    spent = (result.provenance["core_seconds"] - extra) / pace.slowness()
     executed.metadata.cnncourse["seconds"] = front.rounded(spent, front.cost(found.notebook))
     paths.write(found.notebook, nbformat.writes(executed) + "\n")
     return result
@@ -413,7 +423,7 @@ def _recorded(record: Path) -> dict[str, object]:
     lines = (
         [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
     )
-    found: dict[str, object] = {"device": None, "threads": None, "data": {}}
+    found: dict[str, object] = {"device": None, "threads": None, "data": {}, "explorers": {}}
     for line in lines:
         if line.get("kind") == "runtime":
             found |= {
@@ -423,4 +433,6 @@ def _recorded(record: Path) -> dict[str, object]:
             }
         elif line.get("kind") == "data":
             found["data"] |= {line.get("name"): line.get("checksum")}
+        elif line.get("kind") == "explorer":
+            found["explorers"] |= {line["name"]: round(line["core_seconds"], 2)}
     return found

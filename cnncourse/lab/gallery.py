@@ -8,12 +8,14 @@ import json
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from cnncourse import claims, paths
 from cnncourse import figures as looks
 from cnncourse.errors import LessonError, ParameterError
+from cnncourse.lab import explorers
 from cnncourse.lab.lesson import Lesson
 
 ENDINGS = ("svg", "png")
@@ -144,7 +146,7 @@ class Index:
             for name in entry["files"].values()
         }
         for path in sorted(path for ending in ENDINGS for path in self.target.rglob(f"*.{ending}")):
-            if path not in meant:
+            if path not in meant and explorers.FOLDER not in path.parts:
                 found.append(f"{path.relative_to(self.target)}: not named by index.json")
         gallery = self.target / "README.md"
         if not gallery.is_file() or gallery.read_text(encoding="utf-8") != self.gallery_text():
@@ -152,6 +154,7 @@ class Index:
         for lesson in Lesson.some():
             if lesson.notebook.is_file():
                 found += self._embedded(lesson)
+        found += explorers.problems(self.target)
         gone = {entry["lesson"] for entry in self.entries.values()} - set(paths.slugs())
         return found + [
             f"index.json: lesson {slug} of some figures is gone" for slug in sorted(gone)
@@ -254,6 +257,8 @@ class Index:
         for path in [path for ending in ENDINGS for path in folder.glob(f"*.{ending}")]:
             if path not in wanted:
                 path.unlink()
+        if lesson not in paths.slugs():
+            shutil.rmtree(folder / explorers.FOLDER, ignore_errors=True)
         for path in folder.glob(".*.*"):  # left by a process that was killed while writing
             path.unlink()
         if folder.is_dir() and not any(folder.iterdir()):

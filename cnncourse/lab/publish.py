@@ -24,7 +24,7 @@ from pathlib import Path
 
 from cnncourse import machine, paths
 from cnncourse.errors import LessonError, MachineError, ParameterError
-from cnncourse.lab import execute, front
+from cnncourse.lab import execute, explorers, front
 from cnncourse.lab.gallery import Index
 from cnncourse.lab.inputs import State, folder_name
 from cnncourse.lab.lesson import Lesson
@@ -122,6 +122,7 @@ def store(lessons: Iterable[str]) -> int:
             state.inputs(lesson.slug)  # before it runs: an edit meanwhile must not count as done
             result = execute.store(lesson.slug)
             made = index.publish(lesson.slug, result.folder)
+            explorers.publish(lesson.slug, result.folder / explorers.FOLDER, target)
             state.finish(lesson.slug, result.seconds)
             outcomes.append(Outcome(lesson.slug, result.seconds, made))
             index.gallery()  # after each: a later lesson may fail

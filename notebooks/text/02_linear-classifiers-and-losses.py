@@ -716,8 +716,10 @@ figures.save(fig, "fig-softmax-bars",
                      "dashed line, 1 under the cat's score; what is above it is the hinge loss. "
                      "Right: softmax; minus the logarithm of the cat's share is the cross-entropy.",
              alt=f"Scores 2, 1.4 and -1: {said}.")
-widgets.explore(read_twice, cat=widgets.Slider(1.2, -5, 5, 0.1),
-                dog=widgets.Slider(0.9, -5, 5, 0.1), frog=widgets.Slider(0.4, -5, 5, 0.1))
+widgets.explore(read_twice,
+                cat=widgets.Slider(1.2, -5, 5, 0.1, kept=(-0.8, 0.2, 1.2, 2.2, 3.2)),
+                dog=widgets.Slider(0.9, -5, 5, 0.1, kept=(-1.1, 0.9, 2.9)),
+                frog=widgets.Slider(0.4, -5, 5, 0.1, kept=(0.4, 2.4)))
 
 losses = {name: [loss(np.array([values]), [0])[0]
                  for loss in (hinge, squared_hinge, cross_entropy)]

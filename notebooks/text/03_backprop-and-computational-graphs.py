@@ -449,8 +449,9 @@ def xyzw_graph(x, y, z, w):
     return fig, (f"(x + y) z w = {last.value}; the slope for z is the other factor, {x + y}, "
                  f"times the {w} that arrives: {(x + y) * w}")
 
-widgets.explore(xyzw_graph, x=widgets.Slider(-2, -6, 6), y=widgets.Slider(5, -6, 6),
-                z=widgets.Slider(-4, -6, 6), w=widgets.Slider(2, -6, 6))
+widgets.explore(xyzw_graph, x=widgets.Slider(-2, -6, 6, kept=(-2, 0, 3)),
+                y=widgets.Slider(5, -6, 6, kept=(-1, 2, 5)),
+                z=widgets.Slider(-4, -6, 6, kept=(-4, 3)), w=widgets.Slider(2, -6, 6, kept=(-1, 2)))
 
 # %% [markdown]
 # **A bigger one.** The engine knows no formula, only operations. A few more of them, and it can do

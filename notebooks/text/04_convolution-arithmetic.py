@@ -669,9 +669,11 @@ def draw_convolution(size, kernel, stride, padding, dilation):
     return fig, f"map {side} x {side}; {unread} of {size**2} pixels are never read"
 
 
-widgets.explore(draw_convolution, size=widgets.Slider(7, 1, 14), kernel=widgets.Slider(3, 1, 7),
-                stride=widgets.Slider(2, 1, 5), padding=widgets.Slider(1, 0, 3),
-                dilation=widgets.Slider(2, 1, 3))
+widgets.explore(draw_convolution, size=widgets.Slider(7, 1, 14),
+                kernel=widgets.Slider(3, 1, 7, kept=(1, 3, 5)),
+                stride=widgets.Slider(2, 1, 5, kept=(1, 2, 3)),
+                padding=widgets.Slider(1, 0, 3, kept=(0, 1)),
+                dilation=widgets.Slider(2, 1, 3, kept=(1, 2)))
 
 # %% [markdown]
 # In JupyterLab there are sliders above this picture; on a printed page it stands still.

@@ -628,9 +628,11 @@ def gradient_by_layer(bend, gain, layers):
     ax.set_title(f"{bend}, gain {gain:g}: layer 1 gets {norms[0] / norms[-1]:.0e}")
     return figure, f"Layer 1 receives {norms[0] / norms[-1]:.1e} of the last layer's gradient."
 
-widgets.explore(gradient_by_layer, bend=widgets.Choice("logistic", tuple(BENDS), "function"),
-                gain=widgets.Slider(4.0, 0.2, 8.0, 0.2, "gain"),
-                layers=widgets.Slider(10, 2, 30, 1, "layers"))
+widgets.explore(gradient_by_layer,
+                bend=widgets.Choice("logistic", tuple(BENDS), "function",
+                                    kept=("logistic", "tanh", "ReLU")),
+                gain=widgets.Slider(4.0, 0.2, 8.0, 0.2, "gain", kept=(1.0, 1.4, 2.0, 4.0, 6.0)),
+                layers=widgets.Slider(10, 2, 30, 1, "layers", kept=(5, 10)))
 
 # %% [markdown]
 # In these untrained networks neither knob decides alone: the *product* does. Small weights starve ReLU as small slopes starve the logistic function. With weights four times as large, thousands of times as much arrives through the logistic function (claim above). (In a live lab: turn both yourself, above.)

@@ -960,8 +960,10 @@ def every_layer(bend, gain):
                     f"{back[0] / back[-1]:.2g} times as large at layer 1 as at layer 10. "
                     f"{outside:.0%} of layer 10's outputs lie outside the picture.")
 
-widgets.explore(every_layer, bend=widgets.Choice("tanh", ("tanh", "ReLU", "none"), "function"),
-                gain=widgets.Slider(1.0, 0.2, 4.0, 0.1, "gain"))
+functions = ("tanh", "ReLU", "none")
+widgets.explore(every_layer, bend=widgets.Choice("tanh", functions, "function", kept=functions),
+                gain=widgets.Slider(1.0, 0.2, 4.0, 0.1, "gain",
+                                    kept=(0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 3.0, 4.0)))
 
 # %% [markdown]
 # ### Forward or backward?

@@ -953,8 +953,9 @@ def opinions(picture, thin_networks):
     named = test.classes[answers.mean(0).argmax()]
     return figure, f"The average of {thin_networks} thin networks names it {named}."
 
-widgets.explore(opinions, picture=widgets.Slider(7, 0, 199, 1, "picture"),
-                thin_networks=widgets.Slider(12, 1, 100, 1, "thin networks"))
+widgets.explore(opinions,
+                picture=widgets.Slider(7, 0, 199, 1, "picture", kept=tuple(range(0, 10))),
+                thin_networks=widgets.Slider(12, 1, 100, 1, "thin networks", kept=(1, 3, 12, 100)))
 
 # %% [markdown]
 # **We now know** that both descriptions are true of our network: it stands the loss of units better, and one pass comes close to an average of many thin networks.

@@ -657,9 +657,11 @@ def in_the_ravine(rate, rho, turned):
     curve.set(yscale="log", ylim=(1e-6, 1e4), xlabel="step", ylabel="height", xlim=(0, 60))
     return figure, f"After 60 steps the height is {height[-1]:.2g}; at the start {height[0]:.3g}."
 
-widgets.explore(in_the_ravine, rate=widgets.Slider(0.02, 0.002, 0.06, 0.002, "learning rate"),
-                rho=widgets.Slider(0.7, 0.0, 0.98, 0.02, "momentum"),
-                turned=widgets.Slider(0, 0, 90, 15, "turned by"))
+widgets.explore(in_the_ravine,
+                rate=widgets.Slider(0.02, 0.002, 0.06, 0.002, "learning rate",
+                                    kept=(0.01, 0.02, 0.03, 0.04, 0.06)),
+                rho=widgets.Slider(0.7, 0.0, 0.98, 0.02, "momentum", kept=(0.0, 0.5, 0.7, 0.9)),
+                turned=widgets.Slider(0, 0, 90, 15, "turned by", kept=(0, 45)))
 
 # %% [markdown]
 # ### Saddles and hollows

@@ -332,8 +332,10 @@ claims.check("emp-lr-symptoms.above",
              three=3 * rate, rate=rate, peak=(above.max(1) / guess, ">=", 1.2),
              end=(np.median(above[:, -20:], 1), ">=", 1.5 * final["ReLU"][1].max()),
              good=final["ReLU"][1], seeds=runs, on="every")
-widgets.explore(tried, power=widgets.Slider(-1.0, -5.0, 3.0, 0.25, "log10 of the rate"),
-                bend=widgets.Choice("ReLU", tuple(bends), "function"))
+widgets.explore(tried,
+                power=widgets.Slider(-1.0, -5.0, 3.0, 0.25, "log10 of the rate",
+                                     kept=(-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)),
+                bend=widgets.Choice("ReLU", tuple(bends), "function", kept=tuple(bends)))
 
 # %% [markdown]
 # **We now know** that "barely changing" is no verdict: it takes the first steps, or a second training with another rate from *fresh* weights.
