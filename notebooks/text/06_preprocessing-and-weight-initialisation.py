@@ -29,7 +29,7 @@
 # **Words.** A *unit* is one neuron of a layer: a weighted sum and the function behind it, its *bend*. The *deviation* is the standard deviation. The *size* of many numbers is their root mean square, $\sqrt{\text{mean of } x^2}$; if their mean is 0, it is the deviation. In code, `randn` draws from the normal distribution with mean 0 and deviation 1, and `rand` evenly between 0 and 1.
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 #
-# **It costs** about 40 seconds of one processor core, no network connection, no GPU.
+# **It costs** about 30 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
 seed: int = 100  # the first of the seeds; at least 0
