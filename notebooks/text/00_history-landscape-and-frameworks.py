@@ -40,8 +40,8 @@ images: int = 1344  # pictures to learn from, at most; 100 to 60000
 passes: int = 20  # times that the learner goes through all of them; 1 to 100
 units: int = 512  # random units in front of the learner in section 1; 1 to 5000
 side: int = 1024  # rows and columns of the matrices that are timed; 64 to 8192
-read_ms: float = 5.0  # milliseconds to read a picture in section 4; 1 to 100
-step_ms: float = 25.0  # milliseconds for a step with eight pictures; 1 to 1000
+read_ms: float = 10.0  # milliseconds to read a picture in section 4; 1 to 100
+step_ms: float = 60.0  # milliseconds for a step with eight pictures; 1 to 1000
 
 # %% tags=["imports", "fold"]
 import csv
@@ -677,7 +677,7 @@ def loader(album, workers):
                       multiprocessing_context="fork" if workers else None)
 
 # %%
-album = Album(pictures=8 * 30, seconds=read_ms / 1000)
+album = Album(pictures=8 * 20, seconds=read_ms / 1000)
 history, took = {}, {}  # for each number of workers: when was what, and how long in all
 for workers in (0, 1, 2):
     history[workers] = []
@@ -872,7 +872,8 @@ here = net(torch.tensor([[1.0, 2.0]])).item()
 # %% tags=["fold"]
 claims.check("err-dynamic-needs-code",
              "Another process without the class gives the same number (difference {off:.1g}); an "
-             "`if` on a number was refused: {refused}. The tape of `leaky` is wrong by {wrong:.1f} for −2.",
+             "`if` on a number was refused: {refused}. The tape of `leaky` is wrong by {wrong:.1f} "
+             "for −2.",
              off=(abs(float(told) - here), "<=", 1e-5), refused=(refused, "==", True),
              wrong=(abs(played - leaky(-2.0)), ">=", 1), varies=True)
 stretch = torch.tensor([3.0, -2.0], dtype=torch.float64, requires_grad=True)
