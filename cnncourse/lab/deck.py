@@ -30,7 +30,7 @@ ROLES = {
 }
 CODE_LINES, CODE_COLUMNS = 24, 104  # what fits with letters of 26 px
 CLAIMS_A_SLIDE = 3  # where no picture stands above them
-CHARACTERS_ABOVE = 320  # of the paragraph above a formula or a table; a longer one is for the notes
+CHARACTERS_ABOVE = 320  # that are shown of the paragraph above a formula or a table
 UNKNOWN_LETTERS = 10  # points: the smallest letters of a picture that does not say it
 ODD = re.compile(r"^(?:What is odd|Odd)\b.*", re.MULTILINE | re.DOTALL)
 EXERCISE = re.compile(r"\*\*((?:Exercise )?\d\d\.\d+.*?)[.:]?\*\*\s*")
@@ -57,6 +57,7 @@ class Table:
     """Rows of cells in HTML; the first is the head."""
 
     rows: tuple[tuple[str, ...], ...]
+    letters: int = 0  # pixels, of a piece of a larger table
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class _Reader:
                     self.slides[-1].blocks += known
                 else:
                     self.add("known", *known)
-            elif at + 1 == len(parts) or not above((kind, part), parts[at + 1][0]):
+            elif at + 1 == len(parts) or above((kind, part), parts[at + 1][0]) != shown_whole(part):
                 self.note(part)
 
     def open(self, kind: str, part: str) -> None:
@@ -257,7 +258,7 @@ class _Reader:
             elif "".join(data.get("text/markdown", "")).startswith("*Figure.*"):
                 captions.append(rendered("".join(data["text/markdown"])))
         if pictures:
-            told[1] = told[0] + told[1]
+            told[1] += told[0]  # the claims behind a picture speak of it
             for picture, known in zip(pictures, told[1:], strict=True):
                 self.show(picture, known)
             self.slides[-1].notes += captions
@@ -326,10 +327,17 @@ def told_before(cells: list[Cell]) -> str:
 
 
 def above(part: tuple[str, str], below: str) -> list[Words]:
-    """What is shown of a paragraph above a formula or a table: all of it or nothing."""
+    """What is shown of a paragraph above a formula or a table; of a long one its sentence that leads to it."""
     kind, text = part
-    short = kind == "paragraph" and len(text) <= CHARACTERS_ABOVE and not EXERCISE.match(text)
-    return [Words("text", inline(text))] if short and below in ("formula", "table") else []
+    if kind != "paragraph" or below not in ("formula", "table") or EXERCISE.match(text):
+        return []
+    if len(text) > CHARACTERS_ABOVE:
+        text = text.splitlines()[-1 if below == "formula" else 0]
+    return shown_whole(text) if len(text) <= CHARACTERS_ABOVE else []
+
+
+def shown_whole(text: str) -> list[Words]:
+    return [Words("text", inline(text))]
 
 
 def shown_source(cell: Cell) -> str:

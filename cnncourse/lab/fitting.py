@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
@@ -35,6 +36,7 @@ WIDE_TABLE = 29  # where cells have to be broken
 FORMULA = 35  # pixels of the smallest letters of a formula; its indices are 0.71 as large
 CODE = (26, 36)  # the smallest and largest letters of code
 COLUMN = 0.603  # width of a letter of code in letters
+CODE_IN_TEXT = 0.86  # size of code in a text
 RESERVE = 1.03  # formulas and bold words are wider than plain ones
 
 Block = Words | Code | Table | Picture
@@ -71,9 +73,14 @@ def _letters(face: str) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(font(face, "ttf")), 100)
 
 
+@cache
+def _length(text: str, face: str) -> float:
+    return _letters(face).getlength(text) / 100
+
+
 def width(text: str, size: float, face: str = "regular") -> float:
     """Pixels of a text on one line."""
-    return _letters(face).getlength(text) * size / 100 * RESERVE
+    return _length(text, face) * size * RESERVE
 
 
 def lines(page: str, size: float, room: float, face: str = "regular") -> int:
@@ -81,12 +88,21 @@ def lines(page: str, size: float, room: float, face: str = "regular") -> int:
     count = 0
     for part in page.split("<br>"):
         count, left = count + 1, room
-        for word in plain(part).split():
-            needed = width(word + " ", size, face)
+        for needed in _words(part, size, face):
             if needed > left and left < room:
                 count, left = count + 1, room
             left -= needed
     return count
+
+
+def _words(page: str, size: float, face: str) -> Iterator[float]:
+    """Pixels of each word, with a space behind it; words of code are wider."""
+    for at, part in enumerate(re.split(r"<code>(.*?)</code>", page, flags=re.DOTALL)):
+        for word in plain(part).split():
+            if at % 2:
+                yield (len(word) + 1) * CODE_IN_TEXT * COLUMN * size
+            else:
+                yield width(word + " ", size, face)
 
 
 def height(block: Block, size: float = 0, grown: float = 1) -> float:
@@ -146,23 +162,20 @@ def columns(table: Table) -> tuple[list[float], int]:
     """The widths of a table's columns and the size of its letters: one line a cell where that fits."""
     padding = 36
 
-    def natural(size: int, words: bool = False) -> list[float]:
-        found = []
-        for cells in zip(*table.rows, strict=True):
-            texts = [
-                part for cell in cells for part in (plain(cell).split() if words else [plain(cell)])
-            ]
-            mono = 1.2 * any("<code>" in cell for cell in cells) or 1
-            widest = max((width(text, size, "semibold") for text in texts), default=0)
-            found.append(padding + mono * widest)
-        return found
+    def natural(size: int, measure=sum) -> list[float]:
+        return [
+            padding + max(measure([*_words(cell, size, "semibold"), 0]) for cell in cells)
+            for cells in zip(*table.rows, strict=True)
+        ]
 
-    for size in NARROW_TABLES:
-        tall = len(table.rows) * (22 + 1.3 * size)
-        if sum(natural(size)) <= WIDTH and (tall <= 0.75 * HEIGHT or size == NARROW_TABLES[-1]):
+    smallest = NARROW_TABLES[-1]
+    for size in [table.letters] if table.letters else NARROW_TABLES:
+        tall, least_tall = (len(table.rows) * (22 + 1.3 * one) for one in (size, smallest))
+        fits = tall <= 0.75 * HEIGHT or least_tall > 0.75 * HEIGHT  # or it is split anyway
+        if sum(natural(size)) <= WIDTH and (fits or size in (smallest, table.letters)):
             return natural(size), size
     size = WIDE_TABLE
-    least = natural(size, words=True)
+    least = natural(size, max)  # their longest words
     share = [
         sum(width(plain(cell), size) for cell in cells) for cells in zip(*table.rows, strict=True)
     ]
@@ -188,22 +201,25 @@ def pages(slide: Slide) -> list[Page]:
     picture = next((block for block in blocks if isinstance(block, Picture)), None)
     if picture is not None:
         return list(_with_picture(blocks, picture, room))
-    parts = [part for block in blocks for part in _parts(block, room)]
-    sizes = [_code_size(part, room) if isinstance(part, Code) else 0 for part in parts]
-    heights = [height(part, size) + SIZES["gap"] for part, size in zip(parts, sizes, strict=True)]
-    groups = [
-        [(parts[at], sizes[at]) for at in group] for group in _groups(heights, room + SIZES["gap"])
+    words = sum(height(block) + SIZES["gap"] for block in blocks if isinstance(block, Words))
+    parts = [
+        part for block in blocks for part in _parts(block, room - words * isinstance(block, Table))
     ]
-    looks = [_look([block for block, _ in group], room) for group in groups]
-    return [(group, min(looks)) for group in groups]  # all alike: "" comes before "large"
+    sizes = [_code_size(part, room) if isinstance(part, Code) else 0 for part in parts]
+    look = _look(parts, room)
+    grown = LARGE if look else 1
+    heights = [
+        height(part, size, grown) + SIZES["gap"] for part, size in zip(parts, sizes, strict=True)
+    ]
+    groups = _groups(heights, room + SIZES["gap"])
+    return [([(parts[at], sizes[at]) for at in group], look) for group in groups]
 
 
-def _look(shown: list[Block], room: float) -> str:
-    """Few words have large letters."""
-    if not all(isinstance(block, Words) for block in shown):
-        return ""
-    tall = sum(height(block, grown=LARGE) + SIZES["gap"] for block in shown)
-    return "large" if tall <= 0.85 * room else ""
+def _look(parts: list[Block], room: float) -> str:
+    """Words alone have large letters, unless one of them would leave the slide."""
+    only_words = all(isinstance(part, Words) for part in parts)
+    fits = only_words and all(height(part, grown=LARGE) <= room for part in parts)
+    return "large" if fits else ""
 
 
 def _with_picture(blocks: list[Block], picture: Picture, room: float) -> Iterator[Page]:
@@ -216,9 +232,9 @@ def _with_picture(blocks: list[Block], picture: Picture, room: float) -> Iterato
         if picture.points / 72 * wide / picture.inches[0] >= READABLE:
             break
     else:
-        yield from [([(block, 0)], "large") for block in before]
+        yield from [([(block, 0)], _look([block], room)) for block in before]
         yield [(picture, _picture_width(picture, 1920, 1080))], "whole"
-        yield from [([(block, 0)], "large") for block in behind]
+        yield from [([(block, 0)], _look([block], room)) for block in behind]
         return
     if before and before[0] not in shown:
         yield [(block, 0) for block in before], _look(before, room)
@@ -245,7 +261,7 @@ def _parts(block: Block, room: float) -> Iterator[Block]:
     if isinstance(block, Table):
         head, *tall = row_heights(block)
         for group in _groups(tall, room - head):
-            yield Table((block.rows[0], *(block.rows[1 + at] for at in group)))
+            yield Table((block.rows[0], *(block.rows[1 + at] for at in group)), columns(block)[1])
     elif isinstance(block, Words) and height(block) > room:
         yield from (Words(block.kind, line) for line in block.html.split("\n"))
     else:

@@ -98,6 +98,7 @@ def variables(style: Path | None) -> dict[str, str]:
     dark = sum(to_rgb(paper)) < 1.5
     colours = {
         "paper": paper, "ink": ink, "accent": to_hex(cycle[0]), "second": to_hex(cycle[1]),
+        "tick": "#4fd6b8" if dark else "#00786c",
         "muted": "#b0b0b0" if dark else "#666666", "line": "#555555" if dark else "#cccccc",
         "comment": "#a8c7a0" if dark else "#4d6b50", "string": "#e0b080" if dark else "#8a4b00",
         "second-text": to_hex(cycle[1]) if dark else to_hex(cycle[3 % len(cycle)]),
