@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from functools import cache
 
 import nbformat
 import pytest
@@ -24,6 +25,7 @@ needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: the slides were not measured"
 )
 LESSONS = [Lesson.find(number) for number in paths.lessons()]
+read_once = cache(deck.read)  # of the course's own lessons
 
 
 def shown_png(alt: str = "") -> nbformat.NotebookNode:
@@ -105,8 +107,8 @@ def test_what_is_not_shown_is_said_by_the_speaker(course):
 
 def test_a_prediction_stands_before_every_slide_that_tells_its_answer():
     for lesson in LESSONS:
-        kinds = [slide.kind for slide in deck.read(lesson)]
-        answers = [at for at, slide in enumerate(deck.read(lesson))
+        kinds = [slide.kind for slide in read_once(lesson)]
+        answers = [at for at, slide in enumerate(read_once(lesson))
                    if any(getattr(block, "kind", "") == "answer" for block in slide.blocks)]  # fmt: skip
         asked = [at for at, kind in enumerate(kinds) if kind == "prediction"]
         assert len(asked) == len(answers)
@@ -115,7 +117,7 @@ def test_a_prediction_stands_before_every_slide_that_tells_its_answer():
 
 def test_every_lesson_shows_all_its_pictures_one_claim_each_and_its_closing_parts():
     for lesson in LESSONS:
-        found = deck.read(lesson)
+        found = read_once(lesson)
         cells = json.loads(lesson.notebook.read_text())["cells"]
         skipped = False
         stored = 0
@@ -209,8 +211,8 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("slides")
 
 
-def opened(tab, folder, lesson: Lesson) -> None:
-    page = paths.write(folder / "deck.html", slides.document(lesson.title, deck.read(lesson)))
+def opened(tab, folder, lesson: Lesson, found: list[deck.Slide]) -> None:
+    page = paths.write(folder / "deck.html", slides.document(lesson.title, found))
     tab.asked.clear()
     tab.goto(page.as_uri())
 
@@ -218,10 +220,11 @@ def opened(tab, folder, lesson: Lesson) -> None:
 @needs_browser
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.number)
 def test_every_slide_fits_and_can_be_read_from_the_last_row(lesson, tab, folder):
-    opened(tab, folder, lesson)
+    opened(tab, folder, lesson, read_once(lesson))
     assert "\n".join(slides.problems(tab)) == ""
     outside = [url[:80] for url in tab.asked if not url.startswith(("file:", "data:"))]
     assert outside == []  # neither another host nor an error
+    assert tab.evaluate("Reveal.hasPlugin('notes')")  # the key S opens them
 
 
 PLANTED = {
@@ -239,7 +242,8 @@ PLANTED = {
 @needs_browser
 @pytest.mark.parametrize("mistake", PLANTED)
 def test_a_planted_mistake_is_found_by_the_same_measure(mistake, tab, course):
-    opened(tab, course, Lesson.find("04"))
+    lesson = Lesson.find("04")
+    opened(tab, course, lesson, deck.read(lesson))
     assert slides.problems(tab) == []
     act, told = PLANTED[mistake]
     tab.evaluate(act)
