@@ -12,7 +12,7 @@ AT_A_TIME = $(if $(JOBS),--jobs $(JOBS))
 STAMP   := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run figures figures-check test lint sync store claims new doctor lab slides bench lock clean
+.PHONY: help run figures figures-check test lint sync store claims new doctor lab site slides bench lock clean
 
 help:  ## this list
 	@echo "cnncourse: lectures that run"
@@ -57,6 +57,9 @@ doctor: $(STAMP)  ## is this machine ready? what to do if not
 
 lab: $(STAMP)  ## open JupyterLab on copies of the lessons, kept in build/lab/
 	@$(COURSE) lab
+
+site: $(STAMP)  ## the stored lessons as a site for a browser, in build/site/; runs nothing
+	@$(COURSE) site $(LESSONS)
 
 slides: $(STAMP)  ## slides of LESSONS as HTML and PDF, offline, in build/slides/
 	@$(COURSE) slides $(if $(STYLE),--style "$(STYLE)") $(LESSONS)

@@ -181,7 +181,12 @@ def arguments() -> argparse.ArgumentParser:
         "run lessons once for each parameter, changed to another value in its range",
         lessons=True,
     )
-    command("page", _page, "make pages of stored lessons for a browser, code folded", lessons=True)
+    command(
+        "site",
+        _site,
+        "build the stored lessons as a site for a browser, in build/site/",
+        lessons=True,
+    )
     deck = command(
         "slides", _slides, "make slides of stored lessons: HTML and PDF, offline", lessons=True
     )
@@ -314,11 +319,13 @@ def _vary(chosen: argparse.Namespace) -> int:
     return vary.main(chosen.lessons)
 
 
-def _page(chosen: argparse.Namespace) -> None:
+def _site(chosen: argparse.Namespace) -> int:
     from cnncourse import paths
-    from cnncourse.lab import pages
+    from cnncourse.lab import site
 
-    print("\n".join(paths.shown(path) for path in pages.make(chosen.lessons)))
+    built = site.make(chosen.lessons)
+    print("\n".join(built.complaints + [paths.shown(built.folder / "index.html")]))
+    return bool(built.complaints)
 
 
 def _slides(chosen: argparse.Namespace) -> None:

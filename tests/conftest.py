@@ -1,5 +1,6 @@
 """Tests compute on the processor, whose numbers they compare with; ``pytest -m gpu`` runs those that need a GPU."""
 
+import json
 import os
 
 import pytest
@@ -21,3 +22,19 @@ def in_float64():
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site of all lessons, built once for all processes of a run: its folder, and what is wrong with it."""
+    from filelock import FileLock
+
+    from cnncourse.lab import site
+
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "site.lock"):
+        told = shared / "site.json"
+        if not told.is_file():
+            told.write_text(json.dumps(site.make(target=shared / "site").complaints))
+    return shared / "site", json.loads(told.read_text())

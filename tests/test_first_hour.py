@@ -14,7 +14,7 @@ such an hour once is seen working here or, where a name stands behind it, in ano
     exercises' messages                      exercises: a_single_number_of_numpy_or_torch, an_id_may_be_written_in_short
     styles                                   here; figures: a_dark_style, says_nothing; readme: "my own.mplstyle"
     options are heard                        readme: make_passes_every_option_on; suite; publish: a_refused_call_leaves
-    exported pages                           here; pages; widgets: a_page_exported; desk: the_first_visit
+    exported pages                           here; site; widgets: a_page_exported; desk: the_first_visit
 """
 
 import json
@@ -174,7 +174,7 @@ LINES = {
     'make run LESSON=14 ARGS="-p epochs 2"': (
         "14_resnet: 1 figures", f"build/runs/{RESNET}/default,epochs=2/provenance.json"),
     "papermill notebooks/14_resnet.ipynb out.ipynb -p epochs 2": ("", "out.ipynb"),
-    "python -m cnncourse page 14": ("build/pages/14_resnet.html", "build/pages/14_resnet.html"),
+    "make site": ("build/site/index.html", "build/site/lessons/14_resnet.html"),
     # named between the blocks
     "make": ("make figures-check", None),
     "make claims": ("It has 3 points", None),

@@ -59,6 +59,7 @@ def test_a_cost_is_rounded_up_and_does_not_follow_small_changes():
     (["figures-check", "JOBS=1", "LESSONS=04"], "-m cnncourse figures-check --jobs 1 04"),
     (["claims", "LESSONS=14"], "-m cnncourse claims 14"),
     (["sync", "LESSONS=14"], "-m cnncourse sync 14"),
+    (["site", "LESSONS=04 14"], "-m cnncourse site 04 14"),
     (["run", "LESSON=14", "ARGS=-p epochs 2"], "-m cnncourse run 14 -p epochs 2"),
     (["new", "LESSON=05"], "-m cnncourse new 05"),
     (["slides", "LESSONS=14", "STYLE=my own.mplstyle"], 'slides --style "my own.mplstyle" 14'),

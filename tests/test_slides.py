@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-from functools import cache
 
 import nbformat
 import pytest
@@ -25,7 +24,6 @@ needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: the slides were not measured"
 )
 LESSONS = [Lesson.find(number) for number in paths.lessons()]
-read_once = cache(deck.read)  # of the course's own lessons
 
 
 def shown_png(alt: str = "") -> nbformat.NotebookNode:
@@ -107,8 +105,8 @@ def test_what_is_not_shown_is_said_by_the_speaker(course):
 
 def test_a_prediction_stands_before_every_slide_that_tells_its_answer():
     for lesson in LESSONS:
-        kinds = [slide.kind for slide in read_once(lesson)]
-        answers = [at for at, slide in enumerate(read_once(lesson))
+        kinds = [slide.kind for slide in deck.read(lesson)]
+        answers = [at for at, slide in enumerate(deck.read(lesson))
                    if any(getattr(block, "kind", "") == "answer" for block in slide.blocks)]  # fmt: skip
         asked = [at for at, kind in enumerate(kinds) if kind == "prediction"]
         assert len(asked) == len(answers)
@@ -117,7 +115,7 @@ def test_a_prediction_stands_before_every_slide_that_tells_its_answer():
 
 def test_every_lesson_shows_all_its_pictures_one_claim_each_and_its_closing_parts():
     for lesson in LESSONS:
-        found = read_once(lesson)
+        found = deck.read(lesson)
         cells = json.loads(lesson.notebook.read_text())["cells"]
         skipped = False
         stored = 0
@@ -211,8 +209,8 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("slides")
 
 
-def opened(tab, folder, lesson: Lesson, found: list[deck.Slide]) -> None:
-    page = paths.write(folder / "deck.html", slides.document(lesson.title, found))
+def opened(tab, folder, lesson: Lesson) -> None:
+    page = paths.write(folder / "deck.html", slides.document(lesson.title, deck.read(lesson)))
     tab.asked.clear()
     tab.goto(page.as_uri())
 
@@ -220,11 +218,10 @@ def opened(tab, folder, lesson: Lesson, found: list[deck.Slide]) -> None:
 @needs_browser
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.number)
 def test_every_slide_fits_and_can_be_read_from_the_last_row(lesson, tab, folder):
-    opened(tab, folder, lesson, read_once(lesson))
+    opened(tab, folder, lesson)
     assert "\n".join(slides.problems(tab)) == ""
     outside = [url[:80] for url in tab.asked if not url.startswith(("file:", "data:"))]
     assert outside == []  # neither another host nor an error
-    assert tab.evaluate("Reveal.hasPlugin('notes')")  # the key S opens them
 
 
 PLANTED = {
@@ -242,8 +239,7 @@ PLANTED = {
 @needs_browser
 @pytest.mark.parametrize("mistake", PLANTED)
 def test_a_planted_mistake_is_found_by_the_same_measure(mistake, tab, course):
-    lesson = Lesson.find("04")
-    opened(tab, course, lesson, deck.read(lesson))
+    opened(tab, course, Lesson.find("04"))
     assert slides.problems(tab) == []
     act, told = PLANTED[mistake]
     tab.evaluate(act)

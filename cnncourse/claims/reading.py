@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 MIME = "application/vnd.cnncourse.claim+json"
@@ -29,6 +30,12 @@ def cited(notebook: Path) -> set[str]:
 def saved_figures(source: str) -> list[str]:
     """The ids given to ``figures.save(figure, "<id>", ...)`` in the source of a cell, as they are written there."""
     return _written_ids(source, {"figures.save": 1})
+
+
+def drawn(cells: Iterable[dict]) -> list[str]:
+    """The ids of the figures that stored cells save, in their order and each once."""
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return list(dict.fromkeys(id for source in code for id in saved_figures(source)))
 
 
 def made(source: str) -> list[str]:

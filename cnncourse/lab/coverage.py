@@ -31,10 +31,10 @@ def report(notebooks: Iterable[Path]) -> str:
 
 def _row(claim: dict, lesson: str) -> tuple[str, ...]:
     sentence = textwrap.shorten(claim["sentence"], SENTENCE, placeholder=" ...")
-    return lesson, claim["verdict"], claim["id"], f"{sentence} [{_required(claim)}]"
+    return lesson, claim["verdict"], claim["id"], f"{sentence} [{required(claim)}]"
 
 
-def _required(claim: dict) -> str:
+def required(claim: dict) -> str:
     """What had to hold, in the order of the sentence (a notebook file sorts its names)."""
     if "source" in claim:
         return f"quoted from {claim['source']}"

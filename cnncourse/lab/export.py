@@ -8,6 +8,12 @@ from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode
 
 
+def image(address: str, alt: str, width: int | None = None) -> str:
+    """A picture with the words that stand for it, as HTML; width in pixels of the screen."""
+    size = f' width="{width}"' if width else ""
+    return f'<img src="{html.escape(address)}"{size} alt="{html.escape(alt)}">'
+
+
 class AlternativeText(Preprocessor):
     """Pictures with their alternative text: nbconvert's own templates drop it and write "No description".
 
@@ -23,9 +29,7 @@ class AlternativeText(Preprocessor):
             told = output.get("metadata", {}).get("image/png", {})
             png = output.get("data", {}).get("image/png")
             if png and told.get("alt"):
-                words, width = html.escape(told["alt"]), told.get("width", "")
-                output["data"]["text/html"] = (
-                    f'<img src="data:image/png;base64,{png.strip()}" width="{width}" alt="{words}">'
-                )
+                address = f"data:image/png;base64,{png.strip()}"
+                output["data"]["text/html"] = image(address, told["alt"], told.get("width"))
                 del output["data"]["image/png"]
         return cell, resources

@@ -6,10 +6,12 @@ import json
 import re
 from pathlib import Path
 
-from cnncourse import claims, paths
+from cnncourse import paths
+from cnncourse.claims import reading
 from cnncourse.lab.lesson import Lesson
 
 BEGIN, END = "<!-- lessons: written by `make figures` -->", "<!-- end of lessons -->"
+QUESTION = re.compile(r"^#+ (.+\?)$", re.MULTILINE)  # below the title of a lesson
 STEP = 5  # seconds to which a cost is rounded
 
 
@@ -55,8 +57,8 @@ def table(index: dict[str, dict]) -> str:
 
 def question(lesson: Lesson) -> str:
     """The question that stands below the title of a lesson; empty where there is none."""
-    cells = json.loads(lesson.notebook.read_text(encoding="utf-8"))["cells"]
-    found = re.search(r"^#+ (.+\?)$", "".join(cells[0]["source"]), re.MULTILINE) if cells else None
+    cells = reading.cells(lesson.notebook)
+    found = QUESTION.search("".join(cells[0]["source"])) if cells else None
     return found[1] if found else ""
 
 
@@ -76,8 +78,7 @@ def update(index: dict[str, dict], readme: Path | None = None) -> None:
 
 def _picture(lesson: Lesson, index: dict[str, dict]) -> str:
     """A link to the first published figure of a lesson, in the order of its cells."""
-    for cell in json.loads(lesson.notebook.read_text(encoding="utf-8"))["cells"]:
-        for id in claims.saved_figures("".join(cell["source"])):
-            if id in index:
-                return f"[{id.removeprefix('fig-')}](figures/{index[id]['files']['png']})"
+    for id in reading.drawn(reading.cells(lesson.notebook)):
+        if id in index:
+            return f"[{id.removeprefix('fig-')}](figures/{index[id]['files']['png']})"
     return ""
