@@ -73,7 +73,8 @@ def lesson(title: str = "04 · Sizes") -> nbformat.NotebookNode:
         new_code_cell('figures.save(fig, "fig-sizes")', outputs=[picture(90, "It <rises>.")]),
         new_code_cell('ax.set(title="Nobody wrote its words")', outputs=[picture(120)]),
         new_code_cell("widgets.explore(...)",
-                      outputs=[picture(10, "size 3, plain"), shown({"text/plain": "size 3, plain"})]),
+                      outputs=[picture(50, "another"), shown({"text/markdown": "*Figure.* Another."}),
+                               picture(10, "size 3, plain"), shown({"text/plain": "size 3, plain"})]),
         new_markdown_cell("## Corrections\n\n| the notes say | correct | how we know |\n|---|---|---|\n"
                           "| 76 | **760** | [counted](#1-·-Half) |"),
     ]  # fmt: skip

@@ -186,6 +186,7 @@ ELSEWHERE = {  # why a line of README is not run here
     "conda env create -f environment.yml && conda activate cnncourse": "installs; dependencies: the same packages",
     "python -m cnncourse test": "is what make test runs: readme, make_passes_every_option_on",
     "make doctor": "publish: the_doctor_finds_what_is_missing; execute: the_doctor_runs_on_it",
+    'make slides LESSONS="14"': "slides: from the stored lessons, in a browser",
     "make figures-check": "publish: comparing_names_every_kind_of_difference",
 }
 

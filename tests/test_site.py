@@ -135,6 +135,8 @@ def test_stored_sliders_take_the_place_of_the_picture(page):
     assert '<fieldset class="control"><legend>kind</legend>' in page
     assert 'aria-live="polite">size 3, plain</p>' in page
     assert f"../figures/{SLUG}/explorers/sizes/0-0.png" in page
+    before, _, after = page.partition('<div class="explorer">')
+    assert 'alt="another"' in before and "size 3, plain" not in after.partition("</script>")[2]
 
 
 def test_without_stored_pictures_the_picture_stands_still(copy):

@@ -8,6 +8,7 @@ import hashlib
 import html
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -100,12 +101,12 @@ class Outputs:
     def _moving(self, outputs: list[NotebookNode], cell: str) -> list[NotebookNode]:
         """The stored picture and the sentence below it give way to sliders, where pictures are stored for these."""
         page = explorer.page(self.explorers[cell], f"../figures/{self.slug}/{explorers.FOLDER}")
-        for place, output in enumerate(outputs):
-            if "<img " in output.get("data", {}).get("text/html", ""):
-                said = outputs[place + 1 : place + 2]
-                spoken = bool(said) and list(said[0].get("data", {})) == ["text/plain"]
+        for place, (picture, said) in enumerate(pairwise(outputs)):
+            sentence = said.get("data", {}).get("text/plain")
+            shown = picture.get("data", {}).get("text/html", "")
+            if sentence and f'alt="{html.escape(sentence)}"' in shown:
                 moving = new_output("display_data", data={"text/html": page})
-                return [*outputs[:place], moving, *outputs[place + 1 + spoken :]]
+                return [*outputs[:place], moving, *outputs[place + 2 :]]
         return outputs
 
 
