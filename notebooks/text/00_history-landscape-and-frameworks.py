@@ -253,7 +253,7 @@ claims.check("arch-perceptron-adaline.units",
 
 # %% [markdown]
 # **We now know** that a rule that only corrects errors learns to read these small digits, and that it is the answers it learns from.
-# **This does not show** that it reads *well*: lesson 01 does better by comparing pictures, and larger pictures are another matter.
+# **This does not show** that it reads *well*: lesson 01 does better by comparing pictures, and larger pictures are another matter. Nor does it show that it reads *new hands*: in `digits` the same people wrote on both sides (lesson 01 measures what that is worth).
 #
 # **Exercise 00.1.** When does the rule come to rest? Write `corrections`: one unit, weights 0 at first; go through the inputs in their order, again and again, until a whole pass corrects nothing. Return how many corrections it took in all, or `None` if after `most` passes there still was one. (A sum of 0 says −1.)
 
@@ -331,7 +331,7 @@ learned["three that vote"] = sum(done for _, done in voted)
 print(learned)
 
 # %% [markdown]
-# **Adaline**, of the same year as the rule, had one more idea. Rosenblatt takes the error *behind* the threshold: right or wrong. Widrow and Hoff take it *before*: how far is the sum from what it should be? In our code it is one argument: `says` gives back the sum itself. This *delta rule* never rests, but its error is a number that can fall bit by bit. Gradient descent (lesson 02) begins here.
+# **Adaline**, of the same year as the rule, had one more idea. Rosenblatt takes the error *behind* the threshold: right or wrong. Widrow and Hoff take it *before*: how far is the sum from what it should be? In our code it is one argument: `says` gives back the sum itself. This *delta rule* rests only where every sum is exactly what it should be, but its error is a number that can fall bit by bit. It is gradient descent (an idea of Cauchy's, 1847; lesson 02) with one example at a time.
 
 # %%
 def the_sum(sums):
@@ -532,15 +532,16 @@ def known_in(year):
     ax.set_title(f"Known by {year}: {len(old)} of {len(NETS)} networks")
     return fig, "; ".join(f"{name} {layers} layers" for _, name, layers, _ in old) + "."
 
-widgets.explore(known_in, year=widgets.Slider(2015, 1989, 2017, label="year"))
+widgets.explore(known_in, year=widgets.Slider(2015, 1989, 2017, label="year",
+                                              kept=(1989, 1998, 2003, 2010, 2012, 2014, 2015, 2017)))
 
 # %% [markdown]
 # (Layers of the first three as their papers count them.)
 #
-# **We now know** whose error is meant, and that depth grew faster than size.
+# **We now know** whose error is meant, and that from AlexNet to ResNet-152 depth grew while the number of weights did not. (From 1989 to 2012 it was the other way round: twice the depth, thousands of times the weights.)
 # **This does not show** *why* errors fell: depth, more computing, better training and averaging all changed together. Lessons 11 to 15 take them apart.
 #
-# **Exercise 00.3.** Somebody writes: "1980 Neocognitron. 1986 backpropagation is made popular. 1998 the first convolutional network trained by backpropagation. 2010 Theano begins. 2012 AlexNet. 2014 ResNet. 2017 PyTorch." Three years are wrong. Ask `events` (each has `year`, `what`, `who`, `source`), and return a dictionary from the wrong year to the right one.
+# **Exercise 00.3.** Somebody writes: "1980 Neocognitron. 1986 backpropagation is made popular. 1998 LeCun's convolutional network reads digits of zip codes. 2010 Theano begins. 2012 AlexNet. 2014 ResNet. 2017 PyTorch." Three years are wrong. Ask `events` (each has `year`, `what`, `who`, `source`), and return a dictionary from the wrong year to the right one.
 
 # %%
 wrong_years = ...  # such as {1900: 1901, ...}
@@ -613,8 +614,9 @@ ax.set(xscale="log", yscale="log", xlabel="operations for each byte read or writ
 ax.set_title("The more is done with each byte the faster, up to a limit")
 figures.save(fig, "prac-cpu-vs-gpu",
              caption="One core of the processor that made this page, float32, best of seven tries; "
-                     f"matrices of {side} rows. The numbers differ from machine to machine.",
-             alt="Operations a second rise with the operations for each byte and then stay level; "
+                     f"matrices of {side} rows. The numbers differ from machine to "
+                     "machine, and other work on it shows as dents.",
+             alt="Operations a second rise with the operations for each byte, up to a limit; "
                  "adding long arrays is slowest, adding short ones faster.")
 
 # %% tags=["fold"]
@@ -739,7 +741,7 @@ exercises.check("00.5", finished)
 # %% [markdown]
 # ## 5 · Run it, or record it first?
 #
-# Around 2015 a program in Theano or TensorFlow worked in two steps. First, *describe* the computation, without numbers: that gives a *graph*, a list of operations. Then *run* it, with numbers put in. PyTorch simply runs each line. Here is the first kind, small: a number that writes on a tape what is done with it.
+# Networks are written with a *framework*: a library that computes with grids of numbers, on a graphics card too, and finds the slopes needed for learning. PyTorch is the one of this course; Theano and TensorFlow came before it. Around 2015 a program in these two worked in two steps. First, *describe* the computation, without numbers: that gives a *graph*, a list of operations. Then *run* it, with numbers put in. PyTorch simply runs each line. There is a way between: run once, with an example, and record what was done (*tracing*). Here it is, small: a number that writes on a tape what is done with it.
 
 # %% tags=["define", "ledger:prac-tensorflow-two-steps"]
 OPERATIONS = {"add": operator.add, "multiply": operator.mul, "relu": lambda x, _: max(x, 0.0)}
@@ -830,7 +832,7 @@ figures.save(fig, "fig-static-vs-dynamic",
                  "gives −2.")
 
 # %% [markdown]
-# PyTorch's own tools see the trap. `torch.fx` records a module without any example, so an `if` on a number is refused. `torch.export` records a whole network with its weights, and the file runs in another process, in which our class does not exist.
+# `torch.fx` sees the trap: like the programs of 2015 it records a module without any example, so an `if` on a number is refused. `torch.export` records a whole network with its weights, and the file runs in another process, in which our class does not exist.
 
 # %% tags=["define"]
 class Branching(nn.Module):
@@ -904,7 +906,7 @@ claims.check("prac-pytorch-abstractions",
 # | Caffe | Berkeley, December 2013 | not developed any more |
 # | TensorFlow | Google, November 2015 | since version 2 (2019) it runs line by line, and records on demand (`tf.function`) |
 # | MXNet | 2015, Amazon's choice 2016 | retired by the Apache foundation, September 2023 |
-# | CNTK | Microsoft, 2016 | not developed any more |
+# | CNTK | Microsoft, April 2015 (on GitHub: January 2016) | not developed any more |
 # | PaddlePaddle | Baidu, 2016 | developed |
 # | PyTorch | Facebook, January 2017 | 1.0 in December 2018; this course |
 # | Caffe2 | Facebook, 2017 | became a part of PyTorch in 2018 |
@@ -1031,7 +1033,7 @@ exercises.check("00.7", kinds)
 # **What it needs**: many good examples; a goal that can be measured; enough computing. **What changed** since 1989: more data, faster machines, better methods. It shines where a single pixel or letter means little and many together mean something; its weakness is that it needs so many examples and does not say why.
 
 # %% [markdown] tags=["ledger:prac-people-companies", "ledger:prac-references-courses", "ledger:prac-open-research-notes", "not-drawn:fig-google-trend-nips-growth"]
-# **People** (and where they were in 2017): Geoffrey Hinton (Toronto, Google), Yann LeCun (New York University, Facebook), Yoshua Bengio (Montréal), Andrew Ng (Stanford, Baidu), Jürgen Schmidhuber (IDSIA, NNAISENSE), Fei-Fei Li (Stanford). Hinton, LeCun and Bengio received the Turing Award of 2018.
+# **People** (and where they were in 2017): Geoffrey Hinton (Toronto, Google), Yann LeCun (New York University, Facebook), Yoshua Bengio (Montréal), Andrew Ng (Stanford; Baidu until March), Jürgen Schmidhuber (IDSIA, NNAISENSE), Fei-Fei Li (Stanford, on leave at Google). Hinton, LeCun and Bengio received the Turing Award of 2018.
 #
 # **To read**: Stanford's course CS231n; Schmidhuber, Deep learning in neural networks: an overview (2015); A. Kurenkov, A "brief" history of neural nets and deep learning; E. Culurciello, A brief history of neural network architectures. **Open in 2017**, and for the most part now: how to begin (lesson 06), simpler designs (15), why it works at all.
 #
@@ -1070,7 +1072,7 @@ claims.check("prac-brain-analogy",
 # | backprop developed in 1986 by Rumeelhart | Rumelhart, Hinton and Williams made it popular in 1986; Linnainmaa had reverse mode in 1970, Werbos proposed it for networks (thesis 1974, paper 1982) | their papers |
 # | Hubel and Wisel: 1962, or 1959 to 1968 | Wiesel. Both: edges of one direction 1959; simple and complex cells and columns 1962; the monkey 1968 | J. Physiology 148, 160, 195 |
 # | AlexNet's error is 15.4 or 16.4 | both: seven networks (two of them with more pictures) or five, on validation pictures; 15.3 is the seven's on test pictures. One network: 18.2 | section 3 |
-# | 1,431,167 images | of all three parts; 1,281,167 of them are for training. AlexNet's paper says 150,000 test images: it speaks of the contest of 2010 | section 3 |
+# | 1,431,167 images | of all three parts; 1,281,167 of them are for training. AlexNet's paper says 150,000 test images: that is the number of the contest of 2010 | section 3 |
 # | Theano began in 2010 | its first paper is of 2010; the work began in 2007 | Theano's release history |
 # | Google's word errors down by more than 30 %, August 2012 and 2015 | the post of 2012 says over 20 %, the one on voicemail of 2015 followed an announced 49 % | the posts |
 # | a dynamic graph always needs the code | true of PyTorch early in 2017; `torch.export` writes a file that runs without the class | section 5 |
