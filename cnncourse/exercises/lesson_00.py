@@ -337,7 +337,7 @@ EXERCISES = [
         "Three wrong years",
         (
             "for event in events: print(event['year'], event['what'])",
-            "The digits of zip codes, Theano and ResNet each stand in it with another year than in one of the sentences.",
+            "Zip codes, Theano and ResNet each stand in it with another year than in one of the sentences.",
         ),
         check_years,
         years,

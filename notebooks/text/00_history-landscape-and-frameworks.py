@@ -532,8 +532,8 @@ def known_in(year):
     ax.set_title(f"Known by {year}: {len(old)} of {len(NETS)} networks")
     return fig, "; ".join(f"{name} {layers} layers" for _, name, layers, _ in old) + "."
 
-widgets.explore(known_in, year=widgets.Slider(2015, 1989, 2017, label="year",
-                                              kept=(1989, 1998, 2003, 2010, 2012, 2014, 2015, 2017)))
+years = (1989, 1998, 2003, 2010, 2012, 2014, 2015, 2017)
+widgets.explore(known_in, year=widgets.Slider(2015, 1989, 2017, label="year", kept=years))
 
 # %% [markdown]
 # (Layers of the first three as their papers count them.)
