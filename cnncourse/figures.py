@@ -152,7 +152,9 @@ def folder(lesson: str) -> Path:
     return Path(own) if own else paths.build() / "figures" / lesson
 
 
-def save(fig: matplotlib.figure.Figure, id: str, *, caption: str, alt: str) -> None:
+def save(
+    fig: matplotlib.figure.Figure, id: str, *, caption: str, alt: str, varies: bool = False
+) -> None:
     """Write ``<id>.svg``, ``<id>.png`` and ``<id>.json``, show the picture with its caption, and close the figure.
 
     >>> fig, ax = plt.subplots()
@@ -162,6 +164,7 @@ def save(fig: matplotlib.figure.Figure, id: str, *, caption: str, alt: str) -> N
 
     id: the ledger id of the figure; for a second figure to the same item, that id with a suffix: ``"fig-x.detail"``.
     caption: what to see, with parameters, device and seeds. alt: the finding in words, for whoever cannot see it.
+    varies: it shows measured times, so that no two runs draw the same; the published one is that of the stored lesson.
     The .json beside the pictures names lesson, caption, alt, SHA-256, data checksums and versions; it and the metadata
     of the shown picture hold the `smallest_letters`, which the check of lessons compares with `READABLE`.
     Raises `ParameterError` for an unknown id or an empty caption or alt, `MachineError` for an unwritable folder.
@@ -184,7 +187,7 @@ def save(fig: matplotlib.figure.Figure, id: str, *, caption: str, alt: str) -> N
         "inches": [round(float(side), 3) for side in fig.get_size_inches()],
         "sha256": {"svg": hashlib.sha256(svg).hexdigest(), "png": hashlib.sha256(png).hexdigest()},
         "smallest_px": smallest_px, "smallest_text": smallest_text,
-        "data": _data_loaded(), "versions": versions(),
+        "data": _data_loaded(), "versions": versions(), "varies": varies,
     }  # fmt: skip
     target = folder(lesson)
     try:

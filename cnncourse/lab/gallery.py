@@ -47,15 +47,19 @@ class Index:
         """Whether every published file of a lesson is there and is the one that the index means."""
         return all(self._is_published(id) for id in self.of(lesson))
 
-    def publish(self, lesson: str, run: Path) -> dict[str, str]:
-        """Take over the figures of a finished run; returns id to "new", "changed", "same" or "removed"."""
+    def publish(self, lesson: str, run: Path, *, stored: bool = False) -> dict[str, str]:
+        """Take over the figures of a finished run; returns id to "new", "changed", "same" or "removed".
+
+        stored: the run is the one that the notebook shows; only then a figure of measured times replaces its like.
+        """
         provenance = json.loads((run / "provenance.json").read_text())
         made = self._made(lesson, run)
         states = {}
         for id, record in made.items():
             old = self.entries.get(id)
             entry = self._entry(lesson, record, provenance)
-            keep = old is not None and self._is_published(id) and self._stays(id, entry, run)
+            keep = old is not None and self._is_published(id)
+            keep = keep and (_timed(record, old) and not stored or self._stays(id, entry, run))
             if keep:
                 entry |= {name: old[name] for name in KEPT}
             else:
@@ -84,6 +88,8 @@ class Index:
             equal = entry["environment"] == new["environment"]
             if not self._is_published(id):
                 found.append(f"{id}: the published files are not those of index.json (sha256)")
+            elif _timed(made[id], entry):
+                pass  # no two runs draw the same times
             elif equal and entry["sha256"] != new["sha256"]:
                 other = [end for end in ENDINGS if entry["sha256"][end] != new["sha256"][end]]
                 how = "looks the same" if self._looks_the_same(id, run) else "looks different"
@@ -269,6 +275,13 @@ def _same(png: bytes, path: Path, entry: dict) -> bool:
     """Whether an embedded picture is the published one: its bytes, or, from another environment, its look."""
     return hashlib.sha256(png).hexdigest() == entry["sha256"]["png"] or looks.same_picture(
         png, path
+    )
+
+
+def _timed(record: dict, entry: dict) -> bool:
+    """Whether a figure shows measured times, now and when it was published: in words they are the same."""
+    return record.get("varies", False) and all(
+        record[name] == entry[name] for name in ("caption", "alt")
     )
 
 

@@ -121,7 +121,7 @@ def store(lessons: Iterable[str]) -> int:
         for lesson in chosen:
             state.inputs(lesson.slug)  # before it runs: an edit meanwhile must not count as done
             result = execute.store(lesson.slug)
-            made = index.publish(lesson.slug, result.folder)
+            made = index.publish(lesson.slug, result.folder, stored=True)
             explorers.publish(lesson.slug, result.folder / explorers.FOLDER, target)
             state.finish(lesson.slug, result.seconds)
             outcomes.append(Outcome(lesson.slug, result.seconds, made))

@@ -617,7 +617,7 @@ figures.save(fig, "prac-cpu-vs-gpu",
                      f"matrices of {side} rows. The numbers differ from machine to "
                      "machine, and other work on it shows as dents.",
              alt="Operations a second rise with the operations for each byte, up to a limit; "
-                 "adding long arrays is slowest, adding short ones faster.")
+                 "adding long arrays is slowest, adding short ones faster.", varies=True)
 
 # %% tags=["fold"]
 claims.check("prac-cpu-vs-gpu",
@@ -711,7 +711,7 @@ figures.save(fig, "fig-data-prefetch-timeline",
                      f"a step (orange, {step_ms:g} ms), both waits. Above without workers, below "
                      "with two.",
              alt="Above, blue and orange bars take turns; below, orange bars follow each other "
-                 "nearly without gaps while two rows of blue bars run ahead.")
+                 "nearly without gaps while two rows of blue bars run ahead.", varies=True)
 
 # %% tags=["fold"]
 if CAN_COPY:
