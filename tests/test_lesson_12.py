@@ -77,6 +77,25 @@ def test_without_relu_a_stack_is_one_convolution():
     assert (full(x) + full(-x) - 2 * full(torch.zeros_like(x))).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("ends, between, rank", [(1, 1, 25), (2, 2, 100), (3, 3, 225), (1, 2, 49)])
+def test_directions_of_a_stack_without_relu(ends, between, rank):
+    def as_one(first, second, third):
+        picture = torch.zeros(ends, ends, 7, 7)
+        picture[range(ends), range(ends), 3, 3] = 1.0
+        for kernel in (first, second, third):
+            picture = F.conv2d(picture, kernel, padding=1)
+        return picture
+
+    channels = (ends, between, between, ends)
+    torch.manual_seed(0)
+    kernels = tuple(
+        torch.randn(out, into, 3, 3) for into, out in zip(channels, channels[1:], strict=False)
+    )
+    slopes = torch.autograd.functional.jacobian(as_one, kernels)
+    table = torch.cat([slope.reshape(49 * ends**2, -1) for slope in slopes], dim=1)
+    assert int(torch.linalg.matrix_rank(table)) == rank  # 25 C² of 49 C² at equal channels
+
+
 def test_clutter_keeps_the_ink_and_moves_it():
     images = torch.full((400, 1, 8, 8), 200, dtype=torch.uint8)
     out = lesson().cluttered(images, torch.Generator().manual_seed(0), noise=0.0)
