@@ -163,7 +163,7 @@ def check_layers_until(answer) -> str:
         expect_same(
             answer(gain, least), layers_until(gain, least), f"g = {gain:.3g}, least = {least:.3g}", hints=hints
         )  # fmt: skip
-    return "with half of He's weights a hundredth is left behind four layers"
+    return "with half of He's weights 1/256 of the mean square is left behind four layers"
 
 
 def crop_places(height, width, shortest, size):

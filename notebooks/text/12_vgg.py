@@ -17,7 +17,7 @@
 #
 # **You will be able to**
 # - put a stack of small kernels in the place of a large one, and say what is lost and what is gained;
-# - build VGG's six networks from one table, and count them;
+# - build VGG's networks from one table, and count them;
 # - say where such a network needs memory, and where its weights sit;
 # - give a deep network a start from which it trains;
 # - train and test at several scales.
@@ -230,7 +230,7 @@ claims.check("err-vgg-same-effect-7x7", "Three 3×3 kernels of one channel move 
              "{rank:d} of {all:d} directions.", rank=(rank, "==", 25), all=slopes.shape[0])
 
 # %% [markdown]
-# So a stack can do *less* than a large kernel if nothing stands between its layers. With $C$ channels in, between and out, as in our networks, it is $25\,C^2$ of $49\,C^2$ directions, the same share; only with more channels between than at the ends is it more.
+# So, away from the picture's border, a stack can do *less* than a large kernel if nothing stands between its layers. (Near the border the zeros padded between its layers make a difference.) With $C$ channels in, between and out, as in our networks, it is $25\,C^2$ of $49\,C^2$ directions, the same share; only with more channels between than at the ends is it more.
 # What makes up for it? VGG's authors name two things: fewer weights, and a ReLU after each layer. One of our networks separates them: it has as many weights as the stack, and only the ReLUs between its layers are taken out. Another is as deep as the stack, with large kernels.
 
 # %%
@@ -279,10 +279,10 @@ claims.quoted("emp-small-kernels-deeper-better.paper",
               "7 % higher (one crop in the middle)", "Simonyan and Zisserman 2015, section 4.1")
 
 # %% [markdown]
-# So fewer weights alone are no gain: without its inner ReLUs, and nothing else changed, the same stack falls below the large kernel. Nor are small kernels alone the gain: three large ones, as deep, do about as well. What pays here is more layers with ReLUs between them, and with small kernels these cost least.
+# So fewer weights alone are no gain: without its inner ReLUs, and nothing else changed, the same stack falls below the large kernel. Nor are small kernels alone the gain: three large ones, as deep (and with a wider view, 19 pixels a side), do about as well. What pays here is more layers that look at neighbours, with ReLUs between them, and with small kernels these cost least.
 #
 # **We now know** that a stack sees the same square with fewer weights, that it is not the same as one large kernel, and that here its gain goes with its layers and their ReLUs.
-# **This does not show** that 3×3 always wins. One width, one learning rate and one short training; at 0.03 and at 0.3 we found the same order of stack and 7×7. One 7×7 with two 1×1 behind it, as deep as the stack and with the same view, came about half way to it. In a larger network (three stages, the first on 16 × 16 pixels) 7×7 was ahead after 8 passes and behind after 25. On digits without clutter 3×3 and 5×5 came to the same.
+# **This does not show** that 3×3 always wins. One width, one learning rate and one short training; at 0.03 and at 0.3 we found the same order of stack and 7×7. One 7×7 with two 1×1 behind it, as deep as the stack, with as many ReLUs and the same view, came only about half way to it: depth and ReLUs alone are about half of the gain. In a larger network (three stages, the first on 16 × 16 pixels) 7×7 was ahead after 8 passes and behind after 25. On digits without clutter 3×3 and 5×5 came to the same.
 #
 # **Exercise 12.1.** Two layers in one. Two convolutions without ReLU between and without borders are *one* convolution. `first` has shape (M, C, k, k), `second` (K, M, l, l), as in torch. Return the kernel of shape (K, C, k + l − 1, k + l − 1) that does the work of both.
 
@@ -296,7 +296,7 @@ exercises.check("12.1", merged)
 # %% [markdown]
 # ## 2 · One table, six networks
 #
-# VGG is a table. A column is a network: words for convolutions, and after each line a pooling that halves the side. "conv3-64" is a 3×3 convolution with 64 channels out. All end with three linear layers of 4096, 4096 and 1000.
+# VGG is a table. A column is a network: words for convolutions, and after each line a pooling that halves the side. "conv3-64" is a 3×3 convolution with 64 channels out. All end with three linear layers of 4096, 4096 and 1000. Five columns follow; the sixth network, A-LRN, is A with one local response normalisation (lesson 07) after its first convolution.
 
 # %%
 TABLE = {
@@ -461,7 +461,7 @@ claims.check("num-successors-140m", "OverFeat (2013) has {accurate:,} parameters
              high=(parameters(built["E"]) / 1e6, "<", 144))
 
 # %% [markdown]
-# Eight further layers cost little *storage*: the linear layers, which hold nearly all of it, are the same in A and E. They do cost work.
+# Eight further layers cost little *storage*: the linear layers, which hold nearly all of it in A and most of it in E, are the same in A and E. They do cost work.
 #
 # Does the depth help? The paper's answer, measured on ImageNet's validation pictures:
 
@@ -488,7 +488,7 @@ claims.quoted("emp-vgg-d-better-than-c", "C, 16 layers, three of them 1×1: 28.1
 # From A to D the error falls; from D to E it no longer does, or hardly. C against B: three more layers with a ReLU, same view, a little better. D against C: the same depth with a wider view (and more weights), better again.
 # One training each: how far two trainings of the same network lie apart, the paper does not say.
 #
-# **We now know** how six networks come out of one table, that the last layers hold the parameters and the first ones the outputs.
+# **We now know** how VGG's networks come out of one table, that the last layers hold the parameters and the first ones the outputs.
 # **This does not show** why depth helps; E shows that it stops helping. Lesson 14 goes on from there.
 #
 # **Exercise 12.2.** Count a column. `words` is a list such as `["conv3-64", "pool", "conv1-128", "fc-10"]` for pictures with `channels` channels of `side` × `side` pixels. Convolutions keep the side, "pool" halves it (rounding down), "fc-10" is a linear layer with 10 outputs that reads all that is there. Return the number of parameters, biases included.
@@ -513,7 +513,7 @@ exercises.check("12.3", largest_batch)
 # %% [markdown]
 # ## 3 · A deep network needs a start
 #
-# VGG had no BatchNorm yet. Its authors drew first weights from a normal distribution with standard deviation 0.01, trained A, and *lent* its layers to the deeper networks.
+# VGG had no BatchNorm yet. Its authors drew first weights from one normal distribution for all layers (the paper says variance 0.01, which is a standard deviation of 0.1; AlexNet had a standard deviation of 0.01), trained A, and *lent* its first four convolutions and its three linear layers to the deeper networks. Here we look at one way a start can be bad: it is too weak.
 # Here: plain chains of 3×3 convolutions on 8 × 8 pictures, without BatchNorm; one, two or three convolutions in each of three stages, and a linear layer. The first weights have the standard deviation of He's start (lesson 06), or 0.6 of it: the *weak* start.
 
 # %% tags=["define"]
@@ -629,7 +629,7 @@ claims.check("emp-vgg-pretrain-shallow.fresh", "Six convolutions borrowed from a
 # Untrained layers get the deep chain off guessing too: it needed weights that let the numbers through, and a lender that has learnt is one way to them. What its learning adds to that, two seeds cannot tell.
 #
 # **We now know** that a start which is good enough for a shallow chain may hold a deep one up, and that borrowed layers help, trained or not.
-# **This does not show** that the weak chain is lost: given three times the passes (`-p start_epochs 24`) it leaves guessing by itself. Nor that 0.01 failed for the same reason, or that He's start is always enough: with more layers it takes BatchNorm or shortcuts (lessons 07 and 14). VGG's authors add in their paper that Xavier's start (Glorot and Bengio 2010) makes lending unnecessary; in our narrower chains we did not test it here.
+# **This does not show** that the weak chain is lost: given three times the passes (`-p start_epochs 24`) it leaves guessing by itself. Nor that VGG's start failed for the same reason (with a standard deviation of 0.1, all its layers but the first have larger weights than He's), or that He's start is always enough: with more layers it takes BatchNorm or shortcuts (lessons 07 and 14). VGG's authors add in their paper that Xavier's start (Glorot and Bengio 2010) makes lending unnecessary; in our narrower chains we did not test it here.
 #
 # **Exercise 12.4.** How weak is too weak? ReLU layers with $g$ times He's standard deviation change the mean square of what passes by $g^2$ each, on average. Return the largest number of such layers behind which the mean square is still at least `least` times what came in ($0 < g < 1$, $0 < $ `least` $ \le 1$).
 
@@ -643,7 +643,7 @@ exercises.check("12.4", layers_until)
 # %% [markdown]
 # ## 4 · Scales
 #
-# A photograph shows things at any size. VGG's training resizes each picture so that its shorter side is $S$, and cuts 224 × 224 pixels from it at random. *Scale jittering* draws $S$ anew each time, evenly from 256 to 512. In the test, the shorter side is called $Q$; results at several $Q$ are averaged.
+# A photograph shows things at any size. VGG's training resizes each picture so that its shorter side is $S$, and cuts 224 × 224 pixels from it at random. *Scale jittering* draws $S$ anew for each picture from 256 to 512; VGG's jittered networks went on from one trained at 384, so they also trained longer. In the test, the shorter side is called $Q$; results at several $Q$ are averaged.
 
 # %% tags=["define", "ledger:eq-scale-jitter"]
 def scaled_crop(picture, shortest, generator, size=224):
@@ -671,7 +671,7 @@ figures.save(fig, "fig-scale-jitter",
              alt="At 256 an eye, whiskers and nose of a cat, at 512 an eye alone.")
 
 # %% [markdown]
-# Here in small: digits of 16 × 16 pixels in the middle; one network is trained at that scale only, one at scales drawn evenly from 8 to 20 pixels. Both are tested at scales from 8 to 24.
+# Here in small: a digit lies in the middle of a frame of 16 × 16 pixels. A smaller one has a black margin, of a larger one the edge is cut off. One network is trained with digits of 16 pixels only, one with sizes drawn evenly from 8 to 20 pixels. Both are tested at scales from 8 to 24.
 
 # %% tags=["define"]
 def framed(pictures, side, size=16):
@@ -773,8 +773,8 @@ claims.quoted("emp-scale-jittering-helps.paper",
 # %% [markdown]
 # Averaging over test scales beats what these scales do alone, on average, and comes near the best one; that one is not known before. The price of jitter, in so short a training: at 16 pixels the jittered network names fewer than the one that saw nothing else.
 #
-# **We now know** that a network trained at one scale falls off away from it, at smaller digits first, and that showing it a range of scales makes it serve that range.
-# **This does not show** that it has learnt "the same at any size": at 24 pixels, larger than anything it has seen, the jittered network too names far fewer.
+# **We now know** that a network trained at one scale falls off away from it, in this frame at smaller digits first, and that showing it a range of scales makes it serve that range.
+# **This does not show** that it has learnt "the same at any size": at 24 pixels, larger than anything it has seen and cut to the middle 16, the jittered network too names far fewer. Nor that size alone is at work: with it the margin changes, and the network trained at 16 names more at 12 pixels than at 14. In a wider frame, where a digit of 18 pixels is not cut, a trial with one seed named far fewer at 18 than here.
 #
 # **Exercise 12.5.** Before the cut. A picture of `height` × `width` pixels is resized so that its shorter side is `shortest` (the longer one in proportion, rounded); then `size` × `size` pixels are cut. Return (places, share): in how many places the cut can lie, and what share of the resized picture's pixels it shows.
 
@@ -808,11 +808,11 @@ exercises.check("12.5", crop_places)
 #
 # ## Summary
 #
-# - Three 3×3 see what one 7×7 sees, with 27 in place of 49 weights. Without ReLUs between, that is all they are: a restricted 7×7. In clutter, at equal training, the stack with its ReLUs won clearly; three 7×7 did as well as it, with five times the weights.
+# - Three 3×3 see what one 7×7 sees, with 27 in place of 49 weights. Without ReLUs between, and away from the border, that is all they are: a restricted 7×7. In clutter, at equal training, the stack with its ReLUs won clearly; three 7×7 did as well as it, with five times the weights.
 # - VGG is one table: from 11 to 19 weight layers at nearly the same number of parameters, for nine tenths of VGG-16's are in three linear layers.
 # - Outputs fill memory early, parameters late: 61 MB for a picture, 42 % of it in two convolutions.
 # - A start that serves 4 layers can hold up 10. Borrowed layers helped, trained or not; so does a better start.
-# - Trained at one scale, a network fails on digits much smaller; trained at a range, it serves the range, at some cost at that one scale.
+# - Trained at one scale, a network fails on smaller digits in our frame (size and margin change together); trained at a range, it serves the range, at some cost at that one scale.
 
 # %% [markdown] tags=["ledger:err-vgg-won", "ledger:err-vgg-batch-gd", "ledger:err-vgg-doubles", "ledger:err-vgg-19-138", "ledger:err-vgg-jitter-set", "ledger:err-vgg-c-last-few"]
 # ## Corrections
