@@ -131,7 +131,7 @@ test_32 = enlarged(held_out).normalised(train_32.mean, train_32.std)
 
 # %%
 exercises.predict("11.p1", "450 digits that were not trained on. Against a linear classifier on "
-                  "the pixels (10 × 64 weights), today's LeNet-5 (60,000) is right", (
+                  "the pixels (10 × 64 weights), today's LeNet-5 (61,706) is right", (
                   "at least 2 points more often", "equally often, within 2 points",
                   "at least 2 points less often"))
 
@@ -159,7 +159,9 @@ claims.check("arch-lenet5", "After {epochs} passes over 1,344 enlarged digits Le
              varies=True)
 
 # %% [markdown]
-# Small scans of digits do not need a deep network: a linear classifier holds its own. What is LeNet-5 then? The same *kind* of network as AlexNet, with other parts. Three of them are forgotten today, and one is worth a look: its output does not multiply by weights. It compares 84 numbers with ten *drawn* digits of 7 × 12 pixels; the nearest drawing wins.
+# On such small scans a linear classifier, trained to its end, holds its own against three passes of LeNet-5. (The same hands wrote the digits of training and test.)
+#
+# What is LeNet-5 then? The same *kind* of network as AlexNet, with parts that are forgotten today: poolings with weights, a second convolution that reads only some maps, and an output that does not multiply by weights. It compares 84 numbers with ten *drawn* digits of 7 × 12 pixels; the nearest drawing wins.
 
 # %%
 before_output = nn.Sequential(*list(lenets["lenet5"].children())[:-1])  # all but the comparison
@@ -194,17 +196,18 @@ def shapes(net, shape):
 claims.check("arch-lenet5.codes", "Of ten mean outputs {nearest} resemble the drawing of their own "
              "class most; by chance it would be one.", nearest=(nearest, ">=", 7))
 old = shapes(lenets["lenet5"], (1, 32, 32))
-claims.table("num-lenet5-layers-shapes", "Shapes of LeNet-5, from the module and in the paper.",
+claims.table("num-lenet5-layers-shapes", "Shapes of LeNet-5, from the module and in the paper; "
+             "today's form by hand.",
              {"C1": (old["c1"], (6, 28, 28)), "S2": (old["s2"], (6, 14, 14)),
               "C3": (len(models.lenet.SOURCES), 16), "S4": (old["s4"], (16, 5, 5)),
               "C5": (old["c5"], (120, 1, 1)), "F6": (old["f6"], (84,)),
               "parameters, 1998": (sum(p.numel() for p in lenets["lenet5"].parameters()), 60000),
               "parameters, today": (sum(p.numel() for p in lenets["lenet5_modern"].parameters()),
-                                    61706)}, columns=("layer", "here", "the paper"))
+                                    61706)}, columns=("layer", "here", "expected"))
 
 # %% [markdown]
 # **We now know** that convolution, pooling and learning by gradient stood together in 1998.
-# **This does not show** what they are good for: the digits are too easy. On one million photographs there was neither the arithmetic nor the data.
+# **This does not show** what they are good for: the digits are too easy. For a million photographs there were neither the processors nor the pictures.
 #
 # **Exercise 11.1.** In the second convolution of 1998, C3, each map reads only some maps: `sources` lists, for each map, which. Return its parameters: square kernels, one bias a map. (How many would it have if each map read all?)
 
@@ -268,11 +271,15 @@ claims.table("num-alexnet-all-shapes", "Shapes behind each layer, from a trace o
              columns=("layer", "here", "the paper"))
 
 # %% [markdown]
-# Two *towers*: one GPU of 2012 had 3 GB, so half of the maps lay on each of two. Conv2, conv4 and conv5 read only the maps of their own tower (`groups=2` in torch). Who notices, then, if one map of the upper tower changes?
+# Two *towers*: one GPU of 2012 had 3 GB, so half of the maps lay on each of two. Conv2, conv4 and conv5 read only the maps of their own tower (`groups=2` in torch). What does that save?
+#
+# And do the towers talk? Below, one map of the upper tower is set to zero behind pool1, and we look in which layers the lower tower notices.
 
 # %%
-exercises.predict("11.p3", "One map behind pool1, upper tower, is set to zero. The first layer of "
-                  "the lower tower that notices is", ("conv2", "conv3", "fc6"))
+exercises.predict("11.p3", "Against one tower with as many maps, AlexNet's two save", (
+                  "half of the parameters and half of the work",
+                  "a third of the parameters, hardly any work",
+                  "a third of the work, hardly any parameters"))
 
 # %%
 two = models.alexnet_2012(width=16, num_classes=10).eval()  # the same wiring, fewer maps
@@ -300,12 +307,16 @@ for name in kept:
 print(notices)
 
 # %% tags=["fold", "ledger:arch-alexnet-seed001-002"]
-exercises.reveal("11.p3", next(name for name, noticed in notices.items() if noticed),
-                 "Conv3 is the one convolution that reads both towers.")
 with torch.device("meta"):
-    one = models.alexnet_ungrouped()
-    torchs = models.alexnet()
+    one, torchs = models.alexnet_ungrouped(), models.alexnet()
 one_table = cost.table(one, (3, 227, 227))
+saved = 1 - table.parameters / one_table.parameters
+less_work = 1 - table.multiply_adds / one_table.multiply_adds
+exercises.reveal("11.p3", "a third of the work, hardly any parameters"
+                 if less_work > max(0.2, saved) else "a third of the parameters, hardly any work"
+                 if saved > max(0.2, less_work) else "half of the parameters and half of the work",
+                 f"{less_work:.0%} of the multiply-adds, {saved:.1%} of the parameters: the fully "
+                 "connected layers, which hold nearly all of them, read both towers.")
 grouped = nn.Conv2d(8, 6, 3, groups=2, bias=False)
 spot = torch.randn(2, 8, 7, 7, generator=torch.Generator().manual_seed(1))
 with torch.no_grad():
@@ -316,8 +327,11 @@ claims.check("prac-two-gpu-split", "Two convolutions on half of the maps each an
              "`groups=2` differ by {apart:.0e}. The towers save {saved:.1%} of the parameters and "
              "{work:.0%} of the multiply-adds of the same network in one.",
              apart=(apart, "<", 1e-5),
-             saved=(1 - table.parameters / one_table.parameters, "~", 0.0227, 0.0005),
-             work=(1 - table.multiply_adds / one_table.multiply_adds, "~", 0.362, 0.001))
+             saved=(saved, "~", 0.0227, 0.0005), work=(less_work, "~", 0.362, 0.001))
+claims.check("arch-alexnet-seed001-002", "A changed map of the upper tower reaches the lower tower "
+             "in {hears} of the five layers looked at, first in {first}: the one convolution that "
+             "reads both.", hears=(sum(notices.values()), "==", 4),
+             first=(next(name for name, noticed in notices.items() if noticed), "==", "conv3"))
 claims.table("num-alexnet-60m", "Parameters of three networks that are all called AlexNet.",
              {"two towers, 2012": (table.parameters, 60_965_224),
               "one tower": (one_table.parameters, 62_378_344),
@@ -417,7 +431,7 @@ seeds = list(range(seed, seed + runs))
 
 # %% tags=["fold", "define"]
 def start(seeds, maps=(8, 16), hidden=128):
-    """He's first weights, half of that in the last layer: name -> (seeds, out, in)."""
+    """He's first weights, a tenth of that in the last layer: name -> (seeds, out, in)."""
     sizes = {"conv1": (maps[0], 9), "conv2": (maps[1], 9 * maps[0]),
              "fc3": (hidden, 4 * maps[1]), "fc4": (10, hidden)}
     drawn = {name: [] for name in sizes}
@@ -425,7 +439,7 @@ def start(seeds, maps=(8, 16), hidden=128):
         stream = torch.Generator().manual_seed(number)
         for name, (rows, columns) in sizes.items():
             each = torch.randn(rows, columns, generator=stream) * math.sqrt(2 / columns)
-            drawn[name].append(each / 2 if name == "fc4" else each)
+            drawn[name].append(0.1 * each if name == "fc4" else each)
     weights = {name: torch.stack(each) for name, each in drawn.items()}
     biases = {name + ".bias": torch.zeros(len(seeds), size[0], 1) for name, size in sizes.items()}
     return {name: each.requires_grad_() for name, each in (weights | biases).items()}
@@ -455,10 +469,11 @@ def scores(p, x, off, drop=None):
     """Small AlexNets: (S, N, 1, 11, 11) -> (S, 10, N). off: what is left out. drop: in training."""
     bend = torch.tanh if off == "ReLU" else torch.relu
     window = 2 if off == "overlap" else 3  # both at stride 2: 11 -> 5 -> 2
-    for name in ("conv1", "conv2"):
-        x = bend(pool(convolve(x, p[name], p[name + ".bias"]), window))
-        if name == "conv1" and off != "normalisation":
-            x = normalise(x)
+    x = bend(convolve(x, p["conv1"], p["conv1.bias"]))
+    if off != "normalisation":
+        x = normalise(x)  # before the pooling, as in the paper
+    x = pool(x, window)
+    x = pool(bend(convolve(x, p["conv2"], p["conv2.bias"])), window)
     x = x.flatten(2).transpose(1, 2)  # (S, 64, N)
     x = bend(p["fc3"] @ x + p["fc3.bias"])  # (S, 128, N)
     if drop is not None and off != "dropout":
@@ -484,7 +499,7 @@ def trained(off, lr):
     return p
 
 # %%
-exercises.predict("11.p4", "A few hundred steps; tested on moved digits. Which is missed most?",
+exercises.predict("11.p4", "A few hundred steps; tested on moved digits. In every seed missed is",
                   ("ReLU (tanh instead)", "overlap", "normalisation", "dropout", "crops"))
 
 # %%
@@ -514,7 +529,7 @@ anywhere = torch.cat([moved(*offset)[i:i + 1] for i, offset in enumerate(offsets
 # %% tags=["fold"]
 full = accuracy("nothing", anywhere, answers)
 lost = {off: full - accuracy(off, anywhere, answers) for off in OFF[1:]}  # points, one a seed
-missed = max(lost, key=lambda off: lost[off].mean())
+missed = max(lost, key=lambda off: lost[off].min())  # in the mildest seed
 exercises.reveal("11.p4", "ReLU (tanh instead)" if missed == "ReLU" else missed, "Points lost: "
                  + ", ".join(f"{off} {values.mean():.0f}" for off, values in lost.items()) + ".")
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.9))
@@ -526,7 +541,7 @@ ax.axvline(0, color="0.35", linestyle=":")
 ax.text(np.ptp(full) + 1, 0.5, "grey: spread of seeds\nwith all five", fontsize=12)
 ax.set(yticks=range(5), xlabel="points lost when it is left out", ylim=(4.7, -0.5))
 ax.set_yticklabels(["ReLU (tanh)", "overlap", "normalisation", "dropout", "crops"], fontsize=14)
-ax.set_title("Crops are missed in every seed; dropout and ReLU are not missed")
+ax.set_title(f"Left out, {missed} cost at least {lost[missed].min():.0f} points in every seed")
 figures.save(fig, "prac-alexnet-recipe",
              caption=f"Accuracy on moved test digits with all five ingredients minus that without "
                      f"one; dots: {runs} seeds, {steps} steps, rate {rate}, {len(wide)} training "
@@ -538,37 +553,39 @@ figures.save(fig, "prac-alexnet-recipe",
 claims.check("prac-alexnet-recipe.crops", "With all five ingredients {full:.0f} % of the moved "
              "digits are right after {steps} steps. Without crops {crops:.0f} points are lost, "
              "without dropout {dropout:.0f}, with tanh for ReLU {tanh:.0f} (below zero: gained).",
-             full=(full.tolist(), ">=", 50), crops=(lost["crops"].tolist(), ">=", 8),
-             dropout=(lost["dropout"].mean(), "<=", 8), tanh=(lost["ReLU"].mean(), "<=", 10),
-             steps=steps, seeds=runs, on="every")
+             full=(full.tolist(), ">=", 65), crops=(lost["crops"].tolist(), ">=", 20),
+             dropout=(lost["dropout"].mean(), "<=", 6), tanh=(lost["ReLU"].mean(), "<=", 6),
+             steps=steps, seeds=runs, on="every", varies=True)
 
 # %% [markdown]
-# Four of these five numbers are a trap. All networks had *one* learning rate, and it suits some better than others. Local response normalisation divides large numbers by more, so a rate that is too large does less harm. Is it missed, or is only the rate too large without it? The same two networks at half the rate:
+# Such numbers are a trap: all networks had *one* learning rate, and it suits some better than others. Is normalisation missed, or is only the rate too large without it? The same two networks at half the rate:
 
 # %%
-gaps = {rate: lost["normalisation"]}
 for off in ("nothing", "normalisation"):
     nets[off + ", slow"] = trained(off, rate / 2)
-slow = accuracy("nothing, slow", anywhere, answers)
-gaps[rate / 2] = slow - accuracy("normalisation, slow", anywhere, answers)
-print({at: gap.round(1) for at, gap in gaps.items()})
+fast_with = accuracy("nothing", anywhere, answers)  # percent, one number a seed
+fast_without = accuracy("normalisation", anywhere, answers)
+slow_with = accuracy("nothing, slow", anywhere, answers)
+slow_without = accuracy("normalisation, slow", anywhere, answers)
 
 # %% tags=["fold"]
-claims.check("emp-lrn-aids-generalisation", "Left out at a rate of {rate}, normalisation is "
-             "missed by {fast:.0f} points; at half the rate by {slow:.0f}, that is {less:.0f} less "
-             "(means of {runs} seeds, {steps} steps).", runs=runs, steps=steps, rate=rate,
-             fast=float(gaps[rate].mean()),
-             slow=(float(gaps[rate / 2].mean()), "<", 16),
-             less=(float((gaps[rate] - gaps[rate / 2]).mean()), ">", 3))
+better = max(fast_with.mean(), slow_with.mean()) - max(fast_without.mean(), slow_without.mean())
+claims.check("emp-lrn-aids-generalisation", "At half the rate, {half}, leaving normalisation out "
+             "gains {slow:.0f} points; at {rate} it costs {fast:.0f}. Each at the better of its "
+             "two rates, it costs {best:.0f}; in {steps} steps.", half=rate / 2, rate=rate,
+             slow=((slow_without - slow_with).tolist(), ">", 3), best=float(better),
+             fast=(fast_with - fast_without).tolist(), steps=steps, seeds=runs, on="mean",
+             varies=True)
 claims.check("emp-overlapping-pooling-better", "Windows of 2 instead of 3, so without overlap, "
              "lose {lost:.1f} points; the seeds of one network lie {spread:.1f} apart.",
-             lost=(float(lost["overlap"].mean()), ">", -8), spread=np.ptp(full))
+             lost=(float(lost["overlap"].mean()), "<", 10), spread=np.ptp(full),
+             varies=True)
 claims.quoted("emp-lrn-aids-generalisation.paper", "Top-1 and top-5 error fell by 1.4 and 1.2 "
               "points with normalisation, by 0.4 and 0.3 with overlap.",
               "Krizhevsky, Sutskever, Hinton 2012, sections 3.3 and 3.4")
 
 # %% [markdown]
-# How much normalisation is missed depends on the rate: with it, a network bears a rate that is too large without. Whether it names digits better *after* a long training, as the paper says, these few steps do not tell. (VGG's authors found no gain from it in 2014: 29.7 % top-1 error with, 29.6 without.) For the others we have not tried more rates, and do not rank them.
+# Without normalisation and at the larger rate some starts fail and others do not (its three dots in the figure; try `seed=700`, and `rate=0.04`). At half the rate leaving it out *gains*. So one rate tells half of it: a fair comparison gives each side its own rate, and several seeds. Whether normalisation names digits better *after* a long training, as the paper says, these few steps do not tell. (VGG's authors found no gain from it in 2014: 29.7 % top-1 error with, 29.6 without.) For the others we have tried no other rate: ReLU and tanh, say, each at its best, are not compared here.
 #
 # **We now know** one ingredient that shows at our scale in every seed: crops, where test pictures are moved. And that "left out and missed" may be a matter of the rate.
 # **This does not show** that the rest is idle: the paper's gains of half a point to one and a half need a test of many thousand pictures, and dropout a network that trains for days and would overfit.
@@ -604,7 +621,7 @@ for (words, values), colour in zip(curves.items(), ("0.5", "C0", "C1"), strict=T
     ax.plot(far, values.mean(1), "o-", color=colour)
     ax.fill_between(far, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
 ax.text(0.35, 25, "trained on the\nmiddle window", color="0.35", fontsize=14)
-ax.text(2.4, 37, "trained\non crops", color="C0", fontsize=13)
+ax.text(3.3, np.mean(curves["crops trained"][3]) - 3, "trained\non crops", color="C0", fontsize=14)
 ax.text(3.95, 74, "and five windows\nin the test", color="#b06800", fontsize=14)
 ax.axhline(10, color="0.35", linestyle=":")
 ax.text(0.02, 12, "guessing", fontsize=12)
@@ -613,7 +630,7 @@ ax.set(xlabel="digit moved from the middle by … pixels", ylabel="right (%)", y
 ax.set_title("Crops carry moved digits farther, averaged windows farther still")
 figures.save(fig, "emp-alexnet-robust-offcentre",
              caption=f"Test digits moved down or to the right; mean and range of {runs} trainings, "
-                     f"{steps} steps, {dataset}. From 4 pixels on a part of the digit is outside "
+                     f"{steps} steps, {dataset}. From 3 pixels on a part of the digit is outside "
                      "the middle window.",
              alt="Trained on the middle window accuracy falls at once; trained on crops it holds "
                  "for two pixels; with five windows averaged it holds for about four.")
@@ -626,19 +643,19 @@ exercises.reveal("11.p5", "more than 20 points" if gain[4] > 20 else "5 to 20 po
 claims.check("emp-alexnet-robust-offcentre",
              "Moved by 2 pixels, digits are named rightly by {crops:.0f} % when crops were "
              "trained, by {middle:.0f} % when only the middle window was; unmoved by {near:.0f} "
-             "and {near_middle:.0f} %.", crops=(crops[2].tolist(), ">=", 45),
-             middle=(middle[2].tolist(), "<=", 62), near=crops[0].tolist(),
-             near_middle=middle[0].tolist(), seeds=runs, on="every")
+             "and {near_middle:.0f} %.", crops=(crops[2].tolist(), ">=", 70),
+             middle=(middle[2].tolist(), "<=", 68), near=crops[0].tolist(),
+             near_middle=middle[0].tolist(), seeds=runs, on="every", varies=True)
 claims.check("emp-tencrop-helps",
              "Averaged over five windows, the same networks gain {far:.0f} points on digits moved "
              "by 4 pixels, {near:.1f} on unmoved ones; without crops in training, five windows "
              "change unmoved ones by {untrained:.0f}.",
              far=((five - crops)[4].tolist(), ">=", 10), near=(five - crops)[0].tolist(),
              untrained=((accuracy("crops", moved(0, 0), answers, FIVE) - middle[0]).tolist(), "<=",
-                        -5), seeds=runs, on="every")
+                        -1), seeds=runs, on="every", varies=True)
 
 # %% [markdown]
-# Crops did not help *every* picture: unmoved digits did better without. They paid where pictures differ from training in just the way that the crops imitate. And averaging windows is no free gain: a network that never saw them is harmed.
+# Crops did not help *every* picture: after so few steps unmoved digits did better without. They paid where pictures differ from training in just the way that the crops imitate. And averaging windows is no free gain: a network that never saw them is harmed.
 #
 # **We now know** what crops buy, and in which pictures.
 # **This does not show** the paper's gain, one and a half points on photographs that people had centred: there ten windows were compared with one on pictures that hardly move.
@@ -759,8 +776,8 @@ fig.suptitle("The nearer the flower is to the edge, the less it is called a dais
 figures.save(fig, "emp-alexnet-robust-offcentre.photograph",
              caption="Probability of “daisy” as the window slides from left to right; "
                      "EfficientNet-Lite0, 160 × 160 pixels.",
-             alt="Probability is highest where the whole flower is in the window, and falls to "
-                 "nearly nothing at both ends.")
+             alt="Probability is highest with the flower in the middle, and falls to nearly "
+                 "nothing at both ends.")
 
 # %% tags=["fold"]
 claims.check("emp-alexnet-robust-offcentre.photograph", "With the flower near the middle of the "
@@ -770,8 +787,8 @@ claims.check("emp-alexnet-robust-offcentre.photograph", "With the flower near th
              other=(daisy[3].item(), "<", 0.1))
 
 # %% [markdown]
-# **We now know** how the contest counts, and that a trained network bears a moved object as long as it is in the picture.
-# **This does not show** how often: one network, four photographs that we chose.
+# **We now know** how the contest counts, and that in this photograph the name faded as the flower went to the edge.
+# **This does not show** how often: one network, four photographs that we chose; and at the edge a part of the flower was missing, too.
 
 # %% [markdown]
 # ## 6 · ZFNet: smaller first filters
@@ -828,7 +845,9 @@ ax.axvline(100 / len(PHOTOGRAPHS), color="0.35", linestyle=":")
 ax.text(100 / len(PHOTOGRAPHS) + 0.5, 3.4, "guessing", fontsize=12)
 ax.set(yticks=range(4), xlabel="test windows right (%)", xlim=(10, 60), ylim=(3.6, -0.6))
 ax.set_yticklabels([f"{k} × {k}, stride {s}" for k, s in four], fontsize=13)
-ax.set_title(f"7 × 7 filters: {smaller.mean():+.0f} points, stride 2: {finer.mean():+.0f} points")
+apart = max(np.ptp(values) for values in four.values())
+ax.set_title(f"7 × 7 filters: {smaller.mean():+.0f}, stride 2: {finer.mean():+.0f} points; "
+             f"seeds lie up to {apart:.0f} apart")
 figures.save(fig, "emp-tiny-filter-first-layer-zf",
              caption=f"From which of eight photographs is a grey window of 35 × 35 pixels? Dots: "
                      f"{runs} trainings each, 6 passes over 480 windows, one learning rate.",
@@ -842,10 +861,11 @@ exercises.reveal("11.p7", {(True, False): "the smaller filter", (False, True): "
                  f"{finer.mean():+.1f}.")
 claims.check("emp-tiny-filter-first-layer-zf", "Filters of 7 × 7 instead of 11 × 11 gain "
              "{smaller:.1f} points (mean over both strides), a stride of 2 instead of 4 "
-             "{finer:.1f} (mean over both filters), for {work:.1f} times the work of the first "
-             "layer, in six passes at one rate.",
+             "{finer:.1f} (mean over both filters), in six passes at one rate; a stride of 2 costs "
+             "{work:.1f} times the work of the first layer (7 × 7).",
              smaller=(smaller.tolist(), "<", 9), finer=(finer.tolist(), "<", 7),
-             work=4, seeds=runs, on="mean")
+             work=((35 - 7) // 2 + 1)**2 / ((35 - 7) // 4 + 1)**2, seeds=runs, on="mean",
+             varies=True)
 
 # %% tags=["fold", "ledger:arch-zfnet", "ledger:err-zfnet-512-main"]
 with torch.device("meta"):
@@ -861,9 +881,11 @@ claims.table("num-zfnet-shapes", "ZFNet from the module; it needs a padding of 1
               "with 512, 1024, 512 maps": (sum(p.numel() for p in large.parameters()),
                                            107_627_624)},
              columns=("what", "here", "expected"))
-claims.check("arch-zfnet", "ZFNet does {times:.2f} times AlexNet's work: its first maps have 110 "
-             "pixels a side, not 55.", times=(zf_table.multiply_adds / table.multiply_adds, "~",
-                                              1.62, 0.02))
+claims.check("arch-zfnet", "ZFNet, in one tower, does {two:.2f} times the work of AlexNet's two "
+             "towers, but only {one:.2f} times that of AlexNet in one: not its larger first maps "
+             "make the difference, but the towers.",
+             two=(zf_table.multiply_adds / table.multiply_adds, "~", 1.61, 0.01),
+             one=(zf_table.multiply_adds / one_table.multiply_adds, "<", 1.05))
 
 # %% [markdown]
 # What was reported of whole photographs hardly shows here: both gains are about as small as the seeds' spread. But four combinations take two changes apart, and the paper's pair alone could not.
@@ -882,7 +904,7 @@ exercises.check("11.5", alias)
 # %% [markdown]
 # ## In practice
 #
-# - Nobody starts with AlexNet today: `torchvision.models.resnet50(weights="IMAGENET1K_V2")` is smaller, and right 80 times out of 100 instead of 57. `torchvision.models.alexnet` is the form of 2014.
+# - Nobody starts with AlexNet today: `torchvision.models.resnet50(weights="IMAGENET1K_V2")` is smaller, and right 81 times out of 100 instead of 57. `torchvision.models.alexnet` is the form of 2014.
 # - Of the recipe ReLU (or a smooth relative), SGD with momentum, weight decay and random crops are still in use; dropout before large linear layers only; local response normalisation was replaced by BatchNorm.
 # - Crops: `v2.RandomResizedCrop` in training, `v2.Resize` and `v2.CenterCrop` in the test; `v2.TenCrop` where a point is worth ten times the work.
 # - `groups=` outlived the two GPUs: ResNeXt, and with one map a group MobileNet.
@@ -906,7 +928,7 @@ exercises.check("11.5", alias)
 #
 # - Nothing in AlexNet was new alone: convolution and pooling (LeNet-5), ReLU, dropout, GPUs. New was all of it at once, on a million photographs.
 # - 96 % of its parameters lie in three fully connected layers that do 8 % of the work; 224 has to be 227.
-# - Left out one at a time, crops were missed where pictures are moved; dropout and ReLU were not, in a few hundred steps; how much normalisation was missed depended on the learning rate.
+# - Left out one at a time, crops were missed where pictures are moved; dropout and ReLU were not, in a few hundred steps at one rate; what normalisation is worth changed its sign with the learning rate.
 # - Crops carry a network as far as they reach in training; averaged windows carry it farther, if it was trained on crops, and far less on pictures already in the middle.
 # - A trained network answers with one of its 1000 names, whatever it sees.
 
@@ -956,8 +978,8 @@ claims.quoted("arch-alexnet-seed003", "Batches of 128, momentum 0.9, weight deca
               "rate 0.01, divided by ten three times; about 90 passes, five to six days on two GTX "
               "580 with 3 GB.", "Krizhevsky, Sutskever, Hinton 2012, sections 3 and 5")
 claims.quoted("eq-tencrop", "Top-1 and top-5 error on the pictures of 2010 with ten windows 37.5 "
-              "and 17.0 %, with the middle one alone 39.0 and 18.3 %.",
-              "Krizhevsky, Sutskever, Hinton 2012, section 4.1 and table 1")
+              "and 17.0 %, without this averaging 39.0 and 18.3 %.",
+              "Krizhevsky, Sutskever, Hinton 2012, section 6, table 1 and its note")
 
 # %% [markdown] tags=["ledger:err-alexnet-2013", "ledger:err-first-use-of-relu", "ledger:err-alexnet-9-layers", "ledger:err-alexnet-rotate", "ledger:err-alexnet-trained-15m", "ledger:err-alexnet-error-rates", "ledger:err-alexnet-pool-norm-order", "ledger:err-alexnet-224", "ledger:err-overlap-half-width", "ledger:err-zfnet-error-winner", "ledger:err-zfnet-1-3m-contrast", "ledger:err-imagenet-hard-facts"]
 # ## Corrections
