@@ -407,7 +407,7 @@ def draw_promise(ax, found, colour, full):
             linestyle="-" if full else "--")
     ax.fill_between(promised[shown], shares[:, shown].min(0), shares[:, shown].max(0),
                     color=colour, alpha=0.2, linewidth=0)
-    last = [shown[-1], -1]  # nothing is measured between these two
+    last = [*shown[-1:], -1]  # nothing is measured between these two
     ax.plot(promised[last], share[last], ":", color=colour, linewidth=1.5, zorder=1)
     ax.plot(promised[-1], share[-1], "o", markersize=10, color=colour, markeredgewidth=2,
             mfc=colour if full else "white")
@@ -1254,17 +1254,18 @@ for kind, height in (("plain", 60), ("residual", 36)):
               fontweight="bold")
 plots.curves(right, relative, colours={key: figures.COLOUR[key.split(",")[0]] for key in relative},
              styles={key: "--" if "new" in key else "-" for key in relative})
+later = means["residual"][min(1, len(places) - 1):]  # of 8 layers only one block can be taken out
 figures.save(fig, "fig-resnet-residual-small",
              caption=f"Left: error on 300 training images without one block, {shallow} layers "
                      f"(blocks that begin a stage stay); dot: one seed, bar: mean, dotted: nothing "
                      f"taken out. Right: standard deviation of F(x) relative to that of the "
                      f"block's input; {budget}.",
              alt=f"Left: plain {means['plain'].min():.0f} to {means['plain'].max():.0f} percent "
-                 f"without any one block; residual {means['residual'][1:].min():.0f} to "
-                 f"{means['residual'][1:].max():.0f}, {means['residual'][0]:.0f} without the "
-                 "first. Right: in residual networks F(x) falls beside x, after training "
-                 f"from {sizes[:, 0].mean():.1f} to {sizes[:, -1].mean():.1f} times, before it "
-                 "too; in plain ones it stays near 1.6.")
+                 f"without any one block; residual {later.min():.0f} to {later.max():.0f}, "
+                 f"{means['residual'][0]:.0f} without the first. Right: in residual networks F(x) "
+                 f"falls beside x, after training from {sizes[:, 0].mean():.1f} to "
+                 f"{sizes[:, -1].mean():.1f} times, before it too; in plain ones "
+                 "it stays near 1.6.")
 
 # %% tags=["fold"]
 middle = {key: np.median(found, axis=1) for key, found in cut.items()}  # (runs,)

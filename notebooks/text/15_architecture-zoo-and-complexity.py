@@ -69,7 +69,7 @@ choosers = [seed + judges, seed + judges + 1]  # they choose the learning rates
 everyone = [*choosers, *range(seed, seed + judges)]  # the others judge
 
 # %% [markdown]
-# The costs are counted here, from the networks. The accuracies are *quoted*: torchvision publishes one for each file of weights, measured by its makers on the 50,000 validation pictures of ImageNet. Some networks have two files: V1, trained much as in the papers, and V2, trained anew in 2021 by a longer recipe.
+# The costs are counted here, from the networks. The accuracies are *quoted*: torchvision publishes one for each file of weights, measured by its makers on the 50,000 validation pictures of ImageNet. Some networks have two files: V1, mostly trained much as in the papers, and V2, trained anew in 2021 or early in 2022 by longer recipes.
 
 # %%
 NAMES = ("alexnet", "squeezenet1_0", "vgg16", "vgg19", "googlenet", "resnet18", "resnet50",
@@ -277,7 +277,7 @@ claims.check("emp-wide-better.recipe",
 
 # %% [markdown]
 # **We now know** that there is no best network without a budget, that the three currencies order differently, and that a new training recipe moved ResNet-50 further than a hundred more layers did.
-# **This does not show** which design is best when all are trained alike: the published accuracies come from different recipes. Nor that width beats depth: with their first files of weights the wide ResNet-50 is a little ahead of ResNet-152, with the second files a little behind (claim above).
+# **This does not show** which design is best when all are trained alike: the published accuracies come from different recipes. Nor that width beats depth: with their first files of weights the wide ResNet-50 is a little ahead of ResNet-152, with the second files a little behind (claim above). Its first file, too, is of another recipe, 256 epochs with a cosine rate, and its maker puts the gain at about 0.2 points: as much as the lead.
 #
 # **Exercise 15.1.** The best within a budget. `nets` is a list of (name, parameters, multiply-adds, accuracy). Return the name with the highest accuracy among those that fit *both* limits; of equal accuracies the one with fewer multiply-adds; `None` if nothing fits.
 
@@ -374,9 +374,9 @@ claims.check("emp-squeezenet-alexnet-accuracy.here",
                     / work["alexnet"], "<", 1))
 
 # %% [markdown]
-# So most of the saving is not squeezing. Nearly all of AlexNet's parameters sit in three linear layers, and GoogLeNet and Network in Network had left those out before.
+# So most of the saving is not squeezing. Nearly all of AlexNet's parameters sit in three linear layers, and Network in Network had done without linear layers before, GoogLeNet with a single one of a million weights.
 #
-# Squeezing does save: the fire module above has less than a sixth of the parameters of the convolution in its place. SqueezeNet spends much of that on more layers and channels. (Whether AlexNet's convolutions would reach its accuracy that way, we have not trained.)
+# Squeezing does save: the fire module above has less than a sixth of the parameters of the convolution in its place. SqueezeNet spends much of that on more layers and channels. (Whether AlexNet would stay as accurate without its linear layers, we have not tried.)
 #
 # *DenseNet* saves by keeping: a layer of a dense block reads the outputs of *all* earlier layers of the block, concatenated, and adds only $g$ new channels, its *growth*. So channels grow evenly, $c_0 + l g$, and no layer has to make again what an earlier one has made.
 
@@ -1026,7 +1026,7 @@ claims.table("arch-inception-v4", "Additions of two paths, counted in the traced
 # | Inception-v4 is ResNet + Inception | Inception-v4 has no residual sums; Inception-ResNet-v1 and v2, of the same paper, have | counted in "Also in the lectures" |
 # | VGG: highest memory, most operations | most parameters and multiply-adds of the seven compared; the most activations has ResNet-152 | section 1 |
 # | GoogLeNet: most efficient | of AlexNet, VGG, GoogLeNet and ResNets with a top-5 above 89 % it has fewest parameters and multiply-adds; SqueezeNet is smaller at a lower accuracy, later networks are better at less work | section 1 |
-# | width beats depth: wide ResNet-50 outperforms ResNet-152 | at nearly the same work, with torchvision's first weights, by less than a quarter of a point; with its second ones the deep one is ahead | section 1; metadata of the weights |
+# | width beats depth: wide ResNet-50 outperforms ResNet-152 | at nearly the same work, with torchvision's first weights, by less than a quarter of a point, about what the wide one's own recipe is said to gain; with its second ones the deep one is ahead | section 1; metadata of the weights; torchvision's pull request 912 |
 # | SqueezeNet needs no compression for < 0.5 MB | fifty times fewer parameters come without compression (5 MB); below 0.5 MB it takes Deep Compression | section 2 |
 # | SqueezeNet 2017 | arXiv, February 2016 | Iandola et al. |
 # | stochastic depth reduces vanishing gradients | fewer blocks to pass in training, yes; the authors report larger gradients at the first layer during training; untrained, at 38 layers, it was smaller here | section 5 |
