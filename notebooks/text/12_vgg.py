@@ -774,7 +774,7 @@ claims.quoted("emp-scale-jittering-helps.paper",
 # Averaging over test scales beats what these scales do alone, on average, and comes near the best one; that one is not known before. The price of jitter, in so short a training: at 16 pixels the jittered network names fewer than the one that saw nothing else.
 #
 # **We now know** that a network trained at one scale falls off away from it, in this frame at smaller digits first, and that showing it a range of scales makes it serve that range.
-# **This does not show** that it has learnt "the same at any size": at 24 pixels, larger than anything it has seen and cut to the middle 16, the jittered network too names far fewer. Nor that size alone is at work: with it the margin changes, and the network trained at 16 names more at 12 pixels than at 14. In a wider frame, where a digit of 18 pixels is not cut, a trial with one seed named far fewer at 18 than here.
+# **This does not show** that it has learnt "the same at any size": at 24 pixels, larger than anything it has seen and cut to the middle 16, the jittered network too names far fewer. Nor that size alone is at work: with it the margin changes: at 14 pixels, with one black pixel around the digit, the network trained at 16 already names fewer than half. (That 12 pixels lie above 14 in the figure need not be so with other seeds.) In a wider frame, where a digit of 18 pixels is not cut, a trial with one seed named far fewer at 18 than here.
 #
 # **Exercise 12.5.** Before the cut. A picture of `height` × `width` pixels is resized so that its shorter side is `shortest` (the longer one in proportion, rounded); then `size` × `size` pixels are cut. Return (places, share): in how many places the cut can lie, and what share of the resized picture's pixels it shows.
 
@@ -791,7 +791,7 @@ exercises.check("12.5", crop_places)
 # - VGG as a source of features and losses (style transfer, perceptual loss): `torchvision.models.vgg16(weights="IMAGENET1K_V1").features`. To train anew: `vgg16_bn`, with BatchNorm, needs no lending.
 # - For naming pictures take a ResNet (lesson 14): fewer parameters, less work, lower error. Small kernels stayed; 7×7 lives on in first layers, and depthwise in ConvNeXt.
 # - Scale jitter: `torchvision.transforms.v2.RandomResizedCrop`; deeper starts: `nn.init.kaiming_normal_`.
-# - VGG's recipe: that of AlexNet (mini-batches of 256, momentum 0.9, weight decay 0.0005, dropout 0.5, rate 0.01 cut by ten three times, 74 epochs), with lent layers and jitter; a changed Caffe, four Titan Black cards, two to three weeks a network.
+# - VGG's recipe: as AlexNet's in momentum 0.9, weight decay 0.0005, dropout 0.5 and a rate of 0.01 cut by ten three times; mini-batches of 256 (AlexNet: 128) and 74 epochs (about 90), with lent layers and jitter; a changed Caffe, four Titan Black cards, two to three weeks a network.
 #
 # ## History
 #

@@ -1249,9 +1249,9 @@ for height, words in ((91.5, "guessing"), (27, "dotted: nothing taken out")):
     left.text(places[-1] + 0.5, height, words, color="0.35", fontsize=11, ha="right")
 right.set(xlabel="block, from the input", ylabel="spread of F(x) / spread of x", ylim=(0, 2.4))
 for kind, height in (("plain", 60), ("residual", 36)):
-    means[kind] = draw_cuts(left, cut[kind, "as it is"], whole[kind], places, figures.COLOUR[kind])
-    left.text(9, height, f"{kind}-{shallow}", color=figures.COLOUR[kind], ha="right",
-              fontweight="bold")
+    colour = figures.COLOUR[kind]
+    means[kind] = draw_cuts(left, cut[kind, "as it is"], whole[kind], places, colour)
+    left.text(9, height, f"{kind}-{shallow}", color=colour, ha="right", fontweight="bold")
 plots.curves(right, relative, colours={key: figures.COLOUR[key.split(",")[0]] for key in relative},
              styles={key: "--" if "new" in key else "-" for key in relative})
 later = means["residual"][min(1, len(places) - 1):]  # of 8 layers only one block can be taken out
@@ -1264,8 +1264,7 @@ figures.save(fig, "fig-resnet-residual-small",
                  f"without any one block; residual {later.min():.0f} to {later.max():.0f}, "
                  f"{means['residual'][0]:.0f} without the first. Right: in residual networks F(x) "
                  f"falls beside x, after training from {sizes[:, 0].mean():.1f} to "
-                 f"{sizes[:, -1].mean():.1f} times, before it too; in plain ones "
-                 "it stays near 1.6.")
+                 f"{sizes[:, -1].mean():.1f} times, before it too; in plain ones it stays near 1.6")
 
 # %% tags=["fold"]
 middle = {key: np.median(found, axis=1) for key, found in cut.items()}  # (runs,)
