@@ -273,7 +273,7 @@ claims.table("num-alexnet-all-shapes", "Shapes behind each layer, from a trace o
 # %% [markdown]
 # Two *towers*: one GPU of 2012 had 3 GB, so half of the maps lay on each of two. Conv2, conv4 and conv5 read only the maps of their own tower (`groups=2` in torch). What does that save?
 #
-# And do the towers talk? Below, one map of the upper tower is set to zero behind pool1, and we look in which layers the lower tower notices.
+# And do the towers talk? Below, one map of the upper tower is set to zero behind pool1, and we look in which layers the lower tower notices. (A *hook* is a function that torch calls each time a layer has computed: the first ones below store what a layer put out in `kept`, the one behind pool1 changes it.)
 
 # %%
 exercises.predict("11.p3", "Against one tower with as many maps, AlexNet's two save", (
@@ -586,7 +586,7 @@ claims.quoted("emp-lrn-aids-generalisation.paper", "Top-1 and top-5 error fell b
               "Krizhevsky, Sutskever, Hinton 2012, sections 3.3 and 3.4")
 
 # %% [markdown]
-# Without normalisation and at the larger rate some starts fail and others do not (its three dots in the figure): the 40 points are the luck of three starts. Over ten other seeds nothing was lost on average at this rate, and much at twice the rate (try `seed=700`, and `rate=0.04`). At half the rate leaving it out *gains*. So one rate tells half of it: a fair comparison gives each side its own rate, and several seeds. Whether normalisation names digits better *after* a long training, as the paper says, these few steps do not tell. (VGG's authors found no gain from it in 2014: 29.7 % top-1 error with, 29.6 without.) For the others we have tried no other rate: ReLU and tanh, say, each at its best, are not compared here.
+# Without normalisation and at the larger rate some starts fail and others do not (its three dots in the figure): the 40 points are the luck of three starts. Over ten other seeds nothing was lost on average at this rate, and much at twice the rate (try `seed=700` with `runs=10`, and `rate=0.04`). At half the rate leaving it out *gains*. So one rate tells half of it: a fair comparison gives each side its own rate, and several seeds. Whether normalisation names digits better *after* a long training, as the paper says, these few steps do not tell. (VGG's authors found no gain from it in 2014: 29.7 % top-1 error with, 29.6 without.) For the others we have tried no other rate: ReLU and tanh, say, each at its best, are not compared here.
 #
 # **We now know** one ingredient whose loss is large in every one of our seeds: crops, where test pictures are moved. (Normalisation was missed in each of them at the larger rate, in none at half of it.) And that "left out and missed" may be a matter of the rate.
 # **This does not show** that the rest is idle: the paper's gains from overlap and normalisation, half a point to one and a half, need a test of many thousand pictures, and dropout a network that trains for days and would overfit.
@@ -890,9 +890,9 @@ claims.check("arch-zfnet", "ZFNet, in one tower, does {two:.2f} times the work o
              one=(zf_table.multiply_adds / one_table.multiply_adds, "<", 1.05))
 
 # %% [markdown]
-# What was reported of whole photographs hardly shows here: both gains are about as small as the seeds' spread. Look at the four means: from 11 × 11 and stride 4 either change alone seems to gain more than both together, but by less than the seeds lie apart. Four combinations can show that; the paper's pair alone could not.
+# What was reported of whole photographs hardly shows here: both gains are smaller than the seeds' spread. Take the mean of the three dots in each row: from 11 × 11 and stride 4 either change alone seems to gain more than both together, but by less than the seeds lie apart. Four combinations can show that; the paper's pair alone could not.
 # **We now know** what each change is worth on our windows, as the claim says it.
-# **This does not show** that the same holds on whole photographs: there, a stride of 2 also keeps more places for all later layers. Dead filters and aliased maps we did not look for.
+# **This does not show** that the same holds on whole photographs: there, a stride of 2 also lets the second convolution read maps of 55 × 55 instead of 27 × 27. (ZFNet's second convolution then has a stride of 2 as well: behind it the maps are no larger than AlexNet's.) Dead filters and aliased maps we did not look for.
 #
 # **Exercise 11.5.** A pattern of stripes (a cosine) is sampled every `stride` pixels. Two different stripes can give the same samples: that is aliasing. For a stripe of `period` pixels return the period, in pixels, of the *slowest* stripe that has the same samples (infinite if all samples are equal). A frequency f = stride / period is the same as f minus any whole number, and as −f.
 
@@ -931,7 +931,7 @@ exercises.check("11.5", alias)
 # - Little in AlexNet was new alone: convolution and pooling (LeNet-5), ReLU, GPUs were there, dropout came from the same group a few months before. New was all of it at once, on a million photographs.
 # - 96 % of its parameters lie in three fully connected layers that do 8 % of the work; 224 has to be 227.
 # - Left out one at a time, crops were missed where pictures are moved; dropout and ReLU were not, in a few hundred steps at one rate; what normalisation is worth changed its sign with the learning rate, and its size with the seeds.
-# - Crops carry a network as far as they reach in training; averaged windows carry it farther, if it was trained on crops, and far less on pictures already in the middle.
+# - Crops carry a network as far as they reach in training; averaged windows carry it farther, if it was trained on crops, and gain nothing on digits already in the middle.
 # - A trained network answers with one of its 1000 names, whatever it sees.
 
 # %% [markdown]
