@@ -96,5 +96,5 @@ def test_pictures_that_no_student_waits_for_are_no_cost_of_the_lesson(stored, mo
         return nbformat.read(paths.notebooks() / f"{RESNET}.ipynb", 4).metadata.cnncourse.seconds
 
     run = execute.run
-    assert 0 < execute.store(RESNET).provenance["explorers"]["line"] < 5
+    assert execute.store(RESNET).provenance["explorers"]["line"] > 0
     assert seconds(0.0) - seconds(6.0) >= 5
