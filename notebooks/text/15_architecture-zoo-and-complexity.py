@@ -376,7 +376,7 @@ claims.check("emp-squeezenet-alexnet-accuracy.here",
 # %% [markdown]
 # So most of the saving is not squeezing. Nearly all of AlexNet's parameters sit in three linear layers, and Network in Network had done without linear layers before, GoogLeNet with a single one of a million weights.
 #
-# Squeezing does save: the fire module above has less than a sixth of the parameters of the convolution in its place. SqueezeNet spends much of that on more layers and channels. (Whether AlexNet would stay as accurate without its linear layers, we have not tried.)
+# A fire module does save: the one above has less than a sixth of the parameters of the convolution in its place. (Squeezing alone, with all expanding kernels 3×3, would leave a little more than a quarter.) SqueezeNet spends much of that on more layers and channels. (Whether AlexNet would stay as accurate without its linear layers, we have not tried.)
 #
 # *DenseNet* saves by keeping: a layer of a dense block reads the outputs of *all* earlier layers of the block, concatenated, and adds only $g$ new channels, its *growth*. So channels grow evenly, $c_0 + l g$, and no layer has to make again what an earlier one has made.
 
@@ -563,7 +563,7 @@ claims.check("emp-highway-between.sum",
 
 # %% [markdown]
 # At this depth and budget, between these starts, the start decides: the gate without its bias is no help, and a network without gate, or even without shortcut, trains when it begins near a copy. Which of the three near a copy gets furthest we leave open: two seeds of one rule lie further apart than some rules do.
-# ResNet's sum begins far from a copy too, and trains; its branches have BatchNorm (section 4), ours here have not.
+# ResNet's sum begins with He's weights too, and trains. But its branches have BatchNorm (section 4), ours here have not; and a normalised branch adds little to a sum that has grown over many blocks, so at the start most of its blocks are nearer to a copy (De and Smith 2020).
 #
 # What does the start do to the gradient? On the way back each layer multiplies it. Here it is at the first layer, by depth, before any training. A fourth rule joins: *dense*, each layer reads all earlier ones.
 
@@ -660,7 +660,7 @@ exercises.check("15.3", highway)
 # ## 4 · Keep the path clean
 #
 # In ResNet's block a ReLU follows the addition, $\text{ReLU}(x + F(x))$: what is negative cannot pass. The *pre-activation* block of 2016 moves BatchNorm and ReLU to the front of $F$, and nothing stands on the path: $x + F(x)$.
-# To part two causes there is a block between: ResNet's own, only without the ReLU after the addition (*bare*). Each kind is trained at five learning rates; two seeds choose one of them, the others judge.
+# To part two causes there is a block between: ResNet's own, only without the ReLU after the addition (*bare*). Each kind is trained at five learning rates; two seeds choose one of them, the others judge. (Layers are counted in this section as the first and two a block; the one that gives the scores, counted in the other sections, is left out.)
 
 # %% tags=["define"]
 def norm(x, scale, shift):
@@ -1040,5 +1040,6 @@ claims.table("arch-inception-v4", "Additions of two paths, counted in the traced
 # - Iandola et al.: SqueezeNet, arXiv:1602.07360. Szegedy et al.: Inception-v4, Inception-ResNet, arXiv:1602.07261.
 # - He et al.: Identity mappings in deep residual networks, arXiv:1603.05027. Huang et al.: Deep networks with stochastic depth, arXiv:1603.09382.
 # - Zagoruyko, Komodakis: Wide residual networks, arXiv:1605.07146. Larsson et al.: FractalNet, arXiv:1605.07648. Huang et al.: Densely connected convolutional networks, arXiv:1608.06993.
+# - De, Smith: Batch normalization biases residual blocks towards the identity function in deep networks, arXiv:2002.10444.
 # - Canziani, Paszke, Culurciello: An analysis of deep neural network models for practical applications, arXiv:1605.07678.
 # - Wightman, Touvron, Jégou: ResNet strikes back, arXiv:2110.00476. torchvision: accuracies in the metadata of its weights.
