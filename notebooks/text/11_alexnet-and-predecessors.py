@@ -929,7 +929,7 @@ exercises.check("11.5", alias)
 # ## Summary
 #
 # - Little in AlexNet was new alone: convolution and pooling (LeNet-5), ReLU, GPUs were there, dropout came from the same group a few months before. New was all of it at once, on a million photographs.
-# - 96 % of its parameters lie in three fully connected layers that do 8 % of the work; 224 has to be 227.
+# - 96 % of its parameters lie in three fully connected layers that do 8 % of the work; 224 has to be 227, or needs a padding of 2.
 # - Left out one at a time, crops were missed where pictures are moved; dropout and ReLU were not, in a few hundred steps at one rate; what normalisation is worth changed its sign with the learning rate, and its size with the seeds.
 # - Crops carry a network as far as they reach in training; averaged windows carry it farther, if it was trained on crops, and gain nothing on digits already in the middle.
 # - A trained network answers with one of its 1000 names, whatever it sees.

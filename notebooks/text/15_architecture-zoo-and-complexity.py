@@ -660,7 +660,7 @@ exercises.check("15.3", highway)
 # ## 4 · Keep the path clean
 #
 # In ResNet's block a ReLU follows the addition, $\text{ReLU}(x + F(x))$: what is negative cannot pass. The *pre-activation* block of 2016 moves BatchNorm and ReLU to the front of $F$, and nothing stands on the path: $x + F(x)$.
-# To part two causes there is a block between: ResNet's own, only without the ReLU after the addition (*bare*). Each kind is trained at five learning rates; two seeds choose one of them, the others judge. (Layers are counted in this section as the first and two a block; the one that gives the scores, counted in the other sections, is left out.)
+# To part two causes there is a block between: ResNet's own, only without the ReLU after the addition (*bare*). Each kind is trained at five learning rates; two seeds choose one of them, the others judge. (The layers of our networks here are counted as the first and two a block; the one that gives the scores is left out. In the 30 layers of section 3 and in ResNets of 110 or 1001 layers it is counted.)
 
 # %% tags=["define"]
 def norm(x, scale, shift):
