@@ -1033,7 +1033,7 @@ exercises.check("00.7", kinds)
 #
 # **What it needs**: many good examples; a goal that can be measured; enough computing. **What changed** since 1989: more data, faster machines, better methods. It shines where a single pixel or letter means little and many together mean something; its weakness is that it needs so many examples and does not say why.
 
-# %% [markdown] tags=["ledger:prac-people-companies", "ledger:prac-references-courses", "ledger:prac-open-research-notes", "not-drawn:fig-google-trend-nips-growth"]
+# %% [markdown] tags=["ledger:prac-people-companies", "ledger:prac-references-courses", "ledger:prac-open-research-notes", "ledger:fig-google-trend-nips-growth", "not-drawn:fig-google-trend-nips-growth"]
 # **People** (and where they were in 2017): Geoffrey Hinton (Toronto, Google), Yann LeCun (New York University, Facebook), Yoshua Bengio (Montréal), Andrew Ng (Stanford; Baidu until March), Jürgen Schmidhuber (IDSIA, NNAISENSE), Fei-Fei Li (Stanford, on leave at Google). Hinton, LeCun and Bengio received the Turing Award of 2018.
 #
 # **To read**: Stanford's course CS231n; Schmidhuber, Deep learning in neural networks: an overview (2015); A. Kurenkov, A "brief" history of neural nets and deep learning; E. Culurciello, A brief history of neural network architectures. **Open in 2017**, and for the most part now: how to begin (lesson 06), simpler designs (15), why it works at all.
