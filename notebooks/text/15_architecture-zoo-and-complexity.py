@@ -16,7 +16,7 @@
 # Odd: the largest discs are not the highest. The network with the smallest disc, SqueezeNet (version 1.0), does *more* work than AlexNet (as torchvision builds it), which stores fifty times as many numbers. And two discs that are the same network, layer for layer, lie several points apart.
 #
 # **You will be able to**
-# - count what a network costs in three currencies, and leave out what is beaten in all of them;
+# - count what a network costs in three currencies, and leave out what is beaten in the one that binds;
 # - say where parameters sit, and what a squeezed module saves;
 # - write a highway layer, and say what its gate does at the start of training;
 # - compare two designs fairly: each at its own best learning rate;
