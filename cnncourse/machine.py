@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cnncourse import paths
+from cnncourse.errors import MachineError
 
 PIECE = 1.42e-3  # seconds of a piece of `Pace` on the course's core (Xeon, 2020s) when nothing disturbs it
 EVERY = 0.5  # seconds from one to the next: less than a hundredth of a core
@@ -33,6 +34,26 @@ def versions(*packages: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def package_file(package: str, name: str) -> Path:
+    """A file that an installed package ships, found without importing it; `MachineError` where there is none.
+
+    >>> package_file("torch", "torch/version.py").name
+    'version.py'
+    """
+    try:
+        file = Path(metadata.distribution(package).locate_file(name))
+    except metadata.PackageNotFoundError:
+        file = None
+    if file is None or not file.is_file():
+        raise MachineError(
+            f"the file {name} of the package {package}",
+            "no such file",
+            where="this Python's packages",
+            remedy=f"make figures installs what requirements.lock names; or pip install {package}",
+        )
+    return file
 
 
 def commit() -> dict[str, object]:

@@ -19,7 +19,7 @@ from nbformat.v4 import new_markdown_cell
 from test_widgets import TOY, WIRED, notebook_of
 
 from cnncourse import paths
-from cnncourse.lab import desk
+from cnncourse.lab import desk, doctor
 
 # The planted mistake: the same sliders and the same picture, but nobody listens to the slider.
 UNWIRED = (
@@ -33,9 +33,7 @@ widgets.show(ipywidgets.VBox([ipywidgets.IntSlider(2, 1, 5), page]))
 )
 
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+CHROMIUM = doctor.browser()
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None,
     reason="no chromium on this machine: the explorer was not tried in a real JupyterLab",

@@ -1,6 +1,5 @@
 """The copies that JupyterLab opens: kept between visits, never written over, brought back by authors only."""
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 
 from cnncourse import __main__ as command
 from cnncourse.errors import LessonError, TwinError
-from cnncourse.lab import desk, pairing
+from cnncourse.lab import desk, doctor, pairing
 from cnncourse.lab.lesson import Lesson
 
 TEXT = """# %% [markdown]
@@ -129,9 +128,7 @@ def test_without_a_record_no_copy_is_taken_for_untouched(course):
     assert "yours stays" in desk.lay_out()[0] and "seed: int = 7" in copy().read_text()
 
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+BROWSER = doctor.browser()
 
 
 @pytest.mark.skipif(

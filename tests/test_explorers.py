@@ -10,6 +10,7 @@ from PIL import Image
 from test_publish import RESNET, course, edit  # noqa: F401 - course is a fixture
 
 from cnncourse import machine, paths
+from cnncourse.errors import LessonError
 from cnncourse.lab import execute, explorers, front, gallery, pairing, publish
 
 EXPLORER = """
@@ -80,6 +81,26 @@ def test_an_explorer_that_a_lesson_has_no_more_goes_when_it_is_stored(stored):
     publish.store([RESNET])
     assert not (stored / "figures" / RESNET / "explorers").exists() and problems(stored) == []
     assert list(explorers.problems(stored / "figures")) == []
+
+
+def test_the_explorers_of_a_lesson_that_is_gone_go_with_its_figures(stored):
+    for path in (
+        paths.notebooks() / f"{RESNET}.ipynb",
+        paths.notebooks() / "text" / f"{RESNET}.py",
+    ):
+        path.unlink()
+    assert any("its lesson is gone" in line for line in problems(stored))
+    assert publish.figures() == 0
+    assert not (stored / "figures" / RESNET).exists()
+    assert not [line for line in problems(stored) if RESNET in line]
+
+
+def test_a_drawing_without_a_name_of_its_own_is_refused_with_what_to_do(course):  # noqa: F811
+    text = course / "notebooks" / "text" / f"{RESNET}.py"
+    unnamed = EXPLORER.replace("explore(line,", "explore(lambda power, hue: line(power, hue),")
+    text.write_text(text.read_text() + unnamed)
+    with pytest.raises(LessonError, match="pass it by this name"):
+        publish.store([RESNET])
 
 
 def test_pictures_that_no_student_waits_for_are_no_cost_of_the_lesson(stored, monkeypatch):

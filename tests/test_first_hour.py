@@ -33,8 +33,7 @@ from PIL import Image
 
 from cnncourse import data, paths
 from cnncourse.__main__ import main
-from cnncourse.lab import execute
-from cnncourse.lab.doctor import BROWSERS
+from cnncourse.lab import doctor, execute
 
 README = (paths.root() / "README.md").read_text(encoding="utf-8")
 LESSON = """# %% [markdown]
@@ -78,7 +77,7 @@ from cnncourse.lab import gallery
 def test_published_figures_are_those_of_the_index():
     assert gallery.Index(paths.root() / "figures").problems() == []
 """
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+BROWSER = doctor.browser()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from cnncourse import machine
+from cnncourse.errors import MachineError
 
 
 def test_the_pace_is_the_mean_over_pieces_that_were_timed_meanwhile(monkeypatch):
@@ -26,3 +27,11 @@ def test_the_pace_is_the_mean_over_pieces_that_were_timed_meanwhile(monkeypatch)
     done = len(pace.pieces)
     time.sleep(0.05)
     assert len(pace.pieces) == done  # it ends with the block
+
+
+def test_a_file_of_a_package_is_found_and_what_is_missing_is_said_with_the_remedy():
+    assert "git_version" in machine.package_file("torch", "torch/version.py").read_text()
+    for package, name in (("torch", "torch/no_such.js"), ("no-such-package", "a.js")):
+        with pytest.raises(MachineError, match=f"{name} of the package {package}") as caught:
+            machine.package_file(package, name)
+        assert f"pip install {package}" in str(caught.value)

@@ -16,6 +16,7 @@ from cnncourse import __main__ as command
 from cnncourse import paths
 from cnncourse.claims import reading
 from cnncourse.errors import LessonError
+from cnncourse.exercises import predictions
 from cnncourse.lab import site
 from cnncourse.lab.site import cells, check, explorer, overview, settings
 
@@ -103,9 +104,8 @@ def test_the_answer_of_a_prediction_stands_in_a_closed_fold(page):
 
 
 def test_a_prediction_that_is_never_answered_hides_nothing():
-    asked = nbformat.v4.new_code_cell(
-        "", outputs=[site_course.shown({"text/html": cells.gate("04-p1", "A <i>b</i>")})]
-    )
+    page = cells.gate(predictions.Asked("04-p1", "A", ("b",)))
+    asked = nbformat.v4.new_code_cell("", outputs=[site_course.shown({"text/html": page})])
     both = [asked, new_markdown_cell("more")]
     assert cells.gated(both) == both
 

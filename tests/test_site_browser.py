@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.resources import files
 
 import pytest
 import site_course
 from site_course import SLUG
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+from cnncourse.lab import doctor
+
+CHROMIUM = doctor.browser()
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: the site was not tried in a real browser"
 )

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 
 import nbformat
 import pytest
@@ -14,12 +13,11 @@ from PIL import Image
 from cnncourse import __main__ as command
 from cnncourse import claims, figures, paths
 from cnncourse.errors import LessonError, MachineError
-from cnncourse.lab import deck, fitting, prose, slides
-from cnncourse.lab.doctor import BROWSERS
+from cnncourse.lab import deck, doctor, fitting, prose, slides
 from cnncourse.lab.lesson import Lesson
 
 SLUG = "04_convolution-arithmetic"
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+CHROMIUM = doctor.browser()
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: the slides were not measured"
 )
@@ -69,8 +67,7 @@ def course(tmp_path, monkeypatch):
     (tmp_path / "notebooks" / "text" / "05_more.py").write_text("# %%\n1\n")
     nbformat.write(new_notebook(cells=CELLS), tmp_path / "notebooks" / f"{SLUG}.ipynb")
     monkeypatch.setenv("CNNCOURSE_ROOT", str(tmp_path))
-    yield tmp_path
-    deck.index.cache_clear()
+    return tmp_path
 
 
 def words(slide: deck.Slide) -> list[str]:
@@ -161,7 +158,7 @@ def test_a_lesson_that_was_never_stored_has_no_slides(course):
 
 
 def test_without_a_browser_the_page_is_there_and_the_remedy_is_said(course, monkeypatch, capsys):
-    monkeypatch.setattr(slides, "BROWSERS", ("no-such-browser",))
+    monkeypatch.setattr(doctor, "BROWSERS", ("no-such-browser",))
     with pytest.raises(MachineError, match="install chromium"):
         slides.make(["04"])
     assert (course / "build" / "slides" / "04.html").is_file()
@@ -182,7 +179,6 @@ def test_a_style_gives_its_colours_and_pictures_or_says_what_is_missing(course, 
         "files": {"svg": f"{SLUG}/x.svg"},
     }
     paths.write(course / "figures" / "index.json", json.dumps({"x": entry}))
-    deck.index.cache_clear()
     with pytest.raises(LessonError, match='make figures LESSONS="04"'):
         slides.make(["04"], style=style, pdf=False)
     paths.write(course / "build" / "figures" / "style-dark" / SLUG / "x.svg", "<svg>dark</svg>")

@@ -32,6 +32,7 @@ TEXTS = [
         for texts in range(1, TEXTS_BEHIND + 1)
     ),
 ]
+ASKED = re.compile(r'<div class="gate gate-([\w-]+)"><b>Predict:</b>(.*)</div>', re.DOTALL)
 CHILD = ".jp-OutputArea-child:not(:has([data-mime-type$=stderr]))"
 HIDE = f"""
 <style>
@@ -89,6 +90,28 @@ class Gate:
             "text/plain": f"{head} {sentence}".strip(),
             "text/html": f'<div class="answer {_name("answer", self.id)}">{page}</div>',
         }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as a notebook stores it, in HTML: what a page or a slide makes of it is theirs."""
+
+    name: str  # of the prediction in style sheets, "14-p1"
+    words: str
+    choices: tuple[str, ...]
+
+
+def asked(page: str) -> Asked | None:
+    """The question that `Gate.asked` wrote as HTML; None for another output.
+
+    >>> asked(Gate("14.p1", "It", ("falls", "stays")).asked()["text/html"])
+    Asked(name='14-p1', words='It', choices=('falls', 'stays'))
+    """
+    found = ASKED.fullmatch(page.strip())
+    if found is None:
+        return None
+    words = found[2].partition("<i>")[0].strip().removesuffix("(").rstrip()
+    return Asked(found[1], words, tuple(re.findall(r"<i>(.*?)</i>", found[2])))
 
 
 _gates: dict[str, Gate] = {}

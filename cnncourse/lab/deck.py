@@ -5,17 +5,16 @@ from __future__ import annotations
 import ast
 import base64
 import io
-import json
 import re
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
 from cnncourse import claims, paths
 from cnncourse.errors import LessonError
-from cnncourse.lab import front, pairing
+from cnncourse.exercises import predictions
+from cnncourse.lab import front, gallery
 from cnncourse.lab.lesson import Cell, Lesson
 from cnncourse.lab.prose import blocks, fenced, formulas, inline, items, rendered, rows
 
@@ -93,15 +92,7 @@ def read(lesson: Lesson, figures: Path | None = None) -> list[Slide]:
     then as backup the corrections, practice and history. Everything else goes into the notes of the slide before it.
     Raises `LessonError` for a lesson that was never stored, and where `figures` lacks one of its figures.
     """
-    if not lesson.notebook.is_file():
-        raise LessonError(
-            "a stored lesson",
-            f"{lesson.slug}, which has a text only",
-            where=paths.shown(lesson.text),
-            remedy=f"python -m cnncourse store {lesson.number}",
-        )
-    nodes = pairing.read_notebook(lesson.notebook).cells
-    cells = [Cell(number, node) for number, node in enumerate(nodes, start=1)]
+    cells = lesson.stored_cells
     reader = _Reader(lesson, figures)
     reader.surprise = told_before(cells)
     for cell in cells:
@@ -113,7 +104,9 @@ class _Reader:
     """Walks through the cells and collects slides."""
 
     def __init__(self, lesson: Lesson, figures: Path | None):
-        self.lesson, self.figures = lesson, figures
+        published = paths.root() / "figures"
+        self.figures = figures or published
+        self.published = gallery.Index(published).by_words(lesson.slug)
         self.title = inline(lesson.title)
         self.slides = [Slide("title", self.title, [Words("question", front.question(lesson))])]
         self.backup: dict[str, list[Slide]] = {"Corrections": [], "In practice": [], "History": []}
@@ -247,10 +240,14 @@ class _Reader:
             if "image/png" in data:
                 pictures.append(self.picture(output))
                 told.append([])
-            elif 'class="gate' in page:
+            elif question := predictions.asked(page):
                 self.flush()
                 self.waiting = None
-                self.add("prediction", *asked(page), heading="Predict").part = self.heading
+                words = [Words("choice", choice) for choice in question.choices]
+                slide = self.add(
+                    "prediction", Words("question", question.words), *words, heading="Predict"
+                )
+                slide.part = self.heading
             elif 'class="answer' in page:
                 self.answer = answered(page)
             elif claims.MIME in data:
@@ -301,21 +298,20 @@ class _Reader:
         png = base64.b64decode("".join(output["data"]["image/png"]))
         told = output.get("metadata", {}).get("image/png", {})
         alt = told.get("alt", "")
-        entries = {entry["alt"]: entry for entry in index(paths.root() / "figures").values()
-                   if entry["lesson"] == self.lesson.slug}  # fmt: skip
-        if alt not in entries:
+        if alt not in self.published:
             return Picture(_address("png", png), png_inches(png), UNKNOWN_LETTERS, alt)
-        folder, name = self.figures or paths.root() / "figures", entries[alt]["files"]["svg"]
-        if not (folder / name).is_file():
+        _, entry = self.published[alt]
+        file = self.figures / entry["files"]["svg"]
+        if not file.is_file():
             raise LessonError(
-                f"the figure {Path(name).stem} in the style of the slides",
+                f"the figure {file.stem} in the style of the slides",
                 "no such file",
-                where=folder / name,
-                remedy=f'make figures LESSONS="{self.lesson.number}" with the same STYLE= first',
+                where=file,
+                remedy=f'make figures LESSONS="{entry["lesson"][:2]}" with the same STYLE= first',
             )
-        width, height = entries[alt]["inches"]
+        width, height = entry["inches"]
         points = told["smallest_px"] * 72 / min(1920 / width, 1080 / height)
-        svg = _address("svg+xml", (folder / name).read_bytes())
+        svg = _address("svg+xml", file.read_bytes())
         return Picture(svg, (width, height), points, alt)
 
 
@@ -363,14 +359,6 @@ def shown_source(cell: Cell) -> str:
     return source if short else ""
 
 
-def asked(page: str) -> list[Words]:
-    """The question and the choices of a stored prediction."""
-    inner = re.sub(r"^<div[^>]*><b>Predict:</b>|</div>$", "", page).strip()
-    question = inner.partition("<i>")[0].strip().rstrip("(").strip()
-    choices = re.findall(r"<i>(.*?)</i>", inner)
-    return [Words("question", question), *(Words("choice", choice) for choice in choices)]
-
-
 def answered(page: str) -> list[Words]:
     """What was measured; a sentence without numbers only points to where they stand."""
     head, sentence = re.fullmatch(r"<div[^>]*><b>(.*?)</b>(.*)</div>", page, re.DOTALL).groups()
@@ -394,13 +382,6 @@ def html_rows(page: str) -> tuple[tuple[str, ...], ...]:
     """The rows of a claim's table."""
     found = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
     return tuple(tuple(re.findall(r"<t[hd]>(.*?)</t[hd]>", row, re.DOTALL)) for row in found)
-
-
-@cache
-def index(folder: Path) -> dict[str, dict]:
-    """What index.json of a folder of figures says."""
-    file = folder / "index.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def png_inches(png: bytes) -> tuple[float, float]:

@@ -165,9 +165,13 @@ def _weights() -> Iterator[tuple[str, str]]:
     yield "ok", "the ImageNet weights of EfficientNet-Lite0 come with a package of theirs"
 
 
+def browser() -> str | None:
+    """The program of a Chromium on this machine; None where there is none."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
 def _browser() -> Iterator[tuple[str, str]]:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found:
+    if found := browser():
         yield "ok", found
     else:
         yield (

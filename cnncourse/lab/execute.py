@@ -19,7 +19,7 @@ import nbformat
 
 from cnncourse import machine, paths
 from cnncourse.errors import LessonError, MachineError, ParameterError
-from cnncourse.lab import front
+from cnncourse.lab import front, tolerance
 from cnncourse.lab.lesson import Lesson
 from cnncourse.parameters import (
     Parameter,  # noqa: F401 - who runs a lesson meets it here
@@ -385,7 +385,7 @@ def _first_line(source: str) -> str:
 
 def _line(error) -> str:
     """The line of the failing cell, from IPython's traceback: ", line 3: x = f(y)"."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+    text = tolerance.without_colours("\n".join(error.traceback))
     places = re.findall(rf"(?:Cell )?In ?\[{error.exec_count}\],? line:? ?(\d+)", text)
     if not places:
         return ""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cnncourse import paths
-from cnncourse.lab import pairing
+from cnncourse.errors import LessonError
 from cnncourse.lab.lesson import Lesson
 
 FOLDER = "explorers"
@@ -26,6 +26,13 @@ def publish(lesson: str, made: Path, target: Path) -> None:
     cells = _cells(Lesson.find(lesson))
     for folder in sorted(path.parent for path in made.glob("*/index.json")):
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if folder.name not in cells:
+            raise LessonError(
+                "widgets.explore(draw, ...) where draw is the name of the function that draws",
+                folder.name,
+                where=lesson,
+                remedy="define it with `def` and pass it by this name",
+            )
         index["cell"] = cells[folder.name]
         for picture in index["pictures"].values():
             paths.write(
@@ -33,6 +40,15 @@ def publish(lesson: str, made: Path, target: Path) -> None:
             )
         text = json.dumps(index, indent=1, ensure_ascii=False)
         paths.write(place / folder.name / "index.json", text + "\n")
+
+
+def forget(target: Path, lessons: set[str]) -> None:
+    """Remove the explorers of lessons that are none of these any more."""
+    for place in target.glob(f"*/{FOLDER}"):
+        if place.parent.name not in lessons:
+            shutil.rmtree(place)
+            if not any(place.parent.iterdir()):
+                place.parent.rmdir()
 
 
 def problems(target: Path) -> Iterator[str]:
@@ -61,12 +77,9 @@ def problems(target: Path) -> Iterator[str]:
 def _cells(lesson: Lesson) -> dict[str, str]:
     """The cells of a lesson that explore, by the function that draws: ``{"draw_convolution": "2a3509bb"}``."""
     found = {}
-    for cell in pairing.read_notebook(lesson.notebook).cells:
-        if cell.cell_type != "code" or "explore(" not in cell.source:
-            continue
-        for call in filter(
-            lambda node: isinstance(node, ast.Call), ast.walk(ast.parse(cell.source))
-        ):
-            if getattr(call.func, "attr", "") == "explore" and isinstance(call.args[0], ast.Name):
-                found[call.args[0].id] = cell.id
+    for cell in lesson.stored_cells:
+        for node in ast.walk(cell.tree) if cell.is_code and cell.tree else ():
+            called = isinstance(node, ast.Call) and ast.unparse(node.func) == "widgets.explore"
+            if called and node.args and isinstance(node.args[0], ast.Name):
+                found[node.args[0].id] = cell.node.id
     return found

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree
 
 from PIL import ImageFont
 
-from cnncourse import figures
-from cnncourse.errors import MachineError
+from cnncourse import figures, machine
 from cnncourse.lab.deck import Code, Picture, Slide, Table, Words
 from cnncourse.lab.prose import plain
 
@@ -48,18 +46,7 @@ Page = tuple[
 @cache
 def shipped(name: str) -> Path:
     """A file of the package sphinx-revealjs, which ships reveal.js (both free to use: Apache 2.0 and MIT)."""
-    try:
-        place = metadata.distribution("sphinx-revealjs").locate_file(f"sphinx_revealjs/{name}")
-    except metadata.PackageNotFoundError:
-        place = None
-    if place is None or not Path(place).is_file():
-        raise MachineError(
-            f"the file {name} of the package sphinx-revealjs",
-            "no such file",
-            where="this Python's packages",
-            remedy="make figures installs what requirements.lock names; or pip install 'sphinx-revealjs>=3.2'",
-        )
-    return Path(place)
+    return machine.package_file("sphinx-revealjs", f"sphinx_revealjs/{name}")
 
 
 def font(face: str, ending: str) -> Path:

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +41,10 @@ class Index:
     def of(self, lesson: str) -> list[str]:
         """The ids of a lesson's published figures."""
         return sorted(id for id, entry in self.entries.items() if entry["lesson"] == lesson)
+
+    def by_words(self, lesson: str) -> dict[str, tuple[str, dict]]:
+        """A lesson's published figures by their alternative texts, which its stored pictures have: (id, entry)."""
+        return {self.entries[id]["alt"]: (id, self.entries[id]) for id in self.of(lesson)}
 
     def intact(self, lesson: str) -> bool:
         """Whether every published file of a lesson is there and is the one that the index means."""
@@ -105,6 +108,7 @@ class Index:
 
     def forget(self, lessons: set[str]) -> dict[str, list[str]]:
         """Remove the figures of lessons that are none of these any more; returns their ids by lesson."""
+        explorers.forget(self.target, lessons)
         gone = sorted({entry["lesson"] for entry in self.entries.values()} - lessons)
         removed = {lesson: self.of(lesson) for lesson in gone}
         for lesson, ids in removed.items():
@@ -263,8 +267,6 @@ class Index:
         for path in [path for ending in ENDINGS for path in folder.glob(f"*.{ending}")]:
             if path not in wanted:
                 path.unlink()
-        if lesson not in paths.slugs():
-            shutil.rmtree(folder / explorers.FOLDER, ignore_errors=True)
         for path in folder.glob(".*.*"):  # left by a process that was killed while writing
             path.unlink()
         if folder.is_dir() and not any(folder.iterdir()):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncourse import paths
-from cnncourse.errors import ParameterError, nearest
+from cnncourse.errors import LessonError, ParameterError, nearest
 from cnncourse.parameters import Parameter, parse
 
 if TYPE_CHECKING:  # `doctor` reads this module on a Python that has nothing yet
@@ -109,6 +109,25 @@ class Lesson:
     @cached_property
     def cells(self) -> list[Cell]:
         return [Cell(number, node) for number, node in enumerate(self.content.cells, start=1)]
+
+    def stored(self) -> Path:
+        """Its notebook, for whoever reads what a run left there; `LessonError` for a lesson that was never stored."""
+        if not self.notebook.is_file():
+            raise LessonError(
+                "a stored lesson",
+                f"{self.slug}, which has a text only",
+                where=paths.shown(self.text),
+                remedy=f"python -m cnncourse store {self.number}",
+            )
+        return self.notebook
+
+    @cached_property
+    def stored_cells(self) -> list[Cell]:
+        """Its cells with their outputs, as they are stored; `LessonError` for a lesson that was never stored."""
+        from cnncourse.lab import pairing  # jupytext takes a second to import
+
+        nodes = pairing.read_notebook(self.stored()).cells
+        return [Cell(number, node) for number, node in enumerate(nodes, start=1)]
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:

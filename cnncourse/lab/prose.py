@@ -61,15 +61,20 @@ def items(part: str) -> list[str]:
     return [item.strip() for item in re.split(rf"(?m)^{STARTS['list']}", part) if item.strip()]
 
 
-def rows(part: str) -> tuple[tuple[str, ...], ...]:
-    """The rows of a table in Markdown as HTML, without the line below its head."""
+def table(part: str) -> list[list[str]]:
+    """The rows of a table in Markdown, without the line below its head and the space around the cells.
+
+    >>> table("| word | in short |\\n|---|---|\\n| loss | how wrong |")
+    [['word', 'in short'], ['loss', 'how wrong']]
+    """
     lines = [line.strip().removeprefix("|").removesuffix("|") for line in part.splitlines()]
-    split = [re.split(r"(?<!\\)\|", line) for line in lines]
-    return tuple(
-        tuple(inline(cell.strip()) for cell in row)
-        for row in split
-        if not all(re.fullmatch(r"\s*:?-+:?\s*", cell) for cell in row)
-    )
+    split = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
+    return [row for row in split if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
+
+
+def rows(part: str) -> tuple[tuple[str, ...], ...]:
+    """The rows of a table in Markdown as HTML."""
+    return tuple(tuple(map(inline, row)) for row in table(part))
 
 
 def formulas(part: str) -> list[str]:

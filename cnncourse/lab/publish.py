@@ -56,16 +56,12 @@ def figures(
     the published ones. force: run the lessons even if nothing changed.
     Raises `MachineError` while another process does the same.
     """
-    style = style or os.environ.get("CNNCOURSE_STYLE") or None
     lessons = list(lessons)
     chosen = Lesson.some(lessons)
     settings = {
         lesson.slug: lesson.settings({}, preset) for lesson in chosen
     }  # all that may be refused is, first
-    if style and not Path(style).is_file():
-        raise ParameterError(
-            "a matplotlib style file", repr(str(style)), where="--style", remedy="give its path"
-        )
+    style = chosen_style(style)
     every, slugs, target = not lessons, list(settings), target_folder(preset, style)
     work = paths.build() / "make" / folder_name(target)
     if target != paths.root() / "figures":
@@ -259,6 +255,16 @@ def _report(outcomes: list[Outcome], target: Path) -> int:
     for outcome in failed:
         print(f"\n{outcome.lesson} failed:\n{outcome.error}", file=sys.stderr)
     return int(bool(failed))
+
+
+def chosen_style(style: Path | None) -> str | Path | None:
+    """The style file that was given, or that CNNCOURSE_STYLE names; None for the course's own look."""
+    style = style or os.environ.get("CNNCOURSE_STYLE") or None
+    if style and not Path(style).is_file():
+        raise ParameterError(
+            "a matplotlib style file", repr(str(style)), where="--style", remedy="give its path"
+        )
+    return style
 
 
 def target_folder(preset: str, style: str | Path | None) -> Path:

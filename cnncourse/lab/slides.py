@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +15,9 @@ from matplotlib.colors import to_hex, to_rgb
 from nbconvert.filters import Highlight2HTML
 
 from cnncourse import figures, paths
-from cnncourse.errors import MachineError, ParameterError
-from cnncourse.lab import publish
+from cnncourse.errors import MachineError
+from cnncourse.lab import doctor, publish
 from cnncourse.lab.deck import Code, Picture, Slide, Table, read
-from cnncourse.lab.doctor import BROWSERS
 from cnncourse.lab.fitting import (
     LARGE,
     LEADING,
@@ -50,11 +47,7 @@ def make(names: Iterable[str] = (), *, style: Path | None = None, pdf: bool = Tr
     pdf: needs a Chromium; without one the pages are there all the same, and `MachineError` says what to install.
     Raises `LessonError` for a lesson that was never stored, or a figure that the style lacks.
     """
-    style = style or os.environ.get("CNNCOURSE_STYLE") or None
-    if style and not Path(style).is_file():
-        raise ParameterError(
-            "a matplotlib style file", repr(str(style)), where="--style", remedy="give its path"
-        )
+    style = publish.chosen_style(style)
     folder = publish.target_folder("default", style)
     target = paths.build() / "slides" / ("" if style is None else folder.name)
     written = []
@@ -192,14 +185,14 @@ def _grouped(parts: list[tuple[Block, str]]) -> Iterator[str]:
 @contextmanager
 def browser() -> Iterator:
     """A headless Chromium of this machine; `MachineError` where there is none."""
-    program = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    program = doctor.browser()
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:
         program = None
     if program is None:
         raise MachineError(
-            f"one of {', '.join(BROWSERS)}, and the package playwright, for the PDF",
+            f"one of {', '.join(doctor.BROWSERS)}, and the package playwright, for the PDF",
             "a machine without",
             where="PATH",
             remedy="install chromium; or open the .html in any browser: it is complete. `--html` makes no PDF",

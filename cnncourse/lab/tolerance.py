@@ -16,6 +16,7 @@ from cnncourse.errors import ParameterError, nearest
 CLAIM = "application/vnd.cnncourse.claim+json"
 NUMBERS_OF_CLAIM = ("measured", "interval")  # not compared where they vary
 NOT_COMPARED = ("application/vnd.jupyter.widget-view+json",)  # it holds the random id of a widget
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal, and what else moves its cursor
 PICTURES = ("image/png", "image/jpeg")
 MARKS = (
     "nbval-ignore-output",
@@ -45,6 +46,15 @@ PROGRESS = re.compile(
     r"\d+%\||\b\d+/\d+ \[|\d+it \["
 )  # how a tqdm bar describes itself: "50%|#####     | 5/10 [00:01"
 SHOWN = 5  # numbers that a message lists before it counts the rest
+
+
+def without_colours(text: str) -> str:
+    """A traceback or an output as plain text.
+
+    >>> without_colours("\x1b[31mred\x1b[0m")
+    'red'
+    """
+    return COLOURS.sub("", text)
 
 
 @dataclass(frozen=True)

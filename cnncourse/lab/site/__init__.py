@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import html
-import importlib.util
 import re
 import shutil
 import tomllib
@@ -18,8 +17,7 @@ import nbformat
 from nbformat.v4 import new_markdown_cell
 
 from cnncourse import machine, paths
-from cnncourse.errors import LessonError
-from cnncourse.lab import front, gallery
+from cnncourse.lab import front, gallery, tolerance
 from cnncourse.lab.lesson import Lesson
 from cnncourse.lab.site import cells, check, explorer, overview
 
@@ -47,22 +45,17 @@ def make(
     ``[project.urls] Repository`` of pyproject.toml, if any. Raises `LessonError` for a lesson that was never stored.
     """
     target = target or paths.build() / "site"
+    repository = repository or _repository()
     lessons = [lesson for lesson in Lesson.some(names) if names or lesson.notebook.is_file()]
     for lesson in lessons:
-        if not lesson.notebook.is_file():
-            raise LessonError(
-                "a stored lesson",
-                f"{lesson.slug}, which has a text only",
-                where=paths.shown(lesson.text),
-                remedy=f"python -m cnncourse store {lesson.number}",
-            )
+        lesson.stored()  # says what to do where it never was
     work = target.with_name(f"{target.name}-work")  # sources and what Sphinx remembers of them
     published = paths.root() / "figures"
-    index = gallery.Index(published).entries
+    index = gallery.Index(published)
     files: dict[str, Path | bytes] = {}
-    sources = _overviews(overview.Told(lessons, index))
+    sources = _overviews(overview.Told(lessons, index.entries))
     for lesson in lessons:
-        page, pictures = _page(lesson, index, repository or _repository())
+        page, pictures = _page(lesson, index, repository)
         sources[f"lessons/{lesson.slug}.ipynb"] = page
         files |= pictures
         files[f"notebooks/{lesson.notebook.name}"] = lesson.notebook
@@ -91,12 +84,13 @@ def _overviews(told: overview.Told) -> dict[str, str]:
     }
 
 
-def _page(lesson: Lesson, index: dict, repository: str) -> tuple[str, dict[str, Path | bytes]]:
+def _page(
+    lesson: Lesson, index: gallery.Index, repository: str
+) -> tuple[str, dict[str, Path | bytes]]:
     """The notebook that Sphinx reads for a lesson, and the pictures that belong beside it."""
     content = nbformat.read(lesson.notebook, as_version=4)
-    outputs = cells.Outputs(
-        lesson.slug, index, explorer.folders(paths.root() / "figures" / lesson.slug)
-    )
+    moving = explorer.folders(index.target / lesson.slug)
+    outputs = cells.Outputs(lesson.slug, index.by_words(lesson.slug), moving)
     for cell in content.cells:
         if cell.cell_type == "code":
             cells.folded(cell)
@@ -152,8 +146,8 @@ def _static() -> Iterable[tuple[str, Path]]:
     """The style, the script and MathJax, which all come with installed packages."""
     for file in sorted(ASSETS.iterdir()):
         yield file.name, file
-    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
-    yield FORMULAS, package / "static" / "mathjax" / FORMULAS
+    mathjax = f"sphinx-mathjax-offline/static/mathjax/{FORMULAS}"
+    yield FORMULAS, machine.package_file("sphinx-mathjax-offline", mathjax)
 
 
 def _sphinx(work: Path, target: Path, sources: dict[str, str]) -> list[str]:
@@ -177,7 +171,7 @@ def _sphinx(work: Path, target: Path, sources: dict[str, str]) -> list[str]:
         )  # fmt: skip
         app.build()
     lines = [line.replace(f"{work / 'source'}/", "") for line in said.getvalue().splitlines()]
-    return [cells.ANSI.sub("", line) for line in lines if line.strip()]
+    return [tolerance.without_colours(line) for line in lines if line.strip()]
 
 
 def _contents(sources: dict[str, str]) -> list[str]:

@@ -16,11 +16,9 @@ from nbformat.v4 import new_markdown_cell, new_output
 
 from cnncourse.claims import reading
 from cnncourse.exercises import predictions
-from cnncourse.lab import explorers, export
+from cnncourse.lab import explorers, export, tolerance
 from cnncourse.lab.site import explorer
 
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-ASKED = re.compile(r'<div class="gate gate-([\w-]+)">(.*)</div>', re.DOTALL)
 TOLD = re.compile(r'<div class="answer answer-([\w-]+)"><b>[✓✗ ]*Measured: (.*?)\.</b>', re.DOTALL)
 CLAIM = '<div class="claim"'
 
@@ -42,11 +40,11 @@ def first_words(source: str) -> str:
 class Outputs:
     """Turns the outputs of one lesson's cells into what the site shows, and collects the pictures that belong to it."""
 
-    def __init__(self, slug: str, published: dict[str, dict], explorers: dict[str, Path]):
+    def __init__(
+        self, slug: str, published: dict[str, tuple[str, dict]], explorers: dict[str, Path]
+    ):
         self.slug = slug
-        self.published = {  # alternative text to the published figure that has it
-            entry["alt"]: (id, entry) for id, entry in published.items() if entry["lesson"] == slug
-        }
+        self.published = published  # alternative text to the published figure that has it
         self.explorers = explorers  # id of a cell to the folder of its stored pictures
         self.files: dict[
             str, bytes
@@ -61,9 +59,9 @@ class Outputs:
 
     def _shown(self, output: NotebookNode, cell: NotebookNode) -> Iterator[NotebookNode]:
         if "text" in output:
-            output["text"] = ANSI.sub("", output["text"])
+            output["text"] = tolerance.without_colours(output["text"])
         if output.output_type == "error":
-            words = ANSI.sub("", "\n".join(output.get("traceback", [])))
+            words = tolerance.without_colours("\n".join(output.get("traceback", [])))
             output = new_output("stream", name="stderr", text=words)
         data = output.get("data", {})
         for mime in [mime for mime in data if mime.startswith("application/")]:
@@ -72,8 +70,8 @@ class Outputs:
                     CLAIM, f'<div id="{anchor(data[mime]["id"])}" class="claim"', 1
                 )
             del data[mime]
-        if "text/html" in data and (asked := ASKED.fullmatch(data["text/html"].strip())):
-            data["text/html"] = gate(*asked.groups())
+        if question := predictions.asked(data.get("text/html", "")):
+            data["text/html"] = gate(question)
         if "image/png" in data:
             data = {"text/html": self._picture(output, cell)}
             output = new_output("display_data", data=data)
@@ -150,13 +148,12 @@ def title_drawn(source: str) -> str:
     return "What the cell draws; its code says what"
 
 
-def gate(name: str, asked: str) -> str:
+def gate(question: predictions.Asked) -> str:
     """A prediction with a button for each choice; without a script the fold behind it opens by hand."""
-    choices = re.findall(r"<i>(.*?)</i>", asked)
-    question = asked.partition("<i>")[0].rstrip().removesuffix("(").rstrip()
-    buttons = "".join(f'<button type="button">{words}</button>' for words in choices)
+    buttons = "".join(f'<button type="button">{words}</button>' for words in question.choices)
     return (
-        f'<div class="gate" id="gate-{name}" data-fold="fold-{name}"><p>{question}</p>'
+        f'<div class="gate" id="gate-{question.name}" data-fold="fold-{question.name}">'
+        f"<p><b>Predict:</b> {question.words}</p>"
         f'<div class="choices" role="group" aria-label="Your prediction">{buttons}</div>'
         f'<p class="verdict" role="status"></p></div>'
     )

@@ -10,11 +10,10 @@ from functools import cached_property
 
 from cnncourse import paths
 from cnncourse.claims import reading, words
-from cnncourse.lab import coverage, export, front
+from cnncourse.lab import coverage, export, front, prose
 from cnncourse.lab.lesson import Lesson
 from cnncourse.lab.site.cells import anchor
 
-TABLE = re.compile(r"^\|(.+)\|\s*$", re.MULTILINE)
 WORDS = "word | in short | lesson"
 SAY = "the notes say | correct | how we know"
 WORKSHOP = ("cnncourse.lab", "cnncourse.__main__", "cnncourse.exercises.lesson_")  # not for lessons
@@ -284,18 +283,12 @@ def table(text: str, header: str) -> list[list[str]]:
     >>> table("| word | in short | lesson |\\n|---|---|---|\\n| loss | how wrong | 02 |", "word | in short | lesson")
     [['loss', 'how wrong', '02']]
     """
-    rows, within = [], False
-    for line in text.splitlines():
-        found = TABLE.fullmatch(line)
-        if not found:
-            within = False
-            continue
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", found[1])]
-        if " | ".join(cells) == header:
-            within = True
-        elif within and not set("".join(cells)) <= set("-: "):
-            rows.append(cells)
-    return rows
+    found = []
+    for kind, part in prose.blocks(text):
+        head, *rows = prose.table(part) if kind == "table" else [[]]
+        if " | ".join(head) == header:
+            found += rows
+    return found
 
 
 def modules() -> list[str]:
