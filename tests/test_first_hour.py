@@ -96,6 +96,7 @@ def course(tmp_path_factory):
         "Makefile",
         "pyproject.toml",
         "requirements.lock",
+        "weights.lock",
         "notebooks/ledger.yaml",
     ):
         shutil.copy(paths.root() / name, course / name)

@@ -156,13 +156,20 @@ def _data() -> Iterator[tuple[str, str]]:
 
 def _weights() -> Iterator[tuple[str, str]]:
     try:
-        from cnncourse.models import efficientnet_lite
-
-        efficientnet_lite.weights()
+        from cnncourse.models import efficientnet_lite, mtcnn
     except (ImportError, OSError, RuntimeError) as error:
         yield "FIX", " ".join(str(error).split())
         return
-    yield "ok", "the ImageNet weights of EfficientNet-Lite0 come with a package of theirs"
+    reads = {
+        "EfficientNet-Lite0 (ImageNet)": efficientnet_lite.weights,
+        "MTCNN (faces)": lambda: [mtcnn.weights(name) for name in mtcnn.FILES],
+    }
+    for name, read in reads.items():
+        try:
+            read()
+            yield "ok", f"{name}: they come with a package of theirs"
+        except (OSError, RuntimeError) as error:
+            yield "FIX", " ".join(str(error).split())
 
 
 def browser() -> str | None:

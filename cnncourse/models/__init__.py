@@ -8,7 +8,8 @@
 Every network takes `num_classes`, `in_channels`, `width` (the channels of its first convolution; all others scale
 with it) and, for images of 8 to 64 pixels, `image_size`. Where torchvision has the network, name, defaults, layer
 names and outputs are torchvision's, and `weights="IMAGENET1K_V1"` loads its official weights. Without a network,
-`efficientnet_lite0(pretrained=True)` has ImageNet weights, which ship in a package.
+`efficientnet_lite0(pretrained=True)` has ImageNet weights, which ship in a package; so have the three networks of
+`models.mtcnn`, which find faces.
 """
 
 # ruff: noqa: I001 (a line a family reads better than a line a name)
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from torch import nn
 
 from cnncourse.errors import ParameterError, nearest
+from cnncourse.models import mtcnn  # noqa: F401 (for lessons)
 from cnncourse.models.alexnets import (
     alexnet,
     alexnet_2012,

@@ -96,7 +96,8 @@ def check_images(network: nn.Module, images: torch.Tensor) -> None:
             f"images of at least {least} x {least} pixels",
             f"{got[2]} x {got[3]}",
             where=f"{name}.forward",
-            remedy=f"enlarge the images to {least}, or build the network with image_size={min(got[2:])}",
+            remedy=f"enlarge the images to {least}, or build the network with image_size={min(got[2:])} "
+            "where it has that option",
         )
     if not images.is_floating_point():
         raise ShapeError(

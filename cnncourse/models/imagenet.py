@@ -26,7 +26,7 @@ def imagenet_input(
     Raises `ShapeError` for several pictures, grey ones, or values that are not uint8.
     Source: the numbers of EfficientNet-Lite's authors (2020). Lessons 11 and 16.
     """
-    picture = _rgb(pictures)
+    picture = rgb(pictures, where="imagenet_input")
     shorter = round(whole(image_size, "image_size") * 8 / 7)
     sides = [shorter * side // min(picture.size) for side in picture.size]  # width, height
     left, top = (round((side - image_size) / 2) for side in sides)
@@ -49,19 +49,18 @@ def imagenet_categories() -> tuple[str, ...]:
     return tuple(torchvision.models.get_weight("ResNet18_Weights.IMAGENET1K_V1").meta["categories"])
 
 
-def _rgb(pictures: np.ndarray | torch.Tensor | Image.Image) -> Image.Image:
-    """The photograph as an RGB image of PIL, or a `ShapeError` that says what it is instead."""
+def rgb(pictures: np.ndarray | torch.Tensor | Image.Image, *, where: str) -> Image.Image:
+    """The photograph as an RGB image of PIL, or a `ShapeError` that says what it is instead; `where`: who asks."""
     if isinstance(pictures, Image.Image):
         return pictures.convert("RGB")
     if isinstance(pictures, torch.Tensor):
         pictures = pictures.detach().cpu().numpy()
     expected, got = "one photograph, uint8 (H, W, 3) or (3, H, W)", type(pictures).__name__
-    where = "imagenet_input(pictures=...)"
     if not isinstance(pictures, np.ndarray):
         raise ShapeError(expected, got, where=where, remedy="open a file with PIL.Image.open")
     got = f"{pictures.dtype} {pictures.shape}"
     if pictures.ndim == 4:
-        remedy = "take one of them, or torch.cat([imagenet_input(p) for p in pictures])"
+        remedy = f"take one of them, or torch.cat([{where}(p) for p in pictures])"
         raise ShapeError(expected, got, where=where, remedy=remedy)
     if pictures.ndim == 3 and pictures.shape[-1] != 3 and pictures.shape[0] == 3:
         pictures = pictures.transpose(1, 2, 0)
