@@ -5,7 +5,7 @@ Signal Processing Letters 2016, arXiv:1604.02878, figure 2. P-Net proposes windo
 and marks eyes, nose and mouth. What stands between them (pyramid, overlap, suppression, cropping) is lesson 20's.
 The layers carry the names of the weights' files.
 
->>> images = models.mtcnn.to_input(data.photos()["astronaut"])  # (1, 3, 512, 512)
+>>> images = models.mtcnn.to_input(torch.zeros(512, 512, 3, dtype=torch.uint8))  # (1, 3, 512, 512)
 >>> found = models.mtcnn.pnet(pretrained=True)(images)
 >>> found.probability.shape, found.box.shape  # one window of 12 x 12 pixels every 2 pixels
 (torch.Size([1, 251, 251]), torch.Size([1, 4, 251, 251]))
