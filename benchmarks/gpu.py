@@ -1,6 +1,6 @@
 """What of a training step on a GPU its kernels take, what the data take, and what the settings of the runtime bring.
 
-    python benchmarks/gpu.py            a minute or two on a GPU; without one it says what was not measured
+    python benchmarks/gpu.py            some minutes on a GPU, mostly compilation; without one it says what it skips
     python benchmarks/gpu.py --store    write benchmarks/RESULTS-gpu.md
 
 A ResNet-18 for pictures of 32 x 32 (torchvision's, with a stem that keeps their size) on random pictures, 512 a step,
@@ -229,7 +229,10 @@ def seeds(runs: int) -> float:
 
 
 def refused() -> list[str]:
-    """Operations of the lessons whose backward pass torch refuses in deterministic mode on this device."""
+    """Operations of the lessons whose backward pass torch refuses in deterministic mode on this device.
+
+    `torchvision.ops.roi_align` is not among them: in this mode torchvision compiles a form of its own, slowly.
+    """
     machine = runtime.start(deterministic=True)
     images = torch.rand(2, 3, 8, 8, device=machine.device)
     grid = F.affine_grid(
@@ -255,7 +258,7 @@ def refused() -> list[str]:
             x, torch.zeros_like(x[:, 0]).long()
         ),
         "interpolate bicubic": lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"),
-        "roi_align": lambda x: torchvision.ops.roi_align(
+        "roi_pool": lambda x: torchvision.ops.roi_pool(
             x, [torch.tensor([[0.0, 0, 4, 4]], device=x.device)] * 2, 2
         ),
         "reflection padding": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
@@ -288,6 +291,7 @@ def main() -> None:
         )
         return
     kinds = {
+        "Refused in deterministic mode": lambda runs: ", ".join(refused()) or "none of those tried",
         "A step of ResNet-18, 512 pictures of 3 x 32 x 32": lambda runs: table(
             step(pictures(98 * BATCH, 3, 32), runs, "resnet18")
         ),
@@ -297,7 +301,6 @@ def main() -> None:
         "Eight seeds of a small CNN, one after another over all at once (at least 3)": lambda runs: (
             f"{seeds(runs):.2f}"
         ),
-        "Refused in deterministic mode": lambda runs: ", ".join(refused()) or "none of those tried",
         "Settings, wall time of ResNet-18 over float32": lambda runs: table(
             settings(pictures(10 * BATCH, 3, 32), runs)
         ),
