@@ -12,10 +12,12 @@ from cnncourse.data.bundled import digits, photos
 from cnncourse.data.downloaded import cifar10, fashion_mnist, mnist, root
 from cnncourse.data.folder import checked_size, folder_part, image_folder, resolved
 from cnncourse.data.imageset import ImageSet, loaded
+from cnncourse.data.masks import masks_folder
 from cnncourse.errors import DataError, ParameterError, nearest
 
 __all__ = (
-    "ImageSet", "cifar10", "digits", "fashion_mnist", "image_folder", "load", "loaded", "mnist", "photos", "root"
+    "ImageSet", "cifar10", "digits", "fashion_mnist", "image_folder", "load", "loaded", "masks_folder", "mnist",
+    "photos", "root",
 )  # fmt: skip
 
 _SETS: dict[str, Callable[..., ImageSet]] = {

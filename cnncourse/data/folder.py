@@ -46,14 +46,14 @@ def image_folder(path: str | Path, *, size: Size = None) -> ImageSet:
     """
     size, place = checked_size(size, "data.image_folder"), resolved(path)
     classes = _class_folders(place)
-    if all(name in ("train", *TEST) and not _pictures_in(place / name) for name in classes):
+    if all(name in ("train", *TEST) and not pictures_in(place / name) for name in classes):
         raise DataError(
             "one folder for each class",
             f"the parts {', '.join(classes)}",
             where=place,
             remedy=f"data.load({str(path)!r}, train=True) reads such a folder, and train=False its other part",
         )
-    return _read(classes, list(classes), size, _channels_and_sizes([classes], size)[0], place.name)
+    return _read(classes, list(classes), size, channels_and_sizes([classes], size)[0], place.name)
 
 
 def folder_part(path: str | Path, train: bool, *, size: Size = None) -> ImageSet:
@@ -86,7 +86,7 @@ def folder_part(path: str | Path, train: bool, *, size: Size = None) -> ImageSet
             where=place / second / strangers[0],
             remedy="rename the folder as in train/, or give train/ pictures of this class",
         )
-    channels = _channels_and_sizes([first, other], size)[0]
+    channels = channels_and_sizes([first, other], size)[0]
     return _read(first if train else other, list(first), size, channels, place.name, train)
 
 
@@ -132,11 +132,11 @@ def _read(
     size = size or _shape_of(files[0])[1:]
     images = np.empty((len(files), channels, *size), np.uint8)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # decoding frees the interpreter
-        list(pool.map(_decode, files, images))
+        list(pool.map(decode, files, images))
     return named(name, torch.from_numpy(images), torch.tensor(labels), names, train)
 
 
-def _channels_and_sizes(
+def channels_and_sizes(
     parts: Sequence[Mapping[str, Sequence[Path]]], size: tuple[int, int] | None
 ) -> tuple[int, tuple[int, ...]]:
     """The channels and the size that fit every picture, from the headers alone."""
@@ -173,7 +173,7 @@ def _class_folders(path: Path) -> dict[str, list[Path]]:
     )
     if not names:
         raise DataError("one folder for each class", "no folders", where=path, remedy=remedy)
-    if loose := _pictures_in(path):
+    if loose := pictures_in(path):
         raise DataError(
             "every picture in the folder of its class",
             f"{loose[0].name} beside the class folders",
@@ -197,7 +197,7 @@ def _class_folders(path: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _pictures_in(path: Path) -> list[Path]:
+def pictures_in(path: Path) -> list[Path]:
     return [file for file in sorted(path.iterdir()) if _is_picture(file)]
 
 
@@ -215,7 +215,7 @@ def _is_picture(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES
 
 
-def _open(file: Path) -> Image.Image:
+def opened(file: Path) -> Image.Image:
     try:
         return Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -226,10 +226,10 @@ def _open(file: Path) -> Image.Image:
             remedy="scale it down first, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it",
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
 
 
-def _unreadable(file: Path, error: object) -> DataError:
+def unreadable(file: Path, error: object) -> DataError:
     return DataError(
         "a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM picture of 8 or 16 bits",
         f"a file that cannot be decoded ({error})",
@@ -240,20 +240,20 @@ def _unreadable(file: Path, error: object) -> DataError:
 
 def _shape_of(file: Path) -> tuple[int, int, int]:
     """(C, H, W) as decoded, from the header alone."""
-    with _open(file) as picture:
+    with opened(file) as picture:
         width, height = picture.size
         try:  # Pillow turns a TIFF by itself
             turned = picture.format != "TIFF" and picture.getexif().get(ORIENTATION, 1) >= 5
         except (OSError, SyntaxError, ValueError, TypeError) as error:
-            raise _unreadable(file, error) from error
+            raise unreadable(file, error) from error
         height, width = (width, height) if turned else (height, width)
         return (1 if picture.mode in GREY_MODES else 3), height, width
 
 
-def _decode(file: Path, out: np.ndarray) -> None:
+def decode(file: Path, out: np.ndarray) -> None:
     """Write the picture into out (C, H, W), scaled and cropped around its middle when it has another size."""
     channels, height, width = out.shape
-    with _open(file) as picture:
+    with opened(file) as picture:
         try:
             picture.load()
             if picture.mode.startswith("I"):
@@ -262,7 +262,7 @@ def _decode(file: Path, out: np.ndarray) -> None:
                 raise ValueError("32-bit floating point")
             picture = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
         except (OSError, SyntaxError, ValueError) as error:
-            raise _unreadable(file, error) from error
+            raise unreadable(file, error) from error
     if picture.size != (width, height):
         picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
     out[:] = np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
