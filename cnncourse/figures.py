@@ -82,6 +82,7 @@ REPEATABLE = {
     "savefig.bbox": None,
     "savefig.pad_inches": 0.1,
 }
+OWN_LAYOUT = {"figure.constrained_layout.use": False}  # `savefig` sets the figure's engine anew
 
 
 CROWD = 500  # points or corners above which an artist is a picture inside the SVG; each costs up to 100 bytes
@@ -172,14 +173,7 @@ def save(
     import matplotlib.pyplot as plt
 
     lesson = _lesson_of(id)
-    for name, text in (("caption", caption), ("alt", alt)):
-        if not str(text).strip():
-            raise ParameterError(
-                f"a sentence for {name}",
-                repr(text),
-                where=f"figure {id}",
-                remedy="caption: what to see and under which parameters; alt: the finding in words",
-            )
+    _check_words(f"figure {id}", caption=caption, alt=alt)
     png, svg = pictures(fig)
     smallest_px, smallest_text = smallest_letters(fig)
     record = {
@@ -204,8 +198,28 @@ def save(
             where=f"figure {id}",
             remedy="make room, make it writable, or set CNNCOURSE_FIGURES",
         ) from error
-    told = {"alt": alt, "width": round(96 * float(fig.get_size_inches()[0]))}
-    _show(png, caption, told | {"smallest_px": smallest_px, "smallest_text": smallest_text})
+    _show(png, fig, alt, smallest_px, smallest_text, caption)
+    plt.close(fig)
+
+
+def show(fig: matplotlib.figure.Figure, *, alt: str) -> None:
+    """Show a figure that is not published, with the words that stand for it, and close it; instead of ``plt.show()``.
+
+    >>> fig, ax = plt.subplots()
+    >>> plots.image_grid(ax, pictures)
+    >>> figures.show(fig, alt="Ten digits, grey and blurred.")
+
+    alt: the finding in words, for whoever cannot see it; the site, the slides and exported pages take it.
+    Raises `ParameterError` for an empty alt.
+    """
+    import matplotlib.pyplot as plt
+
+    _check_words("figures.show", alt=alt)
+    smallest_px, smallest_text = smallest_letters(fig)
+    with matplotlib.rc_context(REPEATABLE | OWN_LAYOUT):
+        _settle(fig)
+        png = _png(fig)
+    _show(png, fig, alt, smallest_px, smallest_text)
     plt.close(fig)
 
 
@@ -215,19 +229,23 @@ def pictures(fig: matplotlib.figure.Figure) -> tuple[bytes, bytes]:
     The PNG has a palette of at most 256 colours, a third of the bytes (`quantised`). In the SVG, artists of many
     points or corners are pictures, and everything else stays lines and letters.
     """
-    png, svg = io.BytesIO(), io.BytesIO()
-    no_engine = {"figure.constrained_layout.use": False}  # `savefig` sets the figure's engine anew
-    with matplotlib.rc_context(REPEATABLE | no_engine):
+    svg = io.BytesIO()
+    with matplotlib.rc_context(REPEATABLE | OWN_LAYOUT):
         _settle(fig)
-        opaque = fig.get_facecolor()[3] == 1
-        fast = {"compress_level": 1} if opaque else {}  # `quantised` compresses it
-        fig.savefig(
-            png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None}, pil_kwargs=fast
-        )
+        png = _png(fig)
         for artist in filter(_is_crowded, fig.findobj()):
             artist.set_rasterized(True)
         fig.savefig(svg, format="svg", dpi=DOTS_PER_INCH, metadata={"Date": None, "Creator": None})
-    return quantised(png.getvalue()), _with_small_pictures(svg.getvalue())
+    return png, _with_small_pictures(svg.getvalue())
+
+
+def _png(fig: matplotlib.figure.Figure) -> bytes:
+    """The PNG of a figure whose layout is settled."""
+    png = io.BytesIO()
+    opaque = fig.get_facecolor()[3] == 1
+    fast = {"compress_level": 1} if opaque else {}  # `quantised` compresses it
+    fig.savefig(png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None}, pil_kwargs=fast)
+    return quantised(png.getvalue())
 
 
 def quantised(png: bytes) -> bytes:
@@ -390,11 +408,32 @@ def _data_loaded() -> dict[str, str]:
     return dict(module.loaded()) if module is not None else {}
 
 
-def _show(png: bytes, caption: str, told: dict) -> None:
+def _check_words(where: str, **words: str) -> None:
+    for name, text in words.items():
+        if not str(text).strip():
+            raise ParameterError(
+                f"a sentence for {name}",
+                repr(text),
+                where=where,
+                remedy="caption: what to see and under which parameters; alt: the finding in words",
+            )
+
+
+def _show(
+    png: bytes,
+    fig: matplotlib.figure.Figure,
+    alt: str,
+    smallest_px: float | None,
+    smallest_text: str,
+    caption: str = "",
+) -> None:
     if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
         return
     from IPython.display import Markdown, display
 
-    picture = {"image/png": base64.b64encode(png).decode(), "text/plain": told["alt"]}
+    told = {"alt": alt, "width": round(96 * float(fig.get_size_inches()[0])),
+            "smallest_px": smallest_px, "smallest_text": smallest_text}  # fmt: skip
+    picture = {"image/png": base64.b64encode(png).decode(), "text/plain": alt}
     display(picture, metadata={"image/png": told}, raw=True)
-    display(Markdown(f"*Figure.* {caption.strip()}"))
+    if caption:
+        display(Markdown(f"*Figure.* {caption.strip()}"))

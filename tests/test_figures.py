@@ -1,5 +1,6 @@
 """The figures: colours that stay apart, bytes that stay the same, a comparison that sees what a reader sees."""
 
+import base64
 import hashlib
 import io
 import itertools
@@ -333,6 +334,24 @@ def test_a_figure_without_words_is_refused(missing):
     words = {"caption": "Loss.", "alt": "It falls."} | {missing: " "}
     with pytest.raises(ParameterError, match=missing):
         figures.save(drawing(), "fig-resnet-block", **words)
+
+
+def test_a_picture_that_is_not_published_has_words_and_leaves_no_file(scratch, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.get_ipython", object)
+    monkeypatch.setattr("IPython.display.display", lambda data, **more: shown.append((data, more)))
+    figures.show(drawing(), alt="The loss falls.")
+    assert plt.get_fignums() == [] and list(scratch.iterdir()) == []
+    ((data, more),) = shown
+    told = more["metadata"]["image/png"]
+    assert data["text/plain"] == told["alt"] == "The loss falls."
+    assert told["width"] == 384 and told["smallest_px"] == 45.0  # 9 pt, 360 pixels an inch
+    assert base64.b64decode(data["image/png"]) == figures.pictures(drawing())[0]
+
+
+def test_a_picture_shown_without_words_is_refused():
+    with pytest.raises(ParameterError, match="a sentence for alt"):
+        figures.show(drawing(), alt=" ")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):

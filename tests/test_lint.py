@@ -132,7 +132,9 @@ class Lesson:
         if "figures.save" in source:
             return [
                 nbformat.v4.new_output(
-                    "display_data", data={"image/png": "AAAA", "text/plain": "a"}
+                    "display_data",
+                    data={"image/png": "AAAA", "text/plain": "a"},
+                    metadata={"image/png": {"alt": "a"}},
                 )
             ]
         return []
@@ -372,6 +374,16 @@ def stream(text, name="stdout"):
             "kernelspec is 'conda-x', not 'python3'",
         ),
         (lambda content: content.metadata.update(widgets={"state": {}}), "the state of widgets"),
+        (
+            lambda content: content.cells[6].outputs[0].update(metadata={}),
+            "cell 7 (figures.save(figure",
+        ),
+        (
+            lambda content: content.cells[4].outputs.append(
+                nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})
+            ),
+            "a picture without alternative text; show it by `figures.show(fig, alt=",
+        ),
         (lambda content: content.metadata.update(nbval={"rtol": -1}), "notebook metadata nbval"),
         (
             lambda content: content.cells[0].update(source="# Other\ngoals"),

@@ -52,6 +52,7 @@ LINES = "\n\n".join(f"x{number} = {number}" for number in range(16))
     (['for x in y:\n    claims.check(x, "b {v}", v=(f(x), ">", 1))'], "claims only, not folded"),
     (["fig, ax = plt.subplots()"], "a cell that draws"),
     (['figures.save(fig, "a", caption="b", alt="c")'], "a cell that draws"),
+    (['figures.show(fig, alt="c")'], "a cell that draws"),
     (["def curve(ax, values):\n    ax.plot(values)"], "a cell that draws"),
     (['exercises.predict("14.p1", "?", ("a", "b"))'], "a prediction is called '04.p1'"),
     (['exercises.predict("04.p2", "?", ("a", "b"))'], "prediction '04.p2' is never revealed"),
@@ -125,6 +126,31 @@ def test_a_claim_that_can_fail_is_no_problem(tmp_path, call):
 def test_a_section_that_is_missing_or_misplaced_is_named(tmp_path, old, new, says):
     found = problems(tmp_path, texts=[text.replace(old, new) for text in TEXTS])
     assert any(says in problem for problem in found), found
+
+
+@pytest.mark.parametrize(("kind", "alts", "says"), [
+    ("image/png", ["It rises.", "It falls."], []),
+    ("image/png", [""], ['without alternative text; show it by `figures.show(fig, alt="']),
+    ("image/jpeg", [" "], ["without alternative text"]),
+    ("image/svg+xml", [""], ["without alternative text"]),
+    ("image/png", ["It rises.", "It rises."], ["is that of a picture in cell 1; say what each shows"]),
+])  # fmt: skip
+def test_every_picture_has_words_of_its_own(kind, alts, says):
+    shown = [
+        nbformat.v4.new_output("display_data", data={kind: ""}, metadata={kind: {"alt": alt}})
+        for alt in alts
+    ]
+    shown.append(nbformat.v4.new_output("display_data", data={"text/plain": "no picture"}))
+    cell = nbformat.v4.new_code_cell("fig", outputs=shown)
+    found = list(reading._words([Cell(1, cell)]))
+    assert len(found) == len(says)
+    assert all(what in line for what, line in zip(says, found, strict=True)), found
+
+
+def test_a_picture_that_nobody_gave_words_is_refused():
+    bare = nbformat.v4.new_output("display_data", data={"image/png": "", "text/plain": "<Figure>"})
+    found = list(reading._words([Cell(3, nbformat.v4.new_code_cell("plt.show()", outputs=[bare]))]))
+    assert len(found) == 1 and "cell 3" in found[0]
 
 
 @pytest.mark.parametrize(("said", "measured", "says"), [

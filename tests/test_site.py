@@ -87,7 +87,17 @@ def test_folded_code_is_closed_with_its_first_line_on_it(page):
 
 def test_a_picture_has_its_words_and_leads_to_its_vector_version(page):
     assert re.search(r'<a href="../figures/[^"]*\.svg"><img [^>]*alt="It &lt;rises&gt;."', page)
-    assert 'alt="Nobody wrote its words"' in page
+    assert re.search(r'<img src="../pictures/[^>]*alt="It is not published."', page)
+
+
+def test_a_stored_picture_without_words_is_a_complaint(copy):
+    place = copy / "notebooks" / f"{SLUG}.ipynb"
+    notebook = nbformat.read(place, as_version=4)
+    shown = next(cell for cell in notebook.cells if cell.source.startswith("figures.show"))
+    shown.outputs[0].metadata = {}
+    nbformat.write(notebook, place)
+    (said,) = site_course.build(copy).complaints
+    assert said.startswith(f"lessons/{SLUG}.html: a picture without alternative text")
 
 
 def test_the_answer_of_a_prediction_stands_in_a_closed_fold(page):

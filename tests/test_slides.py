@@ -81,6 +81,8 @@ def test_a_lesson_becomes_slides_in_the_order_of_its_story(course):
         "summary", "table",
     ]  # fmt: skip
     title, _, odd, formula, code, asked, picture, known, exercise, table, summary, backup = found
+    points = 36.7 * 72 / 240  # as stored, of 8 x 4 inches
+    assert found[1].blocks[0].points == pytest.approx(points, rel=1e-3)
     assert words(title) == ["How large?"] and words(odd) == ["Odd: it is large."]
     assert words(formula)[0] == "A map has a size:" and "<math" in formula.blocks[1].html
     assert code.blocks == [deck.Code("def half(x):\n    return x / 2")]
@@ -159,8 +161,10 @@ def test_a_lesson_that_was_never_stored_has_no_slides(course):
 
 def test_without_a_browser_the_page_is_there_and_the_remedy_is_said(course, monkeypatch, capsys):
     monkeypatch.setattr(doctor, "BROWSERS", ("no-such-browser",))
-    with pytest.raises(MachineError, match="install chromium"):
+    with pytest.raises(MachineError, match="apt install chromium"):
         slides.make(["04"])
+    ((state, found),) = doctor._browser()
+    assert state == "note" and "no PDF" in found and "apt install chromium" in found
     assert (course / "build" / "slides" / "04.html").is_file()
     assert command.main(["slides", "04", "--html"]) == 0
     assert capsys.readouterr().out.strip().endswith("build/slides/04.html")

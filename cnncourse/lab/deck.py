@@ -14,6 +14,7 @@ from PIL import Image
 from cnncourse import claims, paths
 from cnncourse.errors import LessonError
 from cnncourse.exercises import predictions
+from cnncourse.figures import READABLE
 from cnncourse.lab import front, gallery
 from cnncourse.lab.lesson import Cell, Lesson
 from cnncourse.lab.prose import blocks, fenced, formulas, inline, items, rendered, rows
@@ -67,6 +68,7 @@ class Picture:
     inches: tuple[float, float]
     points: float
     alt: str
+    is_published: bool = False
 
 
 @dataclass
@@ -267,7 +269,8 @@ class _Reader:
         checked = [one for one in known if not is_table(one)]
         blocks_ = [*self.answer, picture, *(claim(one) for one in checked[:1])]
         self.answer = []
-        if self.role == "opening" and not picture.alt and self.slides[-1].kind == "text":
+        told = self.slides[-1].kind == "text"
+        if self.role == "opening" and told and not picture.is_published:
             self.slides[-1].blocks.append(picture)  # what the surprise is about
             return
         slide = self.add("picture", *blocks_)
@@ -299,7 +302,8 @@ class _Reader:
         told = output.get("metadata", {}).get("image/png", {})
         alt = told.get("alt", "")
         if alt not in self.published:
-            return Picture(_address("png", png), png_inches(png), UNKNOWN_LETTERS, alt)
+            inches = png_inches(png)
+            return Picture(_address("png", png), inches, _points(told, inches), alt)
         _, entry = self.published[alt]
         file = self.figures / entry["files"]["svg"]
         if not file.is_file():
@@ -309,10 +313,9 @@ class _Reader:
                 where=file,
                 remedy=f'make figures LESSONS="{entry["lesson"][:2]}" with the same STYLE= first',
             )
-        width, height = entry["inches"]
-        points = told["smallest_px"] * 72 / min(1920 / width, 1080 / height)
+        inches = tuple(entry["inches"])
         svg = _address("svg+xml", file.read_bytes())
-        return Picture(svg, (width, height), points, alt)
+        return Picture(svg, inches, _points(told, inches), alt, is_published=True)
 
 
 def told_before(cells: list[Cell]) -> str:
@@ -389,6 +392,14 @@ def png_inches(png: bytes) -> tuple[float, float]:
     with Image.open(io.BytesIO(png)) as picture:
         dots = float(picture.info.get("dpi", (96, 96))[0])
         return picture.width / dots, picture.height / dots
+
+
+def _points(told: dict, inches: tuple[float, float]) -> float:
+    """The smallest letters of a picture, of which its metadata says the pixels on a screen of 1920 x 1080."""
+    if "smallest_px" not in told:
+        return UNKNOWN_LETTERS
+    pixels_per_inch = min(1920 / inches[0], 1080 / inches[1])
+    return (told["smallest_px"] or READABLE) * 72 / pixels_per_inch
 
 
 def _address(kind: str, content: bytes) -> str:

@@ -14,6 +14,10 @@ from pathlib import Path
 from cnncourse import machine, paths
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+GET_BROWSER = (
+    "`apt install chromium` (Debian), `snap install chromium` (Ubuntu), `dnf install chromium` (Fedora), "
+    "or Google Chrome, its program on PATH"
+)
 INSTALL = "make figures installs what requirements.lock names"
 
 
@@ -179,13 +183,12 @@ def browser() -> str | None:
 
 def _browser() -> Iterator[tuple[str, str]]:
     if found := browser():
-        yield "ok", found
+        yield "ok", f"{found}: the PDF of the slides, and the tests in a browser"
     else:
         yield (
             "note",
-            "none of "
-            + ", ".join(BROWSERS)
-            + ": the test of the interactive pictures is skipped; install chromium",
+            f"none of {', '.join(BROWSERS)}: make slides gives HTML and no PDF, and the tests of site, slides "
+            f"and sliders in a browser are skipped; {GET_BROWSER}",
         )
 
 

@@ -26,6 +26,7 @@ SHOWING = (
     "claims.check",
     "claims.quoted",
     "figures.save",
+    "figures.show",
     "exercises.check",
 )  # leave an output
 GOALS = re.compile(r"(?i)\bgoals\b|you will be able to")

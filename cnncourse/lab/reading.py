@@ -20,7 +20,7 @@ NOTEBOOK_KB = 700  # kilobytes of 1000 bytes
 FIGURES_KB = 700  # of the published figures of a lesson, SVG and PNG together
 SECONDS = 40  # of one core at the default parameters
 CLAIMS = ("claims.check", "claims.table", "claims.quoted")
-DRAWS = re.compile(r"\b(plt\.(subplots|figure|show)|figures\.save|subplot_mosaic)\(")
+DRAWS = re.compile(r"\b(plt\.(subplots|figure|show)|figures\.(save|show)|subplot_mosaic)\(")
 CANVAS = {"ax", "axes", "fig", "figure"}  # a function that takes one of them draws
 SECTIONS = {  # what is missing: the heading that a Markdown cell must have
     "In practice": r"(?im)^#+.*\bin practice\b",
@@ -49,6 +49,29 @@ def check(
     yield from _claims(code, parameters)
     yield from _predictions(notebook.name[:2], code)
     yield from _letters(code)
+    yield from _words(code)
+
+
+def _words(code: list[Cell]) -> Iterator[str]:
+    """Pictures without words, or with those of another picture."""
+    seen: dict[str, Cell] = {}
+    for cell in code:
+        for output in cell.outputs:
+            for kind in output.get("data", {}):
+                if not kind.startswith("image/"):
+                    continue
+                alt = output.get("metadata", {}).get(kind, {}).get("alt", "").strip()
+                if not alt:
+                    yield (
+                        f"{cell}: a picture without alternative text; show it by "
+                        '`figures.show(fig, alt="the finding in words")`, not by plt.show() or as the last line'
+                    )
+                elif alt in seen:
+                    yield (
+                        f"{cell}: the picture's alternative text is that of a picture in cell "
+                        f"{seen[alt].number}; say what each shows"
+                    )
+                seen[alt] = cell
 
 
 def _letters(code: list[Cell]) -> Iterator[str]:

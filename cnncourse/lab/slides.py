@@ -195,7 +195,7 @@ def browser() -> Iterator:
             f"one of {', '.join(doctor.BROWSERS)}, and the package playwright, for the PDF",
             "a machine without",
             where="PATH",
-            remedy="install chromium; or open the .html in any browser: it is complete. `--html` makes no PDF",
+            remedy=f"{doctor.GET_BROWSER}; or open the .html in any browser: it is complete. `--html` makes no PDF",
         )
     with sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=program, args=["--no-sandbox"])

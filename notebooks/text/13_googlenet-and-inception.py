@@ -349,7 +349,8 @@ naive = Naive(256, 128, 192, 96)
 naive_costs = cost.table(naive, (256, 28, 28))
 fig = diagrams.draw(naive, (256, 28, 28), costs=True,
                     title="Naive: 854 million multiply-adds, and more channels than came in")
-plt.show()
+figures.show(fig, alt="The naive module: a 1×1, a 3×3 and a 5×5 convolution and a max pooling side "
+             "by side; 256 channels come in, 672 leave, and the 5×5 costs more than half.")
 claims.table("num-inception-naive-854m", "The naive module on 256 maps of 28×28, traced; in "
     "millions the parts add up to 854.", {"1×1 to 128": (naive_costs["one"].multiply_adds,
     25_690_112), "3×3 to 192": (naive_costs["three"].multiply_adds, 346_816_512),

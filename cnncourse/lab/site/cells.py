@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import hashlib
 import html
@@ -52,12 +51,12 @@ class Outputs:
 
     def of(self, cell: NotebookNode) -> list[NotebookNode]:
         """The outputs of a cell, in place of those stored."""
-        shown = [new for old in cell.get("outputs", []) for new in self._shown(old, cell)]
+        shown = [new for old in cell.get("outputs", []) for new in self._shown(old)]
         if cell.get("id") in self.explorers:
             shown = self._moving(shown, cell["id"])
         return shown
 
-    def _shown(self, output: NotebookNode, cell: NotebookNode) -> Iterator[NotebookNode]:
+    def _shown(self, output: NotebookNode) -> Iterator[NotebookNode]:
         if "text" in output:
             output["text"] = tolerance.without_colours(output["text"])
         if output.output_type == "error":
@@ -73,16 +72,16 @@ class Outputs:
         if question := predictions.asked(data.get("text/html", "")):
             data["text/html"] = gate(question)
         if "image/png" in data:
-            data = {"text/html": self._picture(output, cell)}
+            data = {"text/html": self._picture(output)}
             output = new_output("display_data", data=data)
         if data or output.output_type == "stream":
             yield output
 
-    def _picture(self, output: NotebookNode, cell: NotebookNode) -> str:
+    def _picture(self, output: NotebookNode) -> str:
         """A picture with its words; a published one leads to its vector version."""
         told = output.metadata.get("image/png", {})
-        alt = told.get("alt") or title_drawn(cell.source)
-        found = self.published.get(told.get("alt"))
+        alt = told.get("alt", "")
+        found = self.published.get(alt)
         if found is None:
             png = base64.b64decode(output.data["image/png"])
             place = f"pictures/{self.slug}/{hashlib.sha256(png).hexdigest()[:16]}.png"
@@ -126,26 +125,6 @@ def anchored(cells: list[NotebookNode]) -> list[NotebookNode]:
             done.append(new_markdown_cell(f"<div>{spans}</div>\n"))
         done.append(cell)
     return done
-
-
-def title_drawn(source: str) -> str:
-    """The title that a cell writes above its picture, which says what it shows; for pictures stored without words.
-
-    >>> title_drawn('ax.set(title="Deeper is worse", ylabel="errors")')
-    'Deeper is worse'
-    """
-    try:
-        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    except SyntaxError:
-        calls = []
-    for call in calls:
-        named = [word.value for word in call.keywords if word.arg == "title"]
-        if ast.unparse(call.func).rpartition(".")[2] in ("suptitle", "set_title"):
-            named += call.args[:1]
-        for value in named:
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                return value.value
-    return "What the cell draws; its code says what"
 
 
 def gate(question: predictions.Asked) -> str:
