@@ -95,15 +95,7 @@ def arguments() -> argparse.ArgumentParser:
 
     one = command("run", _run, "run a lesson, with other parameters if you like")
     one.add_argument("lesson", help="number or name, as in 14 or resnet")
-    one.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="another value for a parameter of the lesson; may be repeated",
-    )
+    _parameter(one)
     one.add_argument("--preset", default="default", help="a file of notebooks/presets, as in full")
     one.add_argument(
         "--out", type=Path, help="folder for the executed copy, figures and provenance"
@@ -181,6 +173,34 @@ def arguments() -> argparse.ArgumentParser:
         "run lessons once for each parameter, changed to another value in its range",
         lessons=True,
     )
+    swept = command("sweep", _sweep, "run a lesson at many points, on one machine or many")
+    swept.add_argument("lesson", help="number or name, as in 14 or resnet")
+    swept.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="values of a parameter: width=8,16 or learning_rate=0.01:0.3:log5 or width=8:32:lin4; "
+        "may be repeated: all combinations",
+    )
+    swept.add_argument(
+        "--seeds", type=_positive, default=1, metavar="N", help="each point with so many seeds"
+    )
+    _parameter(swept)
+    swept.add_argument(
+        "--preset", default="default", help="a file of notebooks/presets, as in full"
+    )
+    swept.add_argument(
+        "--scheduler", default="local", help="local, or of a Dask cluster: tcp://10.0.0.1:8786"
+    )
+    swept.add_argument(
+        "--workers", type=_positive, metavar="N", help="local workers; else one a core"
+    )
+    swept.add_argument("--name", help="the folder in build/sweeps/; else the lesson's name")
+    swept.add_argument("--timeout", type=_seconds, help="seconds that a point may take")
+    swept.add_argument(
+        "--memory", type=_gigabytes, metavar="GB", help="memory that a point may take"
+    )
     command(
         "site",
         _site,
@@ -201,6 +221,18 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _parameter(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="another value for a parameter of the lesson; may be repeated",
+    )
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1, not {text!r}")
@@ -208,13 +240,21 @@ def _positive(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
+    return _above_0(text, "seconds")
+
+
+def _gigabytes(text: str) -> float:
+    return _above_0(text, "gigabytes")
+
+
+def _above_0(text: str, unit: str) -> float:
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number of seconds above 0, not {text!r}")
-    return seconds
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of {unit} above 0, not {text!r}")
+    return number
 
 
 def _run(chosen: argparse.Namespace) -> None:
@@ -317,6 +357,23 @@ def _vary(chosen: argparse.Namespace) -> int:
     from cnncourse.lab import vary
 
     return vary.main(chosen.lessons)
+
+
+def _sweep(chosen: argparse.Namespace) -> int:
+    from cnncourse.lab import sweep
+
+    return sweep.main(
+        chosen.lesson,
+        grids=chosen.grid,
+        seeds=chosen.seeds,
+        given=dict(chosen.parameter),
+        preset=chosen.preset,
+        scheduler=chosen.scheduler,
+        workers=chosen.workers,
+        name=chosen.name,
+        timeout=chosen.timeout,
+        memory=chosen.memory,
+    )
 
 
 def _site(chosen: argparse.Namespace) -> int:

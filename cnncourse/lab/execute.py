@@ -419,11 +419,17 @@ def _name(preset: str, given: dict[str, object]) -> str:
 
 
 def _recorded(record: Path) -> dict[str, object]:
-    """What the lesson's own process noted: where it computed, and which data it loaded."""
+    """What the lesson's own process noted: where it computed, which data it loaded, how each training ended."""
     lines = (
         [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
     )
-    found: dict[str, object] = {"device": None, "threads": None, "data": {}, "explorers": {}}
+    found: dict[str, object] = {
+        "device": None,
+        "threads": None,
+        "data": {},
+        "explorers": {},
+        "histories": [],
+    }
     for line in lines:
         if line.get("kind") == "runtime":
             found |= {
@@ -435,4 +441,6 @@ def _recorded(record: Path) -> dict[str, object]:
             found["data"] |= {line.get("name"): line.get("checksum")}
         elif line.get("kind") == "explorer":
             found["explorers"] |= {line["name"]: round(line["core_seconds"], 2)}
+        elif line.get("kind") == "history":
+            found["histories"].append(line["row"])
     return found

@@ -191,3 +191,8 @@ class Lesson:
                 place = f"{where} of lesson {self.slug}"
                 chosen[name] = self.parameters[name].value(value, where=place)
         return chosen
+
+    def effective(self, given: dict[str, object], preset: str = "default") -> dict[str, object]:
+        """Every parameter with the value that it has in a run: its own, the preset's or the given one."""
+        own = {name: parameter.default for name, parameter in self.parameters.items()}
+        return own | self.settings(given, preset)

@@ -118,6 +118,8 @@ def fit(
                 start, before = 0, None
                 if ended:
                     break
+    if history:
+        runtime.record("history", row=history[-1])  # how it ended, for the record of a lesson's run
     return history
 
 
