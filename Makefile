@@ -12,7 +12,7 @@ AT_A_TIME = $(if $(JOBS),--jobs $(JOBS))
 STAMP   := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run figures figures-check test lint sync store claims new doctor lab site slides bench lock clean
+.PHONY: help run sweep figures figures-check test lint sync store claims new doctor lab site slides bench lock clean
 
 help:  ## this list
 	@echo "cnncourse: lectures that run"
@@ -23,6 +23,10 @@ help:  ## this list
 run: $(STAMP)  ## run LESSON=14 with other parameters: ARGS="-p epochs 2"
 	@$(if $(LESSON),,echo 'which lesson? make run LESSON=14 ARGS="-p epochs 2"'; exit 2)
 	@$(COURSE) run $(LESSON) $(ARGS)
+
+sweep: $(STAMP)  ## run LESSON=14 at many points: ARGS="--grid width=8,16 --seeds 10"; docs/scale.md has it for many machines
+	@$(if $(LESSON),,echo 'which lesson? make sweep LESSON=14 ARGS="--grid width=8,16"'; exit 2)
+	@$(COURSE) sweep $(LESSON) $(ARGS)
 
 figures: $(STAMP)  ## run the lessons whose inputs changed and regenerate their figures
 	@$(COURSE) figures $(AT_A_TIME) --preset "$(PRESET)" $(if $(STYLE),--style "$(STYLE)") $(LESSONS)

@@ -54,8 +54,9 @@ def run(job: dict) -> dict:
     with tempfile.TemporaryDirectory(prefix="point-", dir=_scratch()) as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job))
-        runner = getattr(_own, "runner", None) or Runner()
-        _own.runner = None
+        runner, _own.runner = getattr(_own, "runner", None), None
+        if runner is None or runner.process.poll() is not None:
+            runner = Runner()
         stopped, peak = runner.compute(folder, job["timeout"], job["memory"])
         outcome = _read(folder, runner)
         if stopped and outcome["status"] != "complete":
@@ -111,14 +112,12 @@ class Runner:
             peak = max(peak, used)
             if not stopped and memory and used > memory:
                 stopped, last = "memory", now + GRACE
-                _kill(
-                    [process for process, _ in tree[1:]]
-                )  # the kernel; the runner tells how far it came
+                _kill(tree[1:])  # the kernel; the runner tells how far it came
             elif not stopped and timeout and now - begin > timeout:
                 stopped, last = "time", now + GRACE
                 self.process.send_signal(signal.SIGTERM)
             elif now > last:
-                self.end()
+                _kill(tree)
         return stopped, peak
 
     def answer(self) -> str:
@@ -127,7 +126,7 @@ class Runner:
 
     def end(self) -> None:
         """Kill the process and all that it started."""
-        _kill([process for process, _ in _tree(self.process.pid)])
+        _kill(_tree(self.process.pid))
         self.process.wait()
         with contextlib.suppress(BrokenPipeError):  # of what it was not there to read
             self.process.stdin.close()
@@ -168,14 +167,12 @@ def _tree(pid: int) -> list[tuple[object, int]]:
     return found
 
 
-def _kill(processes: list) -> None:
+def _kill(tree: list) -> None:
     import psutil
 
-    for process in processes:
-        try:
+    for process, _ in tree:
+        with contextlib.suppress(psutil.Error):  # it ended by itself
             process.kill()
-        except psutil.Error:
-            pass  # it ended by itself
 
 
 def _scratch() -> str | None:

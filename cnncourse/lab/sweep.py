@@ -160,10 +160,9 @@ def _outcomes(
                 try:
                     outcome = future.result()
                 except KilledWorker as error:
-                    outcome = _failure(
-                        "killed",
-                        f"every worker that computed it died; the last was {error.last_worker}",
-                    )
+                    last = getattr(error.last_worker, "address", error.last_worker)
+                    words = f"every worker that computed it died; the last was {last}"
+                    outcome = _failure("killed", words)
                 except OSError as error:
                     outcome = _failure("failed", f"{type(error).__name__}: {error}")
                 except (ImportError, AttributeError) as error:
@@ -208,9 +207,9 @@ def _client(scheduler: str, workers: int, folder: Path):
     import psutil
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(
-        logging.CRITICAL
-    )  # what it says, we say with a remedy
+    for logger in list(logging.root.manager.loggerDict):
+        if logger.startswith("distributed"):  # what it would say is said here, with a remedy
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if scheduler == "local":
             scratch, started = folder / "work", []
