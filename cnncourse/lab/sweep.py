@@ -220,7 +220,7 @@ def _client(scheduler: str, workers: int, folder: Path):
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=0,  # Dask would measure the worker, which only waits; see `point`
-                dashboard_address=None,
+                dashboard_address=":0",  # any free port
                 local_directory=str(scratch),
                 silence_logs="CRITICAL",
             )

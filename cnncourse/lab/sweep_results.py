@@ -26,6 +26,7 @@ from cnncourse.lab import grid
 from cnncourse.lab.lesson import Lesson
 
 SENTENCE = 90  # characters of a claim's sentence that the summary shows
+DOTS_PER_INCH = 100  # of its pictures
 LINES = 6  # of one picture; with more combinations of the other axes their mean is drawn
 LABELS = {"time": "out of time", "memory": "out of memory", "killed": "killed with its worker"}
 
@@ -152,6 +153,9 @@ class Results:
 
     def draw(self, records: Mapping[str, dict]) -> list[Path]:
         """A PNG for each claim that has a number with a requirement; returns the files."""
+        from cnncourse import figures
+
+        figures.use_style()
         complete = {
             hash: record for hash, record in records.items() if record["status"] == "complete"
         }
@@ -197,15 +201,26 @@ class Results:
 
         from cnncourse import figures
 
-        figures.use_style()
-        figure = Figure(figsize=(figures.WIDTH, 1.2 + 2.8 * len(series)), layout="constrained")
-        for place, (name, lines) in enumerate(series.items()):
-            axes = figure.add_subplot(len(series), 1, place + 1)
+        sentence = textwrap.fill(claim.get("template", claim["sentence"]), 90, max_lines=3)
+        head = f"{claim['id']}\n{sentence}"
+        heights = 0.25 * (head.count("\n") + 2), 2.2 * len(series), 0.6  # inches, top to bottom
+        figure = Figure(figsize=(figures.WIDTH, sum(heights)), dpi=DOTS_PER_INCH, layout="none")
+        grid_of_axes = figure.subplots(
+            len(series),
+            squeeze=False,
+            gridspec_kw={
+                "left": 0.12,
+                "right": 0.98,
+                "top": 1 - heights[0] / sum(heights),
+                "bottom": heights[2] / sum(heights),
+                "hspace": 0.45,
+            },
+        )
+        for axes, (name, lines) in zip(grid_of_axes[:, 0], series.items(), strict=True):
             self._line_up(axes, lines)
             axes.set_ylabel(name)
             axes.set_title(f"required: {claim['required'][name]}", fontsize=11)
-        sentence = textwrap.fill(claim.get("template", claim["sentence"]), 80, max_lines=3)
-        figure.suptitle(f"{claim['id']}\n{sentence}", fontsize=11)
+        figure.text(0.02, 1 - 0.1 / sum(heights), head, va="top", fontsize=11)
         buffer = io.BytesIO()
         FigureCanvasAgg(figure).print_png(buffer)
         return paths.write(self.folder / "claims" / f"{claim['id']}.png", buffer.getvalue())
@@ -256,11 +271,10 @@ def as_parquet(rows: Iterable[Mapping[str, object]]) -> bytes:
     for name in _columns(rows):
         values = [found.get(name) for found in rows]
         kinds = {type(value) for value in values if value is not None}
-        plain = len(kinds) <= 1 or kinds <= {int, float}
-        if kinds & {list, dict} or not plain:
-            values = [None if value is None else _cell(value) for value in values]
-        elif kinds == {int, float}:
+        if kinds == {int, float}:
             values = [None if value is None else float(value) for value in values]
+        elif len(kinds) > 1 or kinds & {list, dict}:
+            values = [None if value is None else str(_cell(value)) for value in values]
         columns[name] = values
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.table(columns), buffer)
