@@ -62,7 +62,7 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def until(condition, process=None, seconds: float = 120.0):
+def until(condition, process=None, seconds: float = 300.0):
     """Wait for a condition and give what it gave; fails when the process that is to bring it about ends before."""
     last = time.monotonic() + seconds
     while not (found := condition()):
