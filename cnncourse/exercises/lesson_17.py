@@ -1,61 +1,14 @@
-"""Exercises of lesson 17: states, writing, clipping, one step of an LSTM, chunks, temperature."""
+"""Exercises of lesson 17: writing, clipping, one step of a GRU, chunks, the k most likely."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from cnncourse.exercises import Exercise, Wrong, expect_pair, expect_same
+from cnncourse.exercises import Exercise, Wrong, expect_same
 
 
 def sigmoid(z):
     return 1 / (1 + np.exp(-z))
-
-
-def check_states(states) -> str:
-    g = np.random.default_rng(3)
-    for T, inputs, units in ((6, 3, 4), (1, 2, 5), (9, 4, 4)):
-        x, b = g.normal(size=(T, inputs)), g.normal(size=units)
-        U, W = g.normal(size=(units, inputs)), g.normal(size=(units, units))
-        right = _states(x, U, W, b)
-        alone = np.tanh(x @ U.T + b)
-        linear, h = [], np.zeros(units)
-        for x_t in x:
-            h = U @ x_t + W @ h + b
-            linear.append(h)
-        hints = [
-            (alone, "the last state is missing: W @ h"),
-            (np.array(linear), "tanh is missing"),
-            (_states(x, U, W.T, b), "W is turned round: W @ h for one state, or h @ W.T"),
-            (_states(x, U, W, 0 * b), "the bias is missing"),
-            (
-                np.tanh(x @ U.T + b + np.vstack([np.zeros(units), alone[:-1]]) @ W.T),
-                "W reads the last *state*, which itself holds the ones before",
-            ),
-        ]
-        shapes = [
-            ((units,), "return the states of all steps, not the last one alone"),
-            ((T + 1, units), "the zeros before the first step are no state of a step"),
-            ((units, T), "steps come first: (T, units)"),
-        ]
-        got = states(x.copy(), U.copy(), W.copy(), b.copy())
-        expect_same(got, right, f"{T} steps, {units} units", hints, shapes=shapes)
-    return "one cell, applied again and again"
-
-
-def _states(x, U, W, b):
-    h, rows = np.zeros(len(b)), []
-    for x_t in x:
-        h = np.tanh(U @ x_t + W @ h + b)
-        rows.append(h)
-    return np.array(rows)
-
-
-def states(x, U, W, b):
-    h, rows = np.zeros(len(b)), []
-    for x_t in x:
-        h = np.tanh(U @ x_t + W @ h + b)
-        rows.append(h)
-    return np.array(rows)
 
 
 def _speller(word):
@@ -157,43 +110,35 @@ def clipped(gradients, limit):
     return [each * (limit / length) for each in gradients]
 
 
-def check_lstm_once(lstm_once) -> str:
+def check_gru(gru) -> str:
     g = np.random.default_rng(5)
     for inputs, units in ((3, 4), (2, 1)):
-        x, h, c = g.normal(size=inputs), g.normal(size=units), g.normal(size=units)
-        U, W = g.normal(size=(4 * units, inputs)), g.normal(size=(4 * units, units))
-        b = g.normal(size=4 * units)
-        new_h, new_c = expect_pair(
-            lstm_once(x.copy(), h.copy(), c.copy(), U.copy(), W.copy(), b.copy()), "h", "c"
-        )
-        i, f, n, o = np.split(U @ x + W @ h + b, 4)
-        right_c = sigmoid(f) * c + sigmoid(i) * np.tanh(n)
-        right_h = sigmoid(o) * np.tanh(right_c)
+        x, h, b = g.normal(size=inputs), g.normal(size=units), g.normal(size=3 * units)
+        U, W = g.normal(size=(3 * units, inputs)), g.normal(size=(3 * units, units))
+        (Ur, Uz, Un), (Wr, Wz, Wn), (br, bz, bn) = (np.split(part, 3) for part in (U, W, b))
+        r, z = sigmoid(Ur @ x + Wr @ h + br), sigmoid(Uz @ x + Wz @ h + bz)
+        past = Un @ x + r * (Wn @ h) + bn
+        n, other = np.tanh(past), np.tanh(Un @ x + z * (Wn @ h) + bn)
+        free = np.tanh(Un @ x + Wn @ h + bn)
+        inside = np.tanh(Un @ x + Wn @ (r * h) + bn)
         hints = [
-            (right_h, "return h first, then c"),
-            (sigmoid(f) * c + sigmoid(i) * sigmoid(n), "g has tanh, not a sigmoid"),
-            (
-                sigmoid(i) * c + sigmoid(f) * np.tanh(n),
-                "i and f are exchanged: torch's order is i, f, g, o",
-            ),
-            (sigmoid(f) * c + sigmoid(i) * np.tanh(o), "the third part is g, the fourth o"),
-            (f * c + i * n, "gates have a sigmoid, g has tanh"),
-            (sigmoid(f) * c + np.tanh(n), "the input gate is missing"),
+            ((1 - z) * h + z * n, "z keeps the last h, 1 - z lets n in"),
+            (r * h + (1 - r) * other, "the parts are in the order r, z, n"),
+            (z * h + (1 - z) * free, "r is missing"),
+            (z * h + (1 - z) * inside, "r multiplies after W: r * (W_n @ h)"),
+            (z * h + (1 - z) * sigmoid(past), "n has tanh, not a sigmoid"),
+            (n, "z is missing"),
         ]
-        expect_same(new_c, right_c, f"c with {units} units", hints)
-        hints = [
-            (sigmoid(o) * right_c, "the cell passes a tanh before it is shown"),
-            (sigmoid(o) * np.tanh(c), "show the new cell, not the last one"),
-            (np.tanh(right_c), "the output gate is missing"),
-        ]
-        expect_same(new_h, right_h, f"h with {units} units", hints)
-    return "three gates and a candidate"
+        got = gru(x.copy(), h.copy(), U.copy(), W.copy(), b.copy())
+        expect_same(got, z * h + (1 - z) * n, f"the next h with {units} units", hints)
+    return "z is the forget gate, and 1 - z its input gate"
 
 
-def lstm_once(x, h, c, U, W, b):
-    i, f, g, o = np.split(U @ x + W @ h + b, 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
+def gru(x, h, U, W, b):
+    inputs, past = np.split(U @ x + b, 3), np.split(W @ h, 3)
+    r, z = sigmoid(inputs[0] + past[0]), sigmoid(inputs[1] + past[1])
+    n = np.tanh(inputs[2] + r * past[2])
+    return z * h + (1 - z) * n
 
 
 def check_reach(reach) -> str:
@@ -223,51 +168,41 @@ def reach(T, chunk):
     return (s <= t) & (t // chunk == s // chunk)
 
 
-def check_chances(chances) -> str:
-    for scores in ([1.0, 2.2, -3.0, 4.1], [1000.0, 999.0, 0.0], [0.0, 0.0]):
-        for temperature in (1.0, 0.5, 2.0):
+def check_top_k(top_k) -> str:
+    for scores in ([1.0, 2.2, -3.0, 4.1], [1000.0, 0.0, 999.0], [-5.0, -7.0, -6.0, -9.0, -8.0]):
+        for k in (1, 2, len(scores)):
             z = np.array(scores)
-            with np.errstate(all="ignore"):
-                got = chances(z.copy(), temperature)
-            right = _softmax(z / temperature)
-            what = f"scores {scores}, temperature {temperature:g}"
+            got, right = top_k(z.copy(), k), _top_k(z, k)
+            whole = _top_k(z, len(z))
+            what = f"scores {scores}, k {k}"
             hints = [
-                (_softmax(z), "the temperature is missing"),
-                (_softmax(z * temperature), "divide by the temperature"),
-                (_softmax(z) / temperature, "divide the scores, before the softmax"),
-                (np.exp((z - z.max()) / temperature), "they must sum to 1"),
+                (whole, "all but the k largest have probability 0"),
+                (np.where(right > 0, whole, 0), "those that are left must sum to 1"),
+                (_top_k(-z, k), "the largest scores are kept, not the smallest"),
+                (np.sort(right)[::-1], "each probability stays in the place of its score"),
             ]
             array = np.asarray(got, dtype=float)
             if array.shape == z.shape and not np.isfinite(array).all():
                 raise Wrong(f"{what}: no number; subtract the largest score before np.exp")
             expect_same(got, right, what, hints)
-    return "the colder, the greedier"
+    return "nothing unlikely is ever written"
 
 
-def _softmax(z):
-    powers = np.exp(z - z.max())
+def _top_k(scores, k):
+    powers = np.exp(scores - scores.max())
+    powers[np.argsort(scores)[: len(scores) - k]] = 0
     return powers / powers.sum()
 
 
-def chances(scores, temperature):
-    z = scores / temperature
-    powers = np.exp(z - z.max())
+def top_k(scores, k):
+    powers = np.exp(scores - scores.max())
+    powers[np.argsort(scores)[: len(scores) - k]] = 0
     return powers / powers.sum()
 
 
 EXERCISES = [
     Exercise(
         "17.1",
-        "All states of an RNN",
-        (
-            "Begin with h = np.zeros(len(b)); each step: h = np.tanh(U @ x_t + W @ h + b).",
-            "Append each h to a list; np.array(list) is (T, units).",
-        ),
-        check_states,
-        states,
-    ),
-    Exercise(
-        "17.2",
         "Writing greedily",
         (
             "Three things are kept: the text, the last letter, the state.",
@@ -277,7 +212,7 @@ EXERCISES = [
         spell,
     ),
     Exercise(
-        "17.3",
+        "17.2",
         "Clipping by the global norm",
         (
             "The common length: the square root of the sum of all squares, over all arrays.",
@@ -287,17 +222,17 @@ EXERCISES = [
         clipped,
     ),
     Exercise(
-        "17.4",
-        "One step of an LSTM",
+        "17.3",
+        "One step of a GRU",
         (
-            "i, f, g, o = np.split(U @ x + W @ h + b, 4); the sigmoid is 1 / (1 + np.exp(-z)).",
-            "c = f * c + i * g with gates through the sigmoid and g through tanh; h = o * np.tanh(c).",
+            "np.split(U @ x + b, 3) are the parts for r, z, n; np.split(W @ h, 3) as well.",
+            "r and z are sigmoids of the sums; n = np.tanh(inputs[2] + r * past[2]).",
         ),
-        check_lstm_once,
-        lstm_once,
+        check_gru,
+        gru,
     ),
     Exercise(
-        "17.5",
+        "17.4",
         "Where the gradient reaches",
         (
             "Two steps are in the same chunk if t // chunk == s // chunk.",
@@ -307,13 +242,13 @@ EXERCISES = [
         reach,
     ),
     Exercise(
-        "17.6",
-        "Probabilities at a temperature",
+        "17.5",
+        "The k most likely",
         (
-            "z = scores / temperature; softmax is np.exp(z) over its sum.",
-            "Subtract z.max() first: the result is the same and nothing overflows.",
+            "np.argsort(scores) puts the smallest first: the first len(scores) - k places get 0.",
+            "powers = np.exp(scores - scores.max()); set some to 0, then divide by the sum.",
         ),
-        check_chances,
-        chances,
+        check_top_k,
+        top_k,
     ),
 ]
