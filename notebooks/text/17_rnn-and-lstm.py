@@ -356,8 +356,7 @@ for name, (goes_in, comes_out) in FORMS.items():
     for step in range(count):
         ax.add_patch(plt.Rectangle((left + step - 0.3, 1.0), 0.6, 0.5, color=GREEN))
         if step:
-            ax.annotate("", (left + step - 0.28, 1.25), (left + step - 0.72, 1.25),
-                        arrowprops=arrow)
+            ax.annotate("", (left + step - 0.3, 1.25), (left + step - 0.7, 1.25), arrowprops=arrow)
         for there, low, colour in ((goes_in, 0.0, BLUE), (comes_out, 2.0, ORANGE)):
             if step in there:
                 ax.add_patch(plt.Rectangle((left + step - 0.3, low), 0.6, 0.5, color=colour))
@@ -366,8 +365,7 @@ for name, (goes_in, comes_out) in FORMS.items():
     ax.text(left + (count - 1) / 2, 2.75, name,
             ha="center", fontsize=10.5)
     left += max(count, 2.2) + 0.55
-ax.text(-0.6, -0.6, "blue: what goes in · green: the state, same weights everywhere · orange: "
-        "what comes out", fontsize=11.5)
+ax.text(-0.6, -0.6, "blue: goes in · green: state, same weights · orange: comes out", fontsize=12)
 ax.set(xlim=(-1.0, left - 0.6), ylim=(-0.9, 3.7), aspect="equal")
 ax.axis("off")
 ax.set_title("One cell, five forms")
@@ -1158,11 +1156,11 @@ exercises.check("17.5", top_k)
 # - Set the forget bias by hand (torch has no option for it): 1 is common; for a known longest delay T the logarithm of numbers drawn from 1 to T − 1, with the input gates' bias as its negative.
 # - Always clip: `nn.utils.clip_grad_norm_(parameters, 1.0)` between `backward` and `step`; log the length that it returns.
 # - On a long stream carry the state and `detach` it; begin each batch where the last one ended. For sequences that belong to nothing before, reset.
-# - For text today: transformers, which look at all letters directly. Recurrent cells where inputs come one by one and memory is small: keyword spotting, control, sensors; and as modern linear recurrences (Mamba, xLSTM).
+# - For text today: transformers, which look at all letters directly. Recurrent cells where inputs come one by one and memory is small: keyword spotting, control, sensors; and newer recurrent designs (Mamba, xLSTM).
 #
 # ## History
 #
-# - 1986: Rumelhart, Hinton and Williams unroll recurrent networks. 1990: Elman's simple recurrent network; Werbos names backpropagation through time.
+# - 1986: Rumelhart, Hinton and Williams unroll recurrent networks. 1990: Elman's simple recurrent network; Werbos's overview of backpropagation through time.
 # - 1991: Hochreiter's thesis finds the vanishing gradient; 1994: Bengio, Simard and Frasconi.
 # - 1997: Hochreiter and Schmidhuber, the LSTM, with input and output gates. The *forget gate* came in 2000 (Gers, Schmidhuber, Cummins).
 # - 2013: Pascanu, Mikolov and Bengio on clipping. 2014: encoder and decoder for translation (Cho et al.; Sutskever, Vinyals, Le), and the GRU. 2015: RNNs that begin as a copy (Le, Jaitly, Hinton); a forget bias of 1 (Jozefowicz, Zaremba, Sutskever); Karpathy's writers of text.
