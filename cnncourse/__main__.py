@@ -202,6 +202,12 @@ def arguments() -> argparse.ArgumentParser:
         "--memory", type=_gigabytes, metavar="GB", help="memory that a point may take"
     )
     command(
+        "pretend",
+        _pretend,
+        "run lessons, small, on a pretend GPU that refuses to mix devices as a real one does",
+        lessons=True,
+    )
+    command(
         "site",
         _site,
         "build the stored lessons as a site for a browser, in build/site/",
@@ -374,6 +380,12 @@ def _sweep(chosen: argparse.Namespace) -> int:
         timeout=chosen.timeout,
         memory=chosen.memory,
     )
+
+
+def _pretend(chosen: argparse.Namespace) -> int:
+    from cnncourse.lab import vary
+
+    return vary.pretend(chosen.lessons)
 
 
 def _site(chosen: argparse.Namespace) -> int:

@@ -93,9 +93,10 @@ def start(
 ) -> Runtime:
     """Set up this process and return what was set, read back from torch; it becomes `current`.
 
-    device: "auto" (a CUDA device if there is one, else the processor) or a name that torch knows.
-    dtype: "float32", or "float64" for small studies whose numbers must survive another processor. It becomes
-        torch's default dtype, so that tensors and networks made afterwards have it.
+    device: "auto" (in float32 a CUDA device if there is one, else the processor) or a name that torch knows.
+    dtype: "float32", or "float64" for small studies whose numbers must survive another machine: with device="auto"
+        they stay on the processor, also where there is a GPU, which draws other random numbers and gains nothing
+        there. It becomes torch's default dtype, so that tensors and networks made afterwards have it.
     precision: None, or "bf16" for autocast on devices with native bfloat16.
     threads: None means the environment variable CNNCOURSE_THREADS, or 1. "auto" means it too, for whoever set it has
         shared the cores out already; without it, this machine's cores shared among the processes of this run here and
@@ -340,19 +341,18 @@ def _check_seed(seed: int) -> None:
 
 
 def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch.device:
-    if name in ("auto", "cuda"):
-        if torch.cuda.is_available():
-            if local_rank >= torch.cuda.device_count():
-                raise MachineError(
-                    "a GPU for every process",
-                    f"process {local_rank} and {torch.cuda.device_count()} GPUs",
-                    where="torchrun --nproc_per_node",
-                    remedy="start at most one process a GPU",
-                )
-            torch.cuda.set_device(local_rank if world > 1 else torch.cuda.current_device())
-            return torch.device("cuda", torch.cuda.current_device())
-        if name == "auto":
-            return torch.device("cpu")
+    if name == "auto":
+        name = _fastest() if dtype == torch.float32 else "cpu"
+    if name == "cuda" and torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise MachineError(
+                "a GPU for every process",
+                f"process {local_rank} and {torch.cuda.device_count()} GPUs",
+                where="torchrun --nproc_per_node",
+                remedy="start at most one process a GPU",
+            )
+        torch.cuda.set_device(local_rank if world > 1 else torch.cuda.current_device())
+        return torch.device("cuda", torch.cuda.current_device())
     try:
         device = torch.device(name)
         torch.empty(1, device=device, dtype=dtype)
@@ -366,6 +366,10 @@ def _device(name: str, dtype: torch.dtype, local_rank: int, world: int) -> torch
             remedy="use device='auto'",
         ) from None
     return device
+
+
+def _fastest() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _without_bf16(device: torch.device) -> str | None:

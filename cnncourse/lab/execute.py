@@ -53,6 +53,7 @@ def run(
     threads: int | None = None,
     figures: Path | None = None,
     explorers: Path | None = None,
+    first: str = "",
     progress: bool = True,
 ) -> RunResult:
     """Run a lesson on a fresh kernel and leave the executed copy, its figures and provenance.json in one folder.
@@ -64,6 +65,7 @@ def run(
     out: the folder, by default build/runs/<lesson>/<preset and parameters>/. figures: by default ``out / "figures"``.
         Of what is there already, only files that an earlier run of this lesson left are replaced.
     explorers: where to write the pictures that sliders show on a page without a kernel; none are made without it.
+    first: a line of Python that the kernel runs before the first cell.
     timeout: seconds a cell may take (600 at the default preset, else no limit). threads: of torch and of OpenMP.
     Raises `LessonError` when a cell raises, takes too long or its kernel dies; the copy up to there is kept.
     """
@@ -96,7 +98,7 @@ def run(
     begin, status = time.perf_counter(), {"status": "failed"}
     spent = _children_seconds()
     try:
-        _papermill(lesson, executed, chosen, watch, environment, limit)
+        _papermill(lesson, executed, chosen, watch, environment, limit, first)
         status = {"status": "complete"}
     except KeyboardInterrupt:
         status = {"status": "interrupted"}
@@ -271,12 +273,15 @@ def _papermill(
     watch: _Watch,
     environment: dict,
     timeout: float | None,
+    first: str = "",
 ) -> None:
     """Execute through papermill with our kernel's environment; every way to fail becomes a `LessonError`."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine, papermill_engines
+
+    options = ["--log-level=ERROR"] + [f"--IPKernelApp.exec_lines={first}"] * bool(first)
 
     class Client(PapermillNotebookClient):
         exit_status = None
@@ -295,7 +300,7 @@ def _papermill(
             client = Client(
                 nb_man, kernel_name=kernel_name, timeout=timeout, startup_timeout=start_timeout,
                 on_cell_start=watch.started, on_cell_executed=watch.finished,
-                extra_arguments=["--log-level=ERROR"],
+                extra_arguments=options,
                 shutdown_kernel="immediate",  # kills its whole process group: no waiting, no orphans
                 resources={"metadata": {"path": str(lesson.notebook.parent)}},
             )  # fmt: skip

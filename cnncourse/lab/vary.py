@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from cnncourse import paths
 from cnncourse.errors import DataError, LessonError
 from cnncourse.lab import execute
+from cnncourse.lab import pretend as device
 from cnncourse.lab.lesson import Lesson
 from cnncourse.parameters import Parameter
 
@@ -37,6 +38,47 @@ def _run(lesson: Lesson, parameter: Parameter) -> tuple[object, str]:
             return value, f"stopped in {error.where}: {' '.join(str(error.got).split())[:200]}"
         return value, f"runs through, {result.seconds:.0f} s"
     return parameter.default, "not changed: no other value that can be tried here"
+
+
+def pretend(names: Iterable[str] = ()) -> int:
+    """Run the lessons (none: all) at small parameters on the pretend GPU; prints how each went, 1 if any stopped."""
+    stopped = 0
+    for lesson in Lesson.some(names):
+        told = _pretended(lesson)
+        stopped += told.startswith("stopped")
+        print(f"{lesson.number}: {told}", flush=True)
+    return int(bool(stopped))
+
+
+def _pretended(lesson: Lesson) -> str:
+    given = {name: smallest(parameter) for name, parameter in lesson.parameters.items()}
+    folder, first = (
+        paths.build() / "pretend" / lesson.slug,
+        f"import {device.__name__} as gpu; gpu.start()",
+    )
+    try:
+        result = execute.run(lesson, parameters=given, out=folder, first=first, progress=False)
+    except LessonError as error:
+        return f"stopped in {error.where}: {' '.join(str(error.got).split())[:300]}"
+    if not str(result.provenance["device"]).startswith(device.NAME):
+        return f"stopped: it was to compute on {device.NAME}, not on {result.provenance['device']}"
+    return f"runs through, {result.seconds:.0f} s"
+
+
+def smallest(parameter: Parameter) -> object:
+    """The value of a parameter that costs least: the smallest number above 0 that its range names, a list of few.
+
+    >>> smallest(Parameter("epochs", "int", 10, "passes; 1 to 200"))
+    1
+    """
+    default, text = parameter.default, parameter.range.text if parameter.range else ""
+    candidates: list = []
+    if parameter.type == "int":
+        candidates = [number for number in sorted(map(int, re.findall(r"\d+", text))) if number]
+        candidates = [number for number in candidates if not default or number < default]
+    elif isinstance(default, list):
+        candidates = [default[:1], default[:2]]
+    return next((value for value in candidates if parameter.fits(value)), default)
 
 
 def others(parameter: Parameter) -> list[object]:

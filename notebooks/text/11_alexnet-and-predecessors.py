@@ -55,7 +55,7 @@ from cnncourse.data import ImageSet
 
 # %% tags=["fold"]
 # Look; AlexNet without memory for its numbers: enough to count.
-runtime.start(seed=seed)
+runtime.start(seed=seed, device="cpu")  # small networks: a GPU would not be faster
 figures.use_style()
 with torch.device("meta"):
     alexnet = models.alexnet_2012()

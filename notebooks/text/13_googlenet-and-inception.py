@@ -256,9 +256,8 @@ def accuracy(network):
 
 def pixels(network):
     """The numbers behind the second convolution, of every pixel of 300 images: (pixels, 32)."""
-    with torch.no_grad():
-        maps = network[:5](next(train_set.batches(300))[0])
-    return maps.permute(0, 2, 3, 1).flatten(0, 2).double()
+    maps = training.predict(network[:5], next(train_set.batches(300))[0])
+    return maps.permute(0, 2, 3, 1).flatten(0, 2).double().cpu()
 
 
 def with_mixtures(network, directions):
@@ -1012,8 +1011,7 @@ pictures = next(test_set.batches(len(test_set)))[0]
 sure = {"plain": [], "smooth": []}
 for name, networks in (("plain", small), ("smooth", smooth)):
     for network in networks:
-        with torch.no_grad():
-            answers = network.eval()(pictures).softmax(1)
+        answers = training.predict(network, pictures).softmax(1)
         sure[name].append(100 * answers.max(1).values.mean().item())
 claims.check("prac-label-smoothing-modern", "On {name} (test, {epochs} epochs) networks with plain "
     "labels are right in {a:.1f} % and sure by {sure:.1f} % on average; with smoothed ones right "

@@ -56,11 +56,11 @@ from cnncourse import claims, cost, data, exercises, figures, models, runtime, t
 
 # %% tags=["fold"]
 # Look; pictures as rows (N, pixels) with labels (N,).
-runtime.start(seed=seed)
+device = runtime.start(seed=seed).device  # the processor, or a GPU if there is one
 figures.use_style()
 size = image_size if dataset not in ("digits", "mnist", "fashion_mnist", "cifar10") else None
-train = data.load(dataset, True, size=size).subset(images, seed=0).normalised()
-test = data.load(dataset, False, size=size).normalised(train.mean, train.std)
+train = data.load(dataset, True, size=size).subset(images, seed=0).normalised().to(device)
+test = data.load(dataset, False, size=size).normalised(train.mean, train.std).to(device)
 (x, y), (xt, yt) = [next(part.batches(len(part))) for part in (train, test)]
 rows = x.flatten(1)
 classes = len(train.classes)
