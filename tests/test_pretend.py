@@ -149,3 +149,8 @@ def test_a_lesson_that_mixes_devices_is_stopped(tmp_path, monkeypatch, capsys, l
 ])  # fmt: skip
 def test_a_lesson_is_tried_at_its_smallest_size(type, default, range, value):
     assert vary.smallest(Parameter("p", type, default, f"what; {range}")) == value
+
+
+@pytest.mark.parametrize("number", ["13", "15"])  # they take networks apart by hand
+def test_lessons_run_there(number, capsys):
+    assert command.main(["pretend", number]) == 0, capsys.readouterr().out

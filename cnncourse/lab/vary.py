@@ -73,6 +73,8 @@ def smallest(parameter: Parameter) -> object:
     """
     default, text = parameter.default, parameter.range.text if parameter.range else ""
     candidates: list = []
+    if parameter.name == "batch_size":  # small batches cost more
+        return default
     if parameter.type == "int":
         candidates = [number for number in sorted(map(int, re.findall(r"\d+", text))) if number]
         candidates = [number for number in candidates if not default or number < default]
