@@ -16,7 +16,10 @@ from cnncourse import augment, data, runtime, training
 from cnncourse.lab import pretend
 pretend.start()
 gpu, here, there = torch.device("pretend", 0), torch.arange(3.0), torch.arange(3.0).to("pretend")
-layer = nn.Linear(3, 2)
+torch.use_deterministic_algorithms(True)
+
+def pooled(layer):
+    return layer(torch.ones(1, 1, 5, 5, device=gpu, requires_grad=True)).sum()
 """
 REFUSED = {  # what stops, in torch's words for CUDA
     "here + there": "same device",
@@ -34,9 +37,11 @@ REFUSED = {  # what stops, in torch's words for CUDA
     "torch.rand(3, device=gpu, generator=torch.Generator())": "for generator",
     "there.long() @ there.long()": "not implemented",
     "there.view(3, 1).squeeze_()": "pretend",
+    "pooled(nn.AdaptiveMaxPool2d(2))": "deterministic",
     "nn.Parameter(there).data.copy_(here) + here": "same device",
 }
 ALLOWED = {  # what CUDA allows, and the value it has
+    "pooled(nn.MaxPool2d(2)).backward()": "None",
     "(there + 1).cpu()": "tensor([1., 2., 3.])",
     "there * torch.tensor(2.0)": "Pretend([0., 2., 4.], device='pretend:0')",
     "there[torch.tensor([2])].tolist()": "[2.0]",
@@ -59,7 +64,7 @@ def made():
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
                          nn.Linear(144, 10))
 
-digits = data.load("digits").subset(96, seed=0).normalised()
+digits = data.load("digits", True).subset(96, seed=0).normalised()
 for device in ("cpu", "auto"):
     runtime.start(seed=0, device=device)
     net = made()

@@ -29,23 +29,21 @@ MIXED |= {aten._copy_from, aten.is_same_size}
 # Shapes that change in place would not change outside.
 RESHAPED = {aten.resize_, aten.set_, aten.t_, aten.transpose_, aten.squeeze_, aten.unsqueeze_}
 PRODUCTS = {aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.mv, aten.dot, aten.convolution}
-# torch.use_deterministic_algorithms lists them.
-UNORDERED = {
-    aten._adaptive_avg_pool2d_backward,
-    aten._adaptive_avg_pool3d_backward,
-    aten.adaptive_max_pool2d_backward,
-    aten.avg_pool3d_backward,
-    aten.fractional_max_pool2d_backward,
-    aten.grid_sampler_2d_backward,
-    aten.histc,
-    aten.max_unpool2d,
-    aten.put_,
-    aten.reflection_pad1d_backward,
-    aten.reflection_pad2d_backward,
-    aten.upsample_bicubic2d_backward,
-    aten.upsample_linear1d_backward,
-    aten._upsample_bilinear2d_aa_backward,
-    aten._upsample_bicubic2d_aa_backward,
+# Without a deterministic form on CUDA (torch.use_deterministic_algorithms): these, and gradients of those.
+UNORDERED = {aten.histc, aten.max_unpool2d, aten.put_}
+UNORDERED_BACKWARD = {
+    aten._adaptive_avg_pool2d,
+    aten._adaptive_avg_pool3d,
+    aten.adaptive_max_pool2d,
+    aten.avg_pool3d,
+    aten.fractional_max_pool2d,
+    aten.grid_sampler_2d,
+    aten.reflection_pad1d,
+    aten.reflection_pad2d,
+    aten.upsample_bicubic2d,
+    aten.upsample_linear1d,
+    aten._upsample_bilinear2d_aa,
+    aten._upsample_bicubic2d_aa,
 }
 MAKERS = [
     aten.empty.memory_format,
@@ -130,7 +128,7 @@ class Generator(torch.Generator):
 
     ours: dict[
         int, Generator
-    ] = {}  # those of the device; torch hands on what they hold, in other objects
+    ] = {}  # of the device; torch hands on what they hold, as other objects
 
     def __new__(cls, device: torch.device | str = "cpu") -> Generator:
         here = torch.device(device).type == NAME
@@ -148,12 +146,10 @@ def _run(operation, args: tuple, kwargs: dict):
     """The operation on what the tensors hold, and its results as tensors of the device that CUDA would put them on."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     ours = [tensor for tensor in tensors if isinstance(tensor, Pretend)]
-    outside = {
-        id(getattr(tensor, "held", tensor)): tensor for tensor in tensors
-    }  # by what is inside
+    outside = {id(getattr(tensor, "held", tensor)): tensor for tensor in tensors}  # what was given
     target = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
     here = target.type == NAME if target else bool(ours) or not tensors
-    _refuse(operation, tensors, ours, kwargs, here, args)
+    _refuse(operation, args, kwargs, tensors, ours, here)
     args, kwargs = tree_map_only(Pretend, lambda tensor: tensor.held, (args, kwargs))
     if target and here:
         kwargs["device"] = torch.device("cpu")
@@ -163,9 +159,8 @@ def _run(operation, args: tuple, kwargs: dict):
         result = operation(*args, **kwargs)
 
     def wrapped(tensor: Tensor) -> Tensor:
-        known = outside.get(id(tensor))
-        if known is not None:
-            return known
+        if id(tensor) in outside:  # changed in place
+            return outside[id(tensor)]
         return Pretend(tensor) if here else tensor
 
     return tree_map_only(Tensor, wrapped, result)
@@ -175,21 +170,18 @@ def _made(operation, *args, **kwargs):
     return _run(operation, args, kwargs)
 
 
-def _refuse(operation, tensors: list, ours: list, kwargs: dict, here: bool, args: tuple) -> None:
-    packet, places = operation.overloadpacket, {tensor.device for tensor in ours}
+def _refuse(operation, args: tuple, kwargs: dict, tensors: list, ours: list, here: bool) -> None:
+    """Raise what CUDA raises, in torch's words for it."""
+    packet, others = operation.overloadpacket, [one for one in tensors if type(one) is not Pretend]
     if packet in RESHAPED:
         raise NotImplementedError(f"{operation} on the pretend device")
+    mixed = any(one.ndim for one in others)  # a single number may lie on the processor
     if packet in MIXED:
-        mixed = "index" in str(packet) and not isinstance(args[0], Pretend)
-    else:
-        mixed = any(
-            tensor.ndim or tensor.device.type != "cpu"
-            for tensor in tensors
-            if not isinstance(tensor, Pretend)
-        )
+        mixed = "index" in str(packet) and type(args[0]) is not Pretend
     if ours and mixed:
         raise RuntimeError(
-            f"Expected all tensors to be on the same device, but found {places.pop()} and cpu (in {operation})"
+            f"Expected all tensors to be on the same device, but found {ours[0].device} and "
+            f"{others[0].device} (in {operation})"
         )
     for leaf in (*args, *kwargs.values()):
         if isinstance(leaf, _Generator) and here != (leaf._cdata in Generator.ours):
@@ -199,7 +191,10 @@ def _refuse(operation, tensors: list, ours: list, kwargs: dict, here: bool, args
             )
     if packet in PRODUCTS and not (ours[0].is_floating_point() or ours[0].is_complex()):
         raise RuntimeError(f'"{operation}" not implemented on CUDA for {ours[0].dtype}')
-    if packet in UNORDERED and torch.are_deterministic_algorithms_enabled():
+    learns = torch.is_grad_enabled() and any(one.requires_grad for one in ours)
+    if torch.are_deterministic_algorithms_enabled() and (
+        packet in UNORDERED or learns and packet in UNORDERED_BACKWARD
+    ):  # CUDA says it in the backward pass, where an error would end this process
         raise RuntimeError(f"{operation} does not have a deterministic implementation on CUDA")
 
 
@@ -223,9 +218,7 @@ def start() -> None:
             child._apply(function)
         own = next((one for one in module._parameters.values() if one is not None), None)
         with torch.no_grad():
-            moves = own is not None and isinstance(own, Pretend) != isinstance(
-                function(own), Pretend
-            )
+            moves = own is not None and type(function(own.data)) is not type(own.data)
         torch.__future__.set_swap_module_params_on_conversion(moves)
         try:
             return apply(module, function, False)
