@@ -477,7 +477,7 @@ claims.check("emp-bptt-full-slow",
 # %% [markdown]
 # So a whole long sequence costs memory and time in proportion to its length, for a single step of training. It does converge where the sequence is short enough: every training so far went through whole sequences. What else can go wrong is the gradient itself.
 #
-# From step to step back it is multiplied by $W$ and by the slope of tanh. We look at both apart: first no inputs, so that the state stays 0, where the slope of tanh is 1. $W$ has random entries of size $1/\sqrt{\text{units}}$, times a factor.
+# From step to step back it is multiplied by $W$ and by the slope of tanh. We look at both apart: first no inputs, so that the state stays 0, where the slope of tanh is 1. $W$ is a random rotation, which keeps every length, times a factor.
 
 # %%
 exercises.predict("17.p3", "All of W times 1.5. By what factor does the gradient change, 50 steps "
@@ -487,7 +487,8 @@ exercises.predict("17.p3", "All of W times 1.5. By what factor does the gradient
 def gradients_back(factor, inputs, number, length=50):
     """Length of the gradient of the last state's sum, at 0, 1, ... `length` steps back."""
     stream = torch.Generator().manual_seed(number)
-    W = factor * torch.randn(24, 24, generator=stream, dtype=torch.float64) / math.sqrt(24)
+    turn, _ = torch.linalg.qr(torch.randn(24, 24, generator=stream, dtype=torch.float64))
+    W = factor * turn  # `turn` keeps every length
     x = inputs * torch.randn(length, 24, generator=stream, dtype=torch.float64)
     states = [torch.zeros(24, dtype=torch.float64, requires_grad=True)]
     for x_t in x:
@@ -518,11 +519,11 @@ ax.text(51, np.median([line[-1] for line in saturated]) * 0.01, "W times 1.5,\nw
 ax.set_title("The same factor at every step: the gradient vanishes or explodes")
 figures.save(fig, "emp-rnn-vanish-explode",
              caption="Length of the gradient of the last state's sum, by steps back, for 24 units "
-                     f"and {runs} seeds each. Solid: no inputs, tanh has slope 1. Dashed: inputs "
-                     "of size 1, tanh is flat in places.",
-             alt="On a logarithmic axis the lines are nearly straight: with 0.5 they fall to about "
-                 "ten to the minus fifteen, with 1 they stay, with 1.5 they rise to about ten to "
-                 "the nine; with inputs the last ones do not rise.")
+                     f"and {runs} random rotations each. Solid: no inputs, tanh has slope 1. "
+                     "Dashed: inputs of size 1, tanh is flat in places.",
+             alt="On a logarithmic axis the lines are straight: with 0.5 they fall to about ten to "
+                 "the minus fifteen, with 1 they stay, with 1.5 they rise to about ten to the "
+                 "nine; with inputs the last ones do not rise.")
 claims.check("emp-rnn-vanish-explode",
              "50 steps back the gradient has length {small:.1e} with W times 0.5, {one:.1e} as it "
              "is, {large:.1e} with W times 1.5, all without inputs. With inputs of size 1 and W "
@@ -755,7 +756,8 @@ for place, times in enumerate((1, 2, 4)):
               + ", ".join(f"{share:.0%}" for share in shares) + ")")
 claims.check("emp-lstm-preserves-gradient.tests",
              "An RNN without gates that begins as a copy names {copy:.0%} after {delay} letters; "
-             "after {double} it names {behind:.0%} fewer than the LSTM with forget bias 4.",
+             "after {double} its share is lower by {behind:.0%} of all letters than that of the "
+             "LSTM with forget bias 4.",
              delay=delay, double=2 * delay, copy=(longer[copying][:, 0].tolist(), ">=", 0.9),
              behind=((longer[open_lstm] - longer[copying])[:, 1].tolist(), ">=", 0.1),
              seeds=runs, on="every")
@@ -805,7 +807,7 @@ for name, place in zip(("— forget gate", "-- input gate", "— output gate (gr
 above.set(ylabel="cell", xlim=(0, delay * 1.38), xticks=np.linspace(0, delay, 6))
 below.set(ylabel="gate", xlabel="step", ylim=(0, 1.09))
 level = inside[1][:, :, unit].mean().item()
-above.set_title("Not stored once: this unit's cell moves on to the last step")
+above.set_title("Not only stored: this unit's cell moves on to the last step")
 figures.save(fig, "fig-lstm-cell",
              caption="One unit of a trained LSTM, means over 400 sequences: above its cell, by the "
                      "first letter of the sequence; below its gates.",
@@ -853,7 +855,7 @@ claims.check("fig-lstm-cell.again",
              others=(others, ">=", 0.9), seeds=runs, on="mean")
 
 # %% [markdown]
-# So these networks do not write once and then keep. What the cells hold shows in $h$, and through the candidates $h$ writes to the cells again, each unit's to the others; after training that loop is needed. The gates need not see $h$ at all here. The high forget bias is what let training find the loop.
+# So these networks do not only write once and keep. What the cells hold shows in $h$, and through the candidates $h$ writes to the cells again, each unit's to the others; the answer layer, trained with that loop, needs it. The gates need not see $h$ at all here. Is the letter gone from the cells without the loop? No: outside this lesson, with the same three seeds, a *new* answer layer fitted to the last cells then named 500 of 500. It did so even before any training, with forget bias 4; with torch's first bias it guessed. So the forget gates keep a trace of the letter, and training built a loop on it.
 #
 # **We now know** what an LSTM does about a gradient that vanishes: the cell's own path has one factor, the forget gate. And that the name does not do it; the gate must be near 1, at the start of training too.
 # **This does not show** that LSTMs need a forget bias of 4. Where what matters lies a few steps back, as in text, torch's beginning does well (section 5). A bias that suits the longest delay in the data is a choice, like a learning rate.
@@ -992,8 +994,8 @@ figures.save(fig, "emp-truncated-bptt-works",
              alt="The loss with a reset falls to the dotted line and stays; the loss with the "
                  "state carried falls below it.")
 claims.check("emp-truncated-bptt-works",
-             "After 700 steps the loss is {carried:.2f} with the state carried; with a reset it "
-             "is {reset:.2f}, and cannot be below {floor:.3f}.", floor=floor,
+             "In the last 100 of 700 steps the loss is {carried:.2f} with the state carried; with "
+             "a reset it is {reset:.2f}, and cannot be below {floor:.3f}.", floor=floor,
              carried=(ended[CHUNK, True], "<=", 0.9 * floor),
              reset=(ended[CHUNK, False], ">=", 0.95 * floor), seeds=2, on="mean")
 
@@ -1181,7 +1183,7 @@ exercises.check("17.5", top_k)
 # - A recurrent network is one cell, applied again and again; its gradient is a sum over steps and a product through steps.
 # - A product of factors vanishes or explodes. Clipping cuts the explosion, and let a network learn at rates that otherwise lost it.
 # - The LSTM's cell has one factor on its path, the forget gate. Near one half its gradient vanished as an RNN's, and it guessed; near one it recalled. An RNN that begins as a copy recalled too, and lost more at twice the length.
-# - What the LSTM had learnt was not a stored letter but a loop: the cells show in $h$, and $h$ writes to the cells again.
+# - The forget gates kept a trace of the letter. What training built on it, and what its answer layer needs, was a loop: the cells show in $h$, and $h$ writes to the cells again.
 # - Chunks with a carried state see all of the past and are taught by a part of it.
 # - A writer feeds its own letters back; how much of its past it uses can be measured.
 #
