@@ -146,6 +146,18 @@ def test_a_lesson_that_mixes_devices_is_stopped(tmp_path, monkeypatch, capsys, l
     assert told in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("asked", ["device='cpu'", 'dtype="float64"'])
+def test_a_lesson_that_asks_for_the_processor_has_nothing_to_mix(
+    tmp_path, monkeypatch, capsys, asked
+):
+    (tmp_path / "notebooks" / "text").mkdir(parents=True)
+    lesson = LESSON.replace("seed=seed)", f"seed=seed, {asked})") + "net(points)\n"
+    (tmp_path / "notebooks" / "text" / "14_resnet.py").write_text(lesson)
+    monkeypatch.setenv("CNNCOURSE_ROOT", str(tmp_path))
+    assert command.main(["pretend", "14"]) == 0
+    assert "stays on the processor" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("type", "default", "range", "value"), [
     ("int", 10, "1 to 200", 1), ("int", 0, "at least 0", 0), ("int", 0, "0 or 1024 to 60000", 1024),
     ("int", 2, "2 to 10", 2), ("float", 0.1, "above 0", 0.1),

@@ -12,6 +12,9 @@ from cnncourse.lab import pretend as device
 from cnncourse.lab.lesson import Lesson
 from cnncourse.parameters import Parameter
 
+STARTED = re.compile(r"runtime\.start\(([^)]*)\)")
+PROCESSOR = re.compile(r"""device=["']cpu["']|dtype=["']float64["']""")  # no GPU is chosen then
+
 
 def main(names: Iterable[str] = ()) -> int:
     """Run the lessons (none: all) once for each of their parameters; prints how each went, 1 if any stopped."""
@@ -51,6 +54,9 @@ def pretend(names: Iterable[str] = ()) -> int:
 
 
 def _pretended(lesson: Lesson) -> str:
+    starts = [call for cell in lesson.cells for call in STARTED.findall(cell.source)]
+    if starts and all(PROCESSOR.search(call) for call in starts):
+        return "stays on the processor, as its runtime.start asks"
     given = {name: smallest(parameter) for name, parameter in lesson.parameters.items()}
     folder, first = (
         paths.build() / "pretend" / lesson.slug,
