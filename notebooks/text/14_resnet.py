@@ -444,7 +444,6 @@ def wilson(share, number, z=1.96):
     half /= 1 + z**2 / number
     return middle - half, middle + half
 
-
 # %% tags=["define"]
 def train(network, run, rate, *, warm_up=1, clip=math.inf, most=math.inf):
     """Train in place; two lists, with an entry for each step: the share of wrong answers in its
