@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,6 +127,22 @@ def test_the_rpn_asks_positive_and_some_negative_anchors_only():
     asked = (scores.grad[:, 10:] > 0).float().mean()
     assert 0.03 < asked < 0.2
     assert (moves.grad.abs().sum(2) > 0).equal(labels == 1)
+
+
+def test_a_close_pair_counts_when_both_objects_are_found_with_their_class():
+    near, far = [[0.0, 0, 10, 10], [5.0, 5, 15, 15]], [[0.0, 0, 10, 10], [20.0, 0, 30, 10]]
+    pictures = SimpleNamespace(
+        boxes=torch.tensor([near, far, near, near]),
+        labels=torch.tensor([[0, 1], [0, 1], [1, 1], [0, -1]]),
+    )
+    assert lesson().close_pairs(pictures, 8).tolist() == [0]
+    true, own = pictures.boxes[0], pictures.labels[0]
+    scores = torch.tensor([0.9, 0.8])
+    assert lesson().both_found((true, scores, own), true, own)
+    assert lesson().both_found((true.flip(0), scores, own.flip(0)), true, own)
+    assert not lesson().both_found((true, scores, own.flip(0)), true, own)
+    assert not lesson().both_found((true[:1], scores[:1], own[:1]), true, own)
+    assert not lesson().both_found((true + 6, scores, own), true, own)
 
 
 # --- one look -------------------------------------------------------------------------------------
