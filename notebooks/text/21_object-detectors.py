@@ -525,7 +525,7 @@ claims.check("emp-warping-bad",
 
 # %% [markdown]
 # **We now know** that a classifier of crops is a detector, as good as its regions, and that the move mends bad regions.
-# **This does not show** what warping costs: with other seeds squares were from a little behind to well ahead, and they also show more of the surroundings. A network that is *trained* longer on warped crops may get used to them. Nor how good 2,000 regions are on photographs; lesson 20 measures that.
+# **This does not show** what warping costs: with other seeds squares were from several points behind to well ahead, and they also show more of the surroundings. A network that is *trained* longer on warped crops may get used to them. Nor how good 2,000 regions are on photographs; lesson 20 measures that.
 #
 # **Exercise 21.1.** R-CNN labelled its regions by two rules. For the *trunk*: a region has the class of the box with the largest IoU if that is at least 0.5, else it is ground. For the *support vector machine* of a class: examples are the true boxes alone; counterexamples are regions whose IoU with every box of this class is below 0.3; all others are left out. Given `iou` (regions × boxes) and the boxes' classes `labels`, return both for the class `kind`: for the trunk class + 1 or 0; for the machine 0 for a counterexample, −1 for left out. (The true boxes are not among the regions; there may be no box of this class.)
 
