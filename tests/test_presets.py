@@ -1,4 +1,4 @@
-"""The presets: an entry for every lesson, with parameters and data sets that exist, and what to expect of a GPU."""
+"""The presets: an entry for every lesson, with parameters and data sets that exist, and what to expect of a machine."""
 
 import re
 
@@ -7,13 +7,14 @@ import yaml
 
 from cnncourse import paths
 from cnncourse.errors import ParameterError
-from cnncourse.lab import execute
+from cnncourse.lab import execute, vary
 from cnncourse.lab.lesson import Lesson
 
 FULL = paths.notebooks() / "presets" / "full.yaml"
 EXPECTED = re.compile(
-    r'^"(\d\d)":  # .+; (\d+) GPU minutes, ([\d.]+) GB(?: \(estimated\))?$', re.MULTILINE
+    r'^"(\d\d)":  # .+; (\d+) ([GC]PU) minutes, ([\d.]+) GB(?: \(estimated\))?$', re.MULTILINE
 )
+REAL = {*execute.DOWNLOADED, "bccd", "tinyshakespeare"}
 
 
 def test_every_lesson_has_a_full_preset_and_every_preset_a_lesson():
@@ -25,17 +26,15 @@ def test_a_full_preset_names_parameters_and_data_sets_that_exist_and_changes_som
     lesson = Lesson.find(slug)
     chosen = lesson.settings({}, "full")  # names, types and ranges
     assert chosen and set(chosen) == set(lesson.preset("full"))
-    if "dataset" in chosen:  # a real set, not the digits that ship; bccd: blood cells of lesson 21
-        assert chosen["dataset"] in (*execute.DOWNLOADED, "bccd")
+    assert REAL & set(map(str, chosen.values()))  # a real set, not the digits that ship
 
 
-def test_every_full_preset_says_how_long_and_how_much_of_a_gpu_it_takes():
-    found = {
-        lesson: (int(minutes), float(memory))
-        for lesson, minutes, memory in EXPECTED.findall(FULL.read_text())
-    }
-    assert set(found) == set(yaml.safe_load(FULL.read_text()))
-    assert all(0 < minutes <= 24 * 60 and 0 < memory <= 80 for minutes, memory in found.values())
+def test_every_full_preset_says_how_long_and_how_much_memory_it_takes():
+    found = EXPECTED.findall(FULL.read_text())
+    assert {lesson for lesson, *_ in found} == set(yaml.safe_load(FULL.read_text()))
+    for lesson, minutes, unit, memory in found:
+        assert 0 < int(minutes) <= 24 * 60 and 0 < float(memory) <= 80
+        assert (unit == "CPU") == vary.stays_on_processor(Lesson.find(lesson)), lesson
 
 
 def test_a_misspelt_parameter_and_an_unknown_set_in_a_preset_are_named(tmp_path):

@@ -54,8 +54,7 @@ def pretend(names: Iterable[str] = ()) -> int:
 
 
 def _pretended(lesson: Lesson) -> str:
-    starts = [call for cell in lesson.cells for call in STARTED.findall(cell.source)]
-    if starts and all(PROCESSOR.search(call) for call in starts):
+    if stays_on_processor(lesson):
         return "stays on the processor, as its runtime.start asks"
     given = {name: smallest(parameter) for name, parameter in lesson.parameters.items()}
     folder, first = (
@@ -69,6 +68,12 @@ def _pretended(lesson: Lesson) -> str:
     if not str(result.provenance["device"]).startswith(device.NAME):
         return f"stopped: it was to compute on {device.NAME}, not on {result.provenance['device']}"
     return f"runs through, {result.seconds:.0f} s"
+
+
+def stays_on_processor(lesson: Lesson) -> bool:
+    """Whether every `runtime.start` of a lesson asks for the processor, by name or by computing in float64."""
+    starts = [call for cell in lesson.cells for call in STARTED.findall(cell.source)]
+    return bool(starts) and all(PROCESSOR.search(call) for call in starts)
 
 
 def smallest(parameter: Parameter) -> object:
