@@ -112,7 +112,7 @@ figures.save(fig, "prac-detector-tradeoffs",
                  "right.")
 
 # %% [markdown]
-# These detectors differ in trunk, picture size, recipe and year, not only in the number of looks. To see what a look is worth, all else must be kept. So we build R-CNN, Fast R-CNN, Faster R-CNN, YOLO and SSD in small, with the *same* trunk, and train each on the same pictures for the same number of steps. What is behind the trunk still differs: heads, boxes to start from, losses.
+# These detectors differ in trunk, picture size, recipe and year, not only in the number of looks. To see what a look is worth, all else must be kept. So we build R-CNN, Fast R-CNN, Faster R-CNN, YOLO and SSD in small, with the *same* trunk, and train each on the same pictures for the same number of steps. (Only Fast R-CNN is not trained apart: it is our trained Faster R-CNN, given regions from outside.) What is behind the trunk still differs: heads, boxes to start from, losses.
 #
 # Our pictures are scenes of 48 × 48 pixels: one to three digits, 10 to 22 pixels high, on photographs of brick, grass and gravel. The digits of the test, and their parts of the photographs, were never trained on. With `dataset="bccd"` the same lesson trains on photographs of blood cells.
 
@@ -524,7 +524,7 @@ claims.check("emp-warping-bad",
                    ">=", 15), seeds=numbers, on="every")
 
 # %% [markdown]
-# **We now know** that a classifier of crops is a detector, as good as its regions, and that the move mends bad regions.
+# **We now know** that a classifier of crops is a detector, that bad regions cost it most of its accuracy, and that the move wins back a small part of that. (The scene drawn above shows mistakes, too: look for a wrong name and a digit that is missed.)
 # **This does not show** what warping costs: with other seeds squares were from several points behind to well ahead, and they also show more of the surroundings. A network that is *trained* longer on warped crops may get used to them. Nor how good 2,000 regions are on photographs; lesson 20 measures that.
 #
 # **Exercise 21.1.** R-CNN labelled its regions by two rules. For the *trunk*: a region has the class of the box with the largest IoU if that is at least 0.5, else it is ground. For the *support vector machine* of a class: examples are the true boxes alone; counterexamples are regions whose IoU with every box of this class is below 0.3; all others are left out. Given `iou` (regions × boxes) and the boxes' classes `labels`, return both for the class `kind`: for the trunk class + 1 or 0; for the machine 0 for a counterexample, −1 for left out. (The true boxes are not among the regions; there may be no box of this class.)
@@ -1214,7 +1214,7 @@ claims.table("eq-yolo-ssd", "Numbers that YOLO says, and SSD300's default boxes 
 # %% [markdown]
 # A cell has one set of class probabilities. So of two objects of different class whose centres fall into one cell it should name only one. But objects so close together are hard for any detector: is it the cell?
 #
-# The intervention moves the grid and keeps the objects. We take scenes in which two digits of different class stand close together, and *roll* each picture by 0, 2, 4 or 6 pixels right and down (what leaves on one side comes in on the other). So the same two centres now share a cell, now have a border between them. Only scenes in which both happens count.
+# The intervention moves the grid and keeps the objects. We take scenes in which two digits of different class stand close together (in most their boxes overlap; in training none do), and *roll* each picture by 0, 2, 4 or 6 pixels right and down (what leaves on one side comes in on the other). So the same two centres now share a cell, now have a border between them. Only scenes in which both happens count.
 
 # %%
 exercises.predict("21.p4", "Both digits are found by YOLO: if their centres share a cell, against "
@@ -1246,11 +1246,11 @@ claims.check("eq-yolo-ssd.cells",
              same=(apart["SSD"] - shared["SSD"]).tolist(), seeds=numbers, on="every")
 
 # %% [markdown]
-# So one set of classes a cell does cost YOLO. But most close pairs it misses with a border between them, too: closeness is the larger part.
+# So sharing a cell, with its one set of classes, does cost YOLO. But most close pairs it misses with a border between them, too: the cell is the smaller part. (In training no boxes overlapped; that may be much of the rest.)
 #
 # ### The bill
 #
-# Same trunk, same pictures, same number of steps: what did a second look buy? *Passes* is how often the trunk runs for a picture; a pass over a crop of 20 × 20 pixels is cheaper than one over the whole. (Trunk and steps are the same, not all else. R-CNN was trained on shaken boxes and random windows, Fast and Faster R-CNN also on their own proposals, which are harder, and on masks. A crop shows nothing around its region; a place of the maps does. Part of R-CNN's distance may be that.)
+# Same trunk, same pictures, same number of steps: what did a second look buy? *Passes* is how often the trunk runs for a picture; a pass over a crop of 20 × 20 pixels is cheaper than one over the whole. (Trunk and steps are the same, not all else. R-CNN was trained on shaken boxes and two random windows a picture; Faster R-CNN, whose network also stands for Fast R-CNN, on shaken boxes, up to three of its own proposals a picture, and masks. A crop shows nothing around its region; a place of the maps does. Part of R-CNN's distance may be that.)
 
 # %% tags=["fold"]
 rpn = work(nn.Sequential(convolution(MAPS, MAPS), nn.Conv2d(MAPS, 5 * len(typical), 1)),
@@ -1302,7 +1302,7 @@ figures.save(fig, "emp-faster-most-accurate",
 
 # %% [markdown]
 # **We now know** that with trunk, pictures and steps kept, the number of passes decides the work, and that in these few steps a second look is not needed for accuracy: SSD, which looks once, is not behind Faster R-CNN.
-# **This does not show** which kind is better on photographs: our scenes have few, well separated objects. On COCO (first figure) Faster R-CNN with ResNet-50 and the first recipe stands between two detectors that look once; with the second recipes it is ahead of RetinaNet, with more work. Nor does it show that small objects *need* SSD's fine map: our small default boxes stand only there. In 2017 the rule of the notes did hold for what was published: Faster R-CNN ahead of YOLO and SSD. RetinaNet (2017) found a reason: one look must learn from a flood of easy ground; its *focal loss* gives that flood less weight.
+# **This does not show** which kind is better on photographs: our scenes have few, well separated objects. On COCO (first figure) Faster R-CNN with ResNet-50 and the first recipe stands between two detectors that look once; with the second recipes it is ahead of RetinaNet, with more work. Nor does it show that small objects *need* SSD's fine map: our small default boxes stand only there. The rule of the notes agrees with one comparison of 2016 on COCO (Huang and others): in general Faster R-CNN slower and more accurate than SSD. It was disputed even then: the papers of SSD and of YOLO's second version report more than Faster R-CNN on another set, VOC 2007. RetinaNet (2017) named a reason for one look to fall behind: it must learn from a flood of easy ground; its *focal loss* gives that flood less weight.
 #
 # **Exercise 21.4.** Put one scene on YOLO's grid. Given `boxes`, a list of (x1, y1, x2, y2) in pixels, the picture's side `size` and `S` cells a side, return for each box the tuple (row, column, x, y, w, h): the cell of its centre, the centre within the cell, and the *roots* of width and height as shares of the picture. A centre on the right or lower edge of the picture belongs to the last cell (then x or y is 1).
 
@@ -1380,7 +1380,7 @@ if with_masks:
 # %% [markdown]
 # ### A sentence for each region
 #
-# *DenseCap* (2015) puts a captioner (lesson 18) where Faster R-CNN has its class head: each region gets a sentence instead of a name. In small, without a language network: the class head gives the noun, the mask the colour, the nearest of four to the mean of its pixels. Is the mask needed for that, or would the whole box do?
+# *DenseCap* (2015) puts a captioner (a network that writes a sentence about a picture) where Faster R-CNN has its class head: each region gets a sentence instead of a name. In small, without a language network: the class head gives the noun, the mask the colour, the nearest of four to the mean of its pixels. Is the mask needed for that, or would the whole box do?
 
 # %% tags=["ledger:arch-densecap"]
 def sentence(picture, mask, label):
@@ -1444,7 +1444,7 @@ exercises.check("21.5", mask_loss_of)
 # - R-CNN cuts, then looks; Fast R-CNN looks, then cuts; Faster R-CNN lets the maps propose; YOLO and SSD do not look again.
 # - Moves are said relative to a region or anchor; regions decide most.
 # - Rounding a region to places of the map loosens its box, in a network trained without rounding; RoI align reads between the places.
-# - A cell of a grid has one set of classes, and that costs; that objects are close costs more. Several maps are for several sizes.
+# - A cell of a grid has one set of classes, and that costs; of the misses among close objects it is the smaller part. Several maps are for several sizes.
 # - With the same trunk, pictures and steps SSD (one look) was not behind Faster R-CNN (two), in few steps.
 #
 # ## Also in the lectures
@@ -1519,9 +1519,9 @@ figures.save(fig, "fig-rcnn-workflows",
 #
 # | the notes say | correct | how we know |
 # |---|---|---|
-# | R-CNN is bad because it scales regions to one size | undistorted squares, which also show more of the surroundings, did better here with most seeds, not with all; bad regions always cost more, and what makes R-CNN slow is a pass for each region | sections 1 and 2 |
+# | R-CNN is bad because it scales regions to one size | undistorted squares, which also show more of the surroundings, did better here with most seeds, not with all; bad regions always cost more, and what makes R-CNN slow is a pass for each region | sections 1 and 2; trials with other seeds, not stored |
 # | Fast R-CNN uses one CNN to do everything | one pass of one CNN for features, class and box; the regions still come from outside | section 2; Girshick 2015 |
-# | Faster R-CNN is slower but more accurate; YOLO and SSD are faster but not as accurate | true of what was published until 2017; with ResNet-50 and torchvision's first recipes RetinaNet and FCOS are level with it, and with our trunk SSD was not behind | first figure; section 4 |
+# | Faster R-CNN is slower but more accurate; YOLO and SSD are faster but not as accurate | in general so in one comparison of 2016 on COCO (SSD; YOLO was not in it), but the papers of SSD and of YOLO's second version report more than Faster R-CNN on VOC 2007; with ResNet-50 and torchvision's first recipes RetinaNet and FCOS are level with it, and with our trunk SSD was not behind | first figure; section 4; Huang et al. 2016; Liu et al. 2015; Redmon and Farhadi 2016 |
 # | Mask R-CNN applies semantic segmentation inside | for each region a two-valued mask of each class, cut out by RoI align; no competition between classes | section 5; He et al. 2017 |
 # | winners of ILSVRC 2016 and 2017: CUImage, BDAT | of the *detection* task with provided data. Lowest classification errors: Trimps-Soushen (2016, 2.99 %), WMW (2017, 2.25 %, SENet); localisation 2017: NUS-Qihoo_DPNs | image-net.org, results of 2016 and 2017 |
 #
@@ -1529,7 +1529,7 @@ figures.save(fig, "fig-rcnn-workflows",
 #
 # - The notes: lecture 000 (region proposal network), lecture 003 (R-CNN family, winners), lecture 004, section 11 (detection, instance segmentation; after CS231n, Stanford 2017).
 # - Girshick et al.: Rich feature hierarchies, arXiv:1311.2524. Girshick: Fast R-CNN, arXiv:1504.08083. Ren et al.: Faster R-CNN, arXiv:1506.01497.
-# - Redmon et al.: You only look once, arXiv:1506.02640. Liu et al.: SSD, arXiv:1512.02325. He et al.: Mask R-CNN, arXiv:1703.06870.
+# - Redmon et al.: You only look once, arXiv:1506.02640. Redmon, Farhadi: YOLO9000 (YOLO's second version), arXiv:1612.08242. Liu et al.: SSD, arXiv:1512.02325. He et al.: Mask R-CNN, arXiv:1703.06870.
 # - Johnson, Karpathy, Fei-Fei: DenseCap, arXiv:1511.07571. Lin et al.: Focal loss, arXiv:1708.02002. Tian et al.: FCOS, arXiv:1904.01355. Carion et al.: DETR, arXiv:2005.12872.
 # - Zeng et al.: Crafting GBD-Net for object detection, arXiv:1610.02579. Huang et al.: Speed/accuracy trade-offs, arXiv:1611.10012.
 # - torchvision: AP and work in the metadata of its weights. BCCD: blood cells, Shenggan and others, MIT licence.
