@@ -13,7 +13,7 @@
 # ### Where to look?
 #
 # The photographs below show sixteen things in boxes. A classifier could find them: cut out a window, ask what it shows, and move on. For one photograph that makes tens of thousands of windows of different places, sizes and shapes.
-# Odd: a method that knows nothing of heads, cups or rockets, and only merges neighbouring patches that look alike, finds most of them with about a hundred boxes (section 1). And where one *does* look everywhere, one pass of a small network over the picture and its smaller copies answers for tens of thousands of windows (section 3).
+# Odd: a method that knows nothing of heads, cups or rockets, and only merges neighbouring patches that look alike, finds most of them with about a hundred boxes a photograph (section 1). And where one *does* look everywhere, a small network that passes once over each of a few smaller copies of the picture answers for tens of thousands of windows (section 3).
 #
 # **You will be able to**
 # - say how well a box fits, and what share of objects a set of boxes covers;
@@ -215,8 +215,8 @@ def draw_colour_channels():
                          "channel's standard deviation in the photograph; mean of astronaut, "
                          "coffee and cat.",
                  alt="A table of three changes and nine channels. Halved values: zero for H and "
-                     "S, large for R, G, B, V and L, smaller but not zero for a and b. Haze: a "
-                     "and b change least after hue. Warm lamp: S and b change most.")
+                     "S, not for the others. Haze: zero for H alone. Warm lamp: b and S change "
+                     "most, R and V hardly.")
 
 
 def draw_overfeat_png():
@@ -334,8 +334,8 @@ def draw_localisation_heads():
                  caption=f"Six test scenes: true box (white, dashed), predicted box (orange) "
                          f"and predicted class (magenta if wrong); weight {middle_weight:g}, "
                          f"first seed.",
-                 alt="Six small pictures with a digit each; the orange boxes lie close to the "
-                     "dashed ones.")
+                 alt="Six small pictures with a digit each; the orange boxes overlap the "
+                     "dashed ones, some more than others.")
 
 # %% tags=["define", "fold"]
 # Tools by section: recall; edges, histograms and neighbours of regions, stages of a hierarchy;
@@ -796,7 +796,7 @@ def hierarchy(regions, neighbours, pixels, cues):
     return regions, merges
 
 # %% [markdown]
-# **Step 3: not one hierarchy, several.** The search runs with several colour spaces, sets of cues and values of $k$, since what separates one thing may not separate another (section 2). All boxes go into one list. A box that was merged late, so a large one, tends to come early; a random factor mixes the order.
+# **Step 3: not one hierarchy, several.** The search runs with several colour spaces, sets of cues and values of $k$, since what separates one thing may not separate another (section 2). All boxes go into one list. A box that was merged late, so a large one, tends to come early; a random factor mixes the order. (Each of four sets of first regions serves two hierarchies, and is counted twice in the numbers printed below.)
 
 # %% tags=["define", "fold"]
 def strategies(picture, spaces=("HSV", "Lab"), scales=(50, 100), cue_sets=("CTSF", "TSF")):
@@ -965,8 +965,8 @@ claims.quoted("num-rcnn-proposals-2k.paper",
               "Uijlings et al. 2013; Girshick et al. 2014")
 
 # %% [markdown]
-# **We now know** that merging regions gives boxes that cover what stands out, of any shape, without a word about classes. More strategies give more boxes and miss less in the end; among the first hundred they are no better than the best single one.
-# **This does not show** that all things are found: the sixteen were chosen because they stand out, the order of the list is random, and IoU 0.5 is generous. Nor that it is fast: we have not measured its time. In lesson 21 a network proposes instead.
+# **We now know** that merging regions gives boxes that cover what stands out, of any shape, without a word about classes. More strategies give more boxes, and all their boxes together miss none of the sixteen, where one strategy alone misses up to two; among the first hundred they are no better than the best single one.
+# **This does not show** that all things are found: the sixteen were chosen because they stand out, the order of the list is random, and IoU 0.5 is generous. Nor that two thousand windows are needed: we chose the sizes of the grids, and others cover as much with about half as many, or less with more. Nor that the search is fast: we have not measured its time. In lesson 21 a network proposes instead.
 #
 # **Exercise 20.1.** How many windows? Count them without building them: a picture of `height` × `width`, one window of `h` × `w`, moved by `stride`. A window must lie inside. If it does not fit, there is none.
 
@@ -1049,7 +1049,7 @@ claims.check("emp-colour-space-invariance",
              a2=(labs[1][1], "~", 20.62, 0.01), b2=(labs[1][2], "~", 25.94, 0.01))
 
 # %% [markdown]
-# On a whole photograph, with three changes: all values halved, as in a darker picture (values are not proportional to light: half the value is about a fifth of the light); haze, which adds the same to R, G and B; and a warm lamp, which takes most from blue. A change is measured against the spread of the channel over the photograph (its standard deviation): 1 means that light moves a pixel about as far as things differ.
+# On a whole photograph, with three changes: all values halved, as in a darker picture (values are not proportional to light: half the value is about a fifth of the light); haze, which takes the same share of R, G and B and adds the same to each; and a warm lamp, which takes most from blue. A change is measured against the spread of the channel over the photograph (its standard deviation): 1 means that light moves a pixel about as far as things differ.
 
 # %% tags=["fold"]
 moves = np.array([[change(photos[name][::2, ::2], light) for light in LIGHTS.values()]
@@ -1069,7 +1069,7 @@ claims.check("fig-colour-channels",
              red=float(np.mean(half["R"])), lamp=(min(lamp["S"]), ">=", 0.3))
 
 # %% [markdown]
-# Does it matter for the histograms that selective search compares? Each of the sixteen things is cut out, shown again with all values halved, and we ask which of the sixteen histograms of the full values is the most similar. By chance, one would be right.
+# What does that do to histograms of colour such as those of the search? Each of the sixteen things is cut out, shown again with all values halved, and we ask which of the sixteen histograms of the full values is the most similar. By chance, one would be right.
 
 # %% tags=["fold"]
 patches = [photos[name][y1:y2, x1:x2] for name, boxes in BOXES.items()
@@ -1088,7 +1088,7 @@ claims.check("emp-colour-space-invariance.things",
 
 # %% [markdown]
 # **We now know** that no cue alone finds both, and that hue and saturation survive a common *factor* of R, G and B exactly (until the values are rounded to bytes). Value does not: it *is* the brightness.
-# **This does not show** that HSV is the best space: a coloured lamp moves saturation, the hue of nearly grey or nearly black pixels is noise, and Lab is nearer to what we see as different. So the search uses both.
+# **This does not show** that the search finds more in HSV (it compares regions of one picture, mostly in one light), nor that HSV is the best space: a coloured lamp moves saturation, the hue of nearly grey or nearly black pixels is noise, and Lab is nearer to what we see as different. So the search uses both.
 #
 # **Exercise 20.2.** From RGB to HSV, one colour with values from 0 to 1. Value is the largest, saturation is (largest − smallest) / largest, or 0 for black. For the hue, with $d$ = largest − smallest: $(G − B)/d$ if red is largest, $2 + (B − R)/d$ if green is, $4 + (R − G)/d$ if blue is; divide by 6, and take the remainder modulo 1. Grey has hue 0.
 
@@ -1392,7 +1392,7 @@ claims.check("eq-nms-iou-map.threshold",
              more=int(open_right.sum()), high=(area(open_right, 100), ">", ap["O-Net"]))
 
 # %% [markdown]
-# Suppression finds *fewer* faces and scores far higher: what was wrong were doubles. The last network does not raise AP here. A part of that is its threshold: with 0.1 in place of 0.7 it keeps more faces and has a higher AP (claim), since AP counts what is missing. The rest is a face or two of a hundred, too few to rank R-Net and O-Net.
+# Suppression finds *fewer* faces and scores far higher: nearly all wrong boxes lay on faces that had a right one too, as doubles or as boxes that fit badly. The last network does not raise AP here. A part of that is its threshold: with 0.1 in place of 0.7 it keeps more faces and has a higher AP (claim), since AP counts what is missing. The rest is a face or two of a hundred, too few to rank R-Net and O-Net.
 #
 # **We now know** what AP rewards: right boxes first, one a thing.
 # **This does not show** that suppression is harmless: of two faces that overlap by more than the limit, one is lost. With several classes it is done for each; the mean of their APs is called *mAP*.
@@ -1473,8 +1473,8 @@ drops = {"the class": scores[middle_weight][:, 0].mean() - scores[high][:, 0].me
          "the box": scores[middle_weight][:, 1].mean() - scores[high][:, 1].mean()}
 worst = max(drops, key=drops.get)
 exercises.reveal("20.p6", worst if drops[worst] > 0.05 else "neither",
-                 f"From weight {middle_weight:g} to {high:g} the accuracy falls by "
-                 f"{drops['the class']:.2f}, the IoU by {drops['the box']:.2f}.")
+                 f"From weight {middle_weight:g} to {high:g} the accuracy changes by "
+                 f"{-drops['the class']:+.2f}, the IoU by {-drops['the box']:+.2f}.")
 draw_localisation_loss()
 
 # %% tags=["fold"]
@@ -1584,10 +1584,10 @@ exercises.check("20.5", error_of_set)
 # ## Summary
 #
 # - IoU says how well a box fits; recall says what share of things a set of boxes covers.
-# - Merging similar neighbours gives boxes of any shape; on four photographs a hundred of them covered what takes about two thousand windows. No single cue found both kitten and chameleon.
+# - Merging similar neighbours gives boxes of any shape; on four photographs a hundred of them in each covered what takes one to two and a half thousand windows. No single cue found both kitten and chameleon.
 # - Halving R, G and B leaves hue and saturation as they are, and no other channel of RGB, HSV or Lab.
 # - Convolutions without padding *are* a sliding window. A cascade spends its expensive networks on what is left.
-# - Suppression removes doubles; AP counts them as errors, and doubled when they were gone.
+# - Suppression removes further boxes on the same thing, doubles and bad fits; AP counts them as errors, and doubled here when most were gone.
 # - Class and box share a trunk; the weight between their losses must be chosen.
 
 # %% [markdown]
@@ -1625,7 +1625,7 @@ claims.table("arch-overfeat", "Parameters of OverFeat, its dense layers as convo
 # |---|---|---|
 # | value (of HSV) is insensitive to brightness changes | value is the brightness: with R, G and B halved it is halved. Hue and saturation are what stays | section 2 |
 # | Lab is somewhat invariant to changes in brightness | L is not; a and b shrink with the light as well | section 2 |
-# | regression (linear loss) for the box; loss = softmax loss + L2 loss | the box's loss is a squared error, not linear, and the two are weighted: without a good weight one of them is lost | section 5 |
+# | regression (linear loss) for the box; loss = softmax loss + L2 loss | the box's loss is a squared error, not linear, and the two are weighted: in our 200 steps, with too small or too large a weight one of them was hardly learned | section 5 |
 # | often the first layers are pretrained | usual for trunks trained on ImageNet; in our small test it did not help the box | section 5 |
 # | selective search gives 1000 proposals (004), about 2,000 (003) | both numbers are in use: it depends on the strategies; R-CNN used about 2,000 | section 1; Uijlings et al.; Girshick et al. |
 # | a batch of (2048, 4, 4) before the dense layers | for pictures of 256 × 256 pixels (to 319); at 224 it is 3 × 3 | "Also in the lectures" |
