@@ -79,7 +79,7 @@ seeds = list(range(seed, seed + seed_count))
 weights = torch.tensor([1.0] + [weight] * (classes - 1)).to(x)
 
 # %% [markdown]
-# The task: one or two digits, 12 to 17 pixels high, on pictures of 32 × 32 pixels with a ground of brick, grass or gravel. Digits and grounds of the test are from other forms and other parts of the photographs than those of the training.
+# The task: one or two digits, 12 to 17 pixels high, on pictures of 32 × 32 pixels with a ground of brick, grass or gravel. The digits of the test were written on other sheets of paper, by other hands; its grounds are other parts of the photographs than those of the training.
 #
 # The networks stand here because the first figure needs them. Pass over them now: sections 2 to 4 take them apart.
 
@@ -577,7 +577,7 @@ def kept_maxima(x):
 exercises.check("19.3", kept_maxima)
 
 # %% [markdown]
-# The transposed convolution is also called *deconvolution*, as if it undid a convolution. It does not. In one dimension a convolution is a matrix $A$ times the picture; the transposed convolution is $A^T$, the same numbers with rows and columns exchanged. That is what `backward` uses. A matrix that undoes it is another one (here the *pseudo-inverse*, as $A$ is not square).
+# The transposed convolution is also called *deconvolution*, as if it undid a convolution. It does not. In one dimension a convolution is a matrix $A$ times the picture; the transposed convolution is $A^T$, the same numbers with rows and columns exchanged. That is what `backward` uses. Nothing can undo this $A$: it makes three numbers of seven. A fair test goes the other way, three to seven and by $A$ to three again: after the transpose one does not get back what one began with. After another matrix, the *pseudo-inverse*, one does.
 
 # %%
 kernel, stride = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), 2
@@ -836,7 +836,7 @@ widgets.explore(view_of, way=widgets.Choice("bilinear", choices, "way up", kept=
 
 # %% [markdown]
 # **We now know** that without skips the ways up lie close together here, and that skips gain far more than any of them, by the places they carry.
-# **This does not show** an order of the ways in general. Two seeds, one short training, a way down that is not trained along (FCN and U-Net train all together). Windows of 25 pixels, which never go down, do about as well as down and up without skips: on pictures this small full resolution is still cheap. And all ways up had one more pass of training than the windows.
+# **This does not show** an order of the ways in general. Two seeds, one short training, a way down that is not trained along (FCN and U-Net train all together). Windows of 25 pixels, which never go down, do about as well as down and up without skips: full resolution is cheap for layers of 8 channels, and a digit of 12 to 17 pixels fits into 25. Larger objects need wider views. And all ways up had one more pass of training than the windows.
 #
 # **Exercise 19.5.** Join as U-Net does. `coarse` is (C, h, w), `fine` (D, 2h, 2w) or a pixel larger in height or width or both. Enlarge the coarse map by nearest neighbour, cut from `fine` what lies beyond at the lower and right edge, and return both in one array, the enlarged map first.
 
@@ -850,7 +850,7 @@ exercises.check("19.5", joined)
 # %% [markdown]
 # ## 5 · What a label costs, and what it leaves out
 #
-# Somebody has to name every pixel. How many pictures are needed? And need *all* pixels of a picture be named? We train the way down, as many steps each time: on a twentieth of the pictures with all pixels named; and on all pictures, but with only one pixel in twenty named, drawn by chance. That is as many named pixels as a twentieth of the pictures has. The other pixels are 255 and count in no loss.
+# Somebody has to name every pixel. How many pictures are needed? And need *all* pixels of a picture be named? We train the way down, as many steps each time: on a twentieth of the pictures with all pixels named; and on all pictures, but with only one pixel in twenty named, drawn by chance. That is about as many named pixels as a twentieth of the pictures has. The other pixels are 255 and count in no loss.
 
 # %%
 exercises.predict("19.p6", "The same number of named pixels: a twentieth of the pictures, or a "
@@ -967,7 +967,7 @@ claims.check("fig-semantic-segmentation-cows",
 # **We now know** that many pictures with few named pixels can be worth more than few with all, and that classes of pixels do not count objects.
 # **This does not show** how many pictures *you* need: real things vary more than our digits. Pictures and pixels were drawn once, and steps and learning rate were not chosen anew for each set.
 #
-# **Exercise 19.6.** From objects to names. `masks` (H, W) holds 0 for the ground and k + 1 for object k, `labels` the class of each object, a list. Return the map of names, class c as c + 1 and the ground as 0; and the number of pairs of *neighbouring pixels* (side by side, or one above the other) that belong to different objects but have the same name: there two objects are merged.
+# **Exercise 19.6.** From objects to names. `masks` (H, W) holds 0 for the ground and k + 1 for object k, `labels` the class of each object, a list. Return the map of names, class c as c + 1 and the ground as 0; and the number of pairs of *neighbouring pixels* (side by side, or one above the other) that belong to different objects but have the same name: there two objects are merged. (Corners do not count here. The figure's patches are joined at corners too: its upper two zeros touch at a corner only, and their number is 0.)
 
 # %%
 def names_and_merges(masks, labels):
@@ -980,7 +980,7 @@ exercises.check("19.6", names_and_merges)
 # ## In practice
 #
 # - Start from a trained network: `torchvision.models.segmentation.deeplabv3_resnet50(weights="DEFAULT")`, `fcn_resnet50`, `lraspp_mobilenet_v3_large` for a phone; scores are in the output's `"out"`. U-Nets over many trunks: `segmentation_models_pytorch.Unet`.
-# - Your own data: `cnncourse.data.masks_folder(path, size=64)` reads pictures and masks; this lesson runs on them, ten pictures or more (few need more passes): `python -m cnncourse run 19 -p masks path -p passes 50 -p up_passes 30`. Pascal VOC: `torchvision.datasets.VOCSegmentation`.
+# - Your own data: `cnncourse.data.masks_folder(path, size=64)` reads pictures and masks; this lesson runs on them, ten pictures or more (the fewer, the more passes): `python -m cnncourse run 19 -p masks path -p passes 50 -p up_passes 30`. Pascal VOC: `torchvision.datasets.VOCSegmentation`.
 # - Unnamed pixels: `F.cross_entropy(…, ignore_index=255)`. Rare classes: `weight=`, or a loss on overlap (Dice).
 # - Picture and mask move together: `torchvision.transforms.v2` with `tv_tensors.Mask`, masks by nearest neighbour, never bilinear.
 # - Up: bilinear and a convolution, with skips; a transposed convolution whose stride divides the size of its kernel. Objects one by one: `torchvision.models.detection.maskrcnn_resnet50_fpn_v2` (lesson 21).
@@ -989,7 +989,7 @@ exercises.check("19.6", names_and_merges)
 #
 # - 2012: D. Cireşan and others name pixels of electron microscopy by windows around them, and win a contest.
 # - November 2014: *fully convolutional networks* (J. Long, E. Shelhamer, T. Darrell): classifiers run over whole pictures, with skips. December: *DeepLab* (L.-C. Chen and others), with gaps.
-# - May 2015: *U-Net* (O. Ronneberger, P. Fischer, T. Brox), for cells; H. Noh, S. Hong, B. Han unpool and deconvolve. *SegNet* (V. Badrinarayanan, A. Kendall, R. Cipolla) unpools with remembered places.
+# - May 2015: *U-Net* (O. Ronneberger, P. Fischer, T. Brox), for cells; H. Noh, S. Hong, B. Han unpool and deconvolve. November: *SegNet* (V. Badrinarayanan, A. Kendall, R. Cipolla; a first version in May with A. Handa) unpools with remembered places.
 # - 2016: A. Odena, V. Dumoulin, C. Olah describe checkerboards, and enlargement before convolution as a cure. 2017: *Mask R-CNN*.
 # - 2021: transformers such as SegFormer. 2023: *Segment Anything* trained with more than a thousand million masks, for points and boxes that a user gives.
 #
@@ -1002,7 +1002,7 @@ exercises.check("19.6", names_and_merges)
 # ## Summary
 #
 # - Pixel accuracy flatters a map that finds nothing; mean IoU does not.
-# - A network for windows, run once over the picture, gives the same scores at a fraction of the work, if its layers have no borders of their own.
+# - A network for windows, run once over the picture, gives the same scores at a fraction of the work, if its layers have no borders of their own (with a pooling: those of every second window).
 # - Names need a wide view, by gaps or by going down; strokes need fine places.
 # - Four ways up: nearest, nails, unpooling, transposed convolution, which is a transpose and no inverse.
 # - Skips brought the strokes back, by their finer places; the ways up without them lay close together.
@@ -1014,7 +1014,7 @@ exercises.check("19.6", names_and_merges)
 # | the notes say | correct | how we know |
 # |---|---|---|
 # | max unpooling seems to be the best way up | one of several: here it was ahead of bilinear by a few points without skips, and far below bilinear with skips; FCN and U-Net use skips, with bilinear or transposed enlargement | section 4 |
-# | transposed convolution makes the reverse of a convolution | it is its transpose (adjoint), which the gradient uses; up and down again does not give back what one began with, the pseudo-inverse does | section 3 |
+# | transposed convolution makes the reverse of a convolution | it is its transpose (adjoint), which the gradient uses; enlarged by it and made small again a map is not what it was; enlarged by the pseudo-inverse it is. What a convolution with a stride left out, neither gives back | section 3 |
 # | nobody uses sliding windows for pixels | cutting windows out one by one, no; the same network run once gives the same scores | section 2 |
 # | nobody uses convolutions at the picture's resolution | dear if the layers are wide; narrow ones with gaps were affordable here and did about as well as the way down | sections 2 and 3 |
 #
@@ -1023,6 +1023,6 @@ exercises.check("19.6", names_and_merges)
 # - The notes: lecture 004, section 11 on segmentation (after CS231n, Stanford 2017).
 # - Cireşan, Giusti, Gambardella, Schmidhuber: Deep neural networks segment neuronal membranes in electron microscopy images, NIPS 2012.
 # - Long, Shelhamer, Darrell: Fully convolutional networks for semantic segmentation, arXiv:1411.4038. Ronneberger, Fischer, Brox: U-Net, arXiv:1505.04597.
-# - Chen et al.: Semantic image segmentation with deep convolutional nets and fully connected CRFs, arXiv:1412.7062. Badrinarayanan, Kendall, Cipolla: SegNet, arXiv:1505.07293 and 1511.00561. Noh, Hong, Han: Learning deconvolution network, arXiv:1505.04366.
+# - Chen et al.: Semantic image segmentation with deep convolutional nets and fully connected CRFs, arXiv:1412.7062. Badrinarayanan, Handa, Cipolla: SegNet, arXiv:1505.07293; Badrinarayanan, Kendall, Cipolla: SegNet, arXiv:1511.00561. Noh, Hong, Han: Learning deconvolution network, arXiv:1505.04366.
 # - Dumoulin, Visin: A guide to convolution arithmetic for deep learning, arXiv:1603.07285. Odena, Dumoulin, Olah: Deconvolution and checkerboard artifacts, Distill 2016.
 # - Bearman, Russakovsky, Ferrari, Fei-Fei: What's the point, arXiv:1506.02106. Everingham et al.: The Pascal visual object classes challenge: a retrospective, 2015. Kirillov et al.: Segment anything, arXiv:2304.02643.
