@@ -79,7 +79,7 @@ seeds = list(range(seed, seed + seed_count))
 weights = torch.tensor([1.0] + [weight] * (classes - 1)).to(x)
 
 # %% [markdown]
-# The task: one or two digits, 12 to 17 pixels high, on pictures of 32 × 32 pixels with a ground of brick, grass or gravel. The digits of the test were written on other sheets of paper, by other hands; its grounds are other parts of the photographs than those of the training.
+# The task: one or two digits, 12 to 17 pixels high, on pictures of 32 × 32 pixels with a ground of brick, grass or gravel. The digits of the test were written on other sheets of paper, most likely by other hands (who wrote which sheet is not recorded); its grounds are other parts of the photographs than those of the training.
 #
 # The networks stand here because the first figure needs them. Pass over them now: sections 2 to 4 take them apart.
 
