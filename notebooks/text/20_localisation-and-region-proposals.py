@@ -1409,7 +1409,7 @@ exercises.check("20.4", eleven_points)
 # %% [markdown]
 # ## 5 · One thing: class and box from one trunk
 #
-# If a picture holds just *one* thing, no search is needed. A network may say what it is, and where: four numbers. Such a network has a shared *trunk* of convolutions and two *heads*. We train on scenes of 24 × 24 pixels with one digit, 0 to 3, of any place and of heights from 10 to 16 pixels. Writers of test digits are not among those of training.
+# If a picture holds just *one* thing, no search is needed. A network may say what it is, and where: four numbers. Such a network has a shared *trunk* of convolutions and two *heads*. We train on scenes of 24 × 24 pixels with one digit, 0 to 3, of any place and of heights from 10 to 16 pixels. Test digits come from other sheets than those of training, so probably from other hands (lesson 01: who wrote what is not recorded).
 
 # %% tags=["define", "ledger:arch-class-loc-net"]
 def block(inputs, outputs, stride=1):
