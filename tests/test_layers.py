@@ -18,7 +18,7 @@ LEVELS = [
         "inspection",
         "models",
     },
-    {"training"},
+    {"training", "pretend"},
     {"plots", "diagrams", "figures", "claims", "widgets", "exercises"},
     {"lab", "__main__"},
 ]

@@ -13,7 +13,7 @@ BEGIN = """
 import copy, numpy as np, torch, torch.nn.functional as F
 from torch import nn
 from cnncourse import augment, data, runtime, training
-from cnncourse.lab import pretend
+from cnncourse import pretend
 pretend.start()
 gpu, here, there = torch.device("pretend", 0), torch.arange(3.0), torch.arange(3.0).to("pretend")
 torch.use_deterministic_algorithms(True)

@@ -118,8 +118,13 @@ def fit(
                 start, before = 0, None
                 if ended:
                     break
+    return _noted(history)
+
+
+def _noted(history: History) -> History:
+    """The history, whose last row is noted for the record of a lesson's run."""
     if history:
-        runtime.record("history", row=history[-1])  # how it ended, for the record of a lesson's run
+        runtime.record("history", row=history[-1])
     return history
 
 
