@@ -22,10 +22,9 @@ import _printing as printing
 
 from cnncourse import claims, paths
 from cnncourse.errors import LessonError
-from cnncourse.lab import execute
+from cnncourse.lab import execute, grid
 from cnncourse.lab.lesson import Lesson
 
-STEP = 1000  # from one tried seed to the next; no lesson has as many seeds of its own
 COLUMNS = ("lesson", "seeds", "claims", "hold in every run", "stopped", "hold in fewer")
 RESULTS = paths.root() / "benchmarks" / "RESULTS-seeds.md"
 INTRODUCTION = """# In how many seeds each claim holds
@@ -35,23 +34,11 @@ seeds other than its own as the second column says. "x: 7" in the last column: t
 """
 
 
-def moved(lesson: Lesson, by: int) -> dict:
-    """The lesson's seeds, each larger by a number: ``{"seed": 1000, "seeds": [1000, 1001]}``."""
-    given = {}
-    for name in ("seed", "seeds"):
-        if name in lesson.parameters:
-            default = lesson.parameters[name].default
-            given[name] = (
-                [one + by for one in default] if isinstance(default, list) else default + by
-            )
-    return given
-
-
 def row(lesson: Lesson, seeds: int) -> tuple[str, int, int, int, int, str]:
     """One line of the table."""
     made, held, stopped = collections.Counter(), collections.Counter(), 0
     for number in range(1, seeds + 1):
-        given = moved(lesson, STEP * number)
+        given = grid.seeds_of(lesson, {}, grid.SEED_STEP * number)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 result = execute.run(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -54,6 +56,25 @@ def package_file(package: str, name: str) -> Path:
             remedy=f"make figures installs what requirements.lock names; or pip install {package}",
         )
     return file
+
+
+@contextlib.contextmanager
+def alone(lock: Path, expected: str, *, where: object, remedy: str) -> Iterator[None]:
+    """Hold a lock of one file; whoever comes meanwhile gets a `MachineError` that names the process which has it.
+
+    >>> with alone(folder / ".lock", "no other sweep in this folder", where=folder, remedy="wait until it is done"):
+    ...     write(folder)
+    """
+    import filelock
+
+    holder = lock.with_suffix(".pid")
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            holder.write_text(f"{os.getpid()} on {socket.gethostname()}")
+            yield
+    except filelock.Timeout:
+        who = holder.read_text() if holder.is_file() else "that has just begun"
+        raise MachineError(expected, f"process {who}", where=where, remedy=remedy) from None
 
 
 def commit() -> dict[str, object]:

@@ -234,7 +234,7 @@ def test_a_second_sweep_in_the_same_folder_is_told_who_is_there(course, given_ou
     given_outcomes([outcome(8.5)])
     folder = course / "build" / "sweeps" / "mine"
     folder.mkdir(parents=True)
-    (folder / ".lock.holder").write_text("process 17 on node3")
+    (folder / ".lock.pid").write_text("17 on node3")
     with filelock.FileLock(folder / ".lock"):
         assert command.main(["sweep", "14", "--name", "mine"]) == 1
         assert "process 17 on node3" in capsys.readouterr().err

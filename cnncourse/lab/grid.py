@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from cnncourse.errors import ParameterError, nearest
+from cnncourse.errors import ParameterError
 from cnncourse.lab.lesson import Lesson
 from cnncourse.parameters import NUMBER
 
@@ -42,14 +42,7 @@ class Axis:
         where = f"--grid {text} of lesson {lesson.slug}"
         if not equals or not name or not words:
             raise ParameterError(SYNTAX, repr(text), where=where, remedy="name at least one value")
-        if name not in lesson.parameters:
-            raise ParameterError(
-                f"a parameter of lesson {lesson.slug}",
-                repr(name),
-                where=where,
-                remedy=nearest(name, lesson.parameters),
-            )
-        parameter = lesson.parameters[name]
+        parameter = lesson.parameter(name, where=where)
         spaced = SPACED.fullmatch(words)
         if ":" in words and not spaced and parameter.kinds[0] in ("int", "float"):
             raise ParameterError(

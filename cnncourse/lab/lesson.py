@@ -172,6 +172,17 @@ class Lesson:
         every = yaml.load(known[name].read_text(), Loader=yaml.BaseLoader) or {}
         return dict(every.get(self.number) or {})
 
+    def parameter(self, name: str, *, where: str) -> Parameter:
+        """Its parameter of this name; raises `ParameterError`, with the nearest name, where it has none."""
+        if name in self.parameters:
+            return self.parameters[name]
+        raise ParameterError(
+            f"a parameter of lesson {self.slug}",
+            repr(name),
+            where=where,
+            remedy=nearest(name, self.parameters),
+        )
+
     def settings(self, given: dict[str, object], preset: str = "default") -> dict[str, object]:
         """Only the parameters that differ from its own: the preset's first, then what was given, all checked.
 
@@ -181,15 +192,8 @@ class Lesson:
         sources = [(f"notebooks/presets/{preset}.yaml", self.preset(preset)), ("-p", given)]
         for where, values in sources:
             for name, value in values.items():
-                if name not in self.parameters:
-                    raise ParameterError(
-                        f"a parameter of lesson {self.slug}",
-                        repr(name),
-                        where=where,
-                        remedy=nearest(name, self.parameters),
-                    )
                 place = f"{where} of lesson {self.slug}"
-                chosen[name] = self.parameters[name].value(value, where=place)
+                chosen[name] = self.parameter(name, where=where).value(value, where=place)
         return chosen
 
     def effective(self, given: dict[str, object], preset: str = "default") -> dict[str, object]:

@@ -293,28 +293,17 @@ def in_style(style: str | Path | None) -> Iterator[None]:
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
     """Hold the lock of a target folder: two processes that publish into it would undo each other's work."""
-    import filelock
-
     folder = paths.build() / "figures"
-    name = folder / f".{target.name}.lock"
-    holder = name.with_suffix(".pid")
+    lock = folder / f".{target.name}.lock"
+    remedy = "wait until it is done, or stop it"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for place in (target, *(path for path in target.glob("*") if path.is_dir())):
             place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=place):  # now, not when the lessons have run
                 pass
-        with filelock.FileLock(name, timeout=0):
-            holder.write_text(str(os.getpid()))
+        with machine.alone(lock, "no other process that makes figures", where=lock, remedy=remedy):
             yield
-    except filelock.Timeout:
-        who = holder.read_text() if holder.exists() else "unknown"
-        raise MachineError(
-            "no other process that makes figures",
-            f"process {who}",
-            where=name,
-            remedy="wait until it is done, or stop it",
-        ) from None
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise

@@ -15,7 +15,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -262,21 +261,11 @@ def _until_ended(processes: list) -> None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the lock of a sweep's folder."""
-    import filelock
-
     folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / ".lock.holder"
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-            yield
-    except filelock.Timeout:
-        raise MachineError(
-            "no other sweep in this folder",
-            holder.read_text() if holder.is_file() else "one that has just begun",
-            where=paths.shown(folder),
-            remedy="wait until it is done, or choose another folder with --name",
-        ) from None
+    expected, place = "no other sweep in this folder", paths.shown(folder)
+    remedy = "wait until it is done, or choose another folder with --name"
+    with machine.alone(folder / ".lock", expected, where=place, remedy=remedy):
+        yield
 
 
 def _check(scheduler: str, workers: int | None) -> None:
