@@ -35,7 +35,7 @@ COLOURS = {  # name: red, green, blue in 0..1
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEXTURES = ("brick", "grass", "gravel")  # photographs of 512 x 512 pixels
 TRAIN_SHARE = 0.6  # the left part of each photograph is for training, the right for testing
-# scikit-learn's digits come from fourteen forms, each filled in by one hand and beginning 0 1 2 ... 9
+# scikit-learn's digits come from fourteen forms, each beginning 0 1 2 ... 9 (who wrote which is not recorded)
 TRAIN_DIGITS = 1287  # the first ten forms
 INK = 0.4  # a pixel belongs to a digit from this opacity on
 BLOCK = 250  # scenes drawn from one generator, so that fewer scenes are the first of more
