@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib import metadata
 
 import pytest
 
@@ -22,6 +23,18 @@ def in_float64():
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def site_packages(tmp_path, monkeypatch):
+    """An empty folder that stands for the place where packages are installed."""
+
+    class Installed:
+        def locate_file(self, name):
+            return tmp_path / name
+
+    monkeypatch.setattr(metadata, "distribution", lambda name: Installed())
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -25,15 +25,9 @@ ORIGINAL = metadata.distribution(PACKAGE).locate_file(FILE)  # the file of weigh
 
 
 @pytest.fixture
-def planted(tmp_path, monkeypatch):
-    """A folder that stands for the place where the package is installed, and its file of weights, not yet written."""
-
-    class Installed:
-        def locate_file(self, name):
-            return tmp_path / name
-
-    monkeypatch.setattr(metadata, "distribution", lambda name: Installed())
-    file = tmp_path / FILE
+def planted(site_packages):
+    """The package's file of weights where nothing is installed, not yet written."""
+    file = site_packages / FILE
     file.parent.mkdir(parents=True)
     return file
 

@@ -28,17 +28,11 @@ EYES, NOSE, MOUTH = ((203, 101), (246, 103)), (225, 125), ((202, 139), (249, 141
 
 
 @pytest.fixture
-def planted(tmp_path, monkeypatch):
-    """A folder that stands for the place where the package is installed; its files are not yet written."""
-
-    class Installed:
-        def locate_file(self, name):
-            return tmp_path / name
-
-    monkeypatch.setattr(metadata, "distribution", lambda name: Installed())
+def planted(site_packages):
+    """The folder where packages are installed, with none in it; the files of weights are not yet written."""
     for file, _ in mtcnn.FILES.values():
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    return tmp_path
+        (site_packages / file).parent.mkdir(parents=True, exist_ok=True)
+    return site_packages
 
 
 @pytest.fixture(scope="module")
