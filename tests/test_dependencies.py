@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 
 import yaml
 from packaging.requirements import Requirement
@@ -70,12 +71,14 @@ def test_every_package_in_the_lock_has_a_hash_and_none_names_a_host():
     assert [entry.partition(" ")[0] for entry in entries if "--hash=sha256:" not in entry] == []
 
 
-def test_weights_lock_names_what_mtcnn_reads_by_version_and_hash_and_no_host():
+def test_weights_lock_names_what_is_read_of_a_package_by_version_and_hash_and_no_host():
     text = (paths.root() / "weights.lock").read_text()
     assert "://" not in text and "--only-binary :all:" in text
     named = re.findall(r"^(\S+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}$", text, re.MULTILINE)
-    assert named == [(mtcnn.PACKAGE, mtcnn.VERSION)]
-    assert mtcnn.PACKAGE not in {**declared(), **locked()}, "it would pin an older torch"
+    assert named == [(mtcnn.PACKAGE, mtcnn.VERSION), ("mlxtend", "0.25.0")]
+    assert not {name for name, _ in named} & {**declared(), **locked()}.keys()
+    for name, version in named:
+        assert metadata.version(name) == version, "the lock names what the checksums are of"
 
 
 def test_every_way_in_installs_weights_lock_without_what_its_packages_ask_for():

@@ -8,7 +8,7 @@ from cnncourse import paths
 
 LEVELS = [
     {"errors", "paths", "machine", "project"},
-    {"runtime", "parameters"},
+    {"runtime", "parameters", "packaged"},
     {
         "data",
         "scenes",

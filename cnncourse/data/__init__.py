@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cnncourse.data.bundled import digits, photos
+from cnncourse.data.bundled import digits, mnist5k, photos
 from cnncourse.data.downloaded import cifar10, fashion_mnist, mnist, root
 from cnncourse.data.folder import checked_size, folder_part, image_folder, resolved
 from cnncourse.data.imageset import ImageSet, loaded
@@ -17,11 +17,12 @@ from cnncourse.errors import DataError, ParameterError, nearest
 
 __all__ = (
     "ImageSet", "cifar10", "digits", "fashion_mnist", "image_folder", "load", "loaded", "masks_folder", "mnist",
-    "photos", "root",
+    "mnist5k", "photos", "root",
 )  # fmt: skip
 
 _SETS: dict[str, Callable[..., ImageSet]] = {
     "digits": digits,
+    "mnist5k": mnist5k,
     "mnist": mnist,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
@@ -33,9 +34,9 @@ def load(
 ) -> ImageSet:
     """The training or test part of a set by its name, or of your own folder with ``train/`` and ``test/`` in it.
 
-    name: "digits" (1,347 and 450), "mnist", "fashion_mnist", "cifar10", or the path of a folder (see `image_folder`;
-    its second part may be called ``val/``). size: side or (height, width) in pixels to scale every picture to.
-    Lessons take both as parameters: ``-p dataset pictures -p size 64``.
+    name: "digits" (1,347 and 450), "mnist5k" (4,000 and 1,000), "mnist", "fashion_mnist", "cifar10", or the path of a
+    folder (see `image_folder`; its second part may be called ``val/``). size: side or (height, width) in pixels
+    to scale every picture to. Lessons take both as parameters: ``-p dataset pictures -p size 64``.
 
     >>> data.load("digits", train=True)
     ImageSet('digits', 1347 images of 1 x 8 x 8, 10 classes, cpu, 96,984 bytes)
@@ -45,7 +46,8 @@ def load(
     """
     if name in _SETS:
         size = checked_size(size, "data.load")
-        part = digits(train) if name == "digits" else _SETS[name](train, download=download)
+        here = name in ("digits", "mnist5k")  # ships with a package
+        part = _SETS[name](train) if here else _SETS[name](train, download=download)
         return part if size is None else part.resized(size)
     if (place := resolved(name)).is_dir():
         return folder_part(name, train, size=size)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cnncourse import packaged
 from cnncourse.errors import ParameterError
-from cnncourse.models import packaged
 from cnncourse.models.base import check_images, scaled, whole
 
 # kernel, stride of the first block, expansion, maps, blocks: table 1 of the paper

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cnncourse.models import packaged
+from cnncourse import packaged
 from cnncourse.models.base import check_images
 from cnncourse.models.imagenet import rgb
 
