@@ -1,12 +1,15 @@
 """What a network sees, against layers called by hand, finite differences, transposed filters, loops and brute force."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnncourse import cost, inspection, models
-from cnncourse.errors import ParameterError
+from cnncourse import cost, data, inspection, models
+from cnncourse.errors import ParameterError, ShapeError
 
 
 @pytest.fixture
@@ -257,3 +260,157 @@ def test_patches_of_deep_networks_have_the_receptive_field_that_the_cost_table_f
     fields = inspection.rules.receptive_fields(network, images, layer, 0, "a test")
     top, bottom, left, right = fields(middle, middle)
     assert (bottom - top, right - left) == tuple(known)
+
+
+@pytest.mark.parametrize("fourier", [True, False])
+def test_a_maximised_picture_excites_a_unit_more_than_any_digit(fourier):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 10)
+    )
+    digits = data.digits().images.float() / 255
+
+    def found(seed):
+        return inspection.maximise(
+            network,
+            3,
+            shape=(1, 8, 8),
+            generator=torch.Generator().manual_seed(seed),
+            fourier=fourier,
+            steps=60,
+            learning_rate=0.1,
+            decay=0.01,
+            jitter=1,
+        )
+
+    picture, scores = found(1)
+    assert picture.shape == (1, 8, 8) and 0 <= picture.min() and picture.max() <= 1
+    with torch.no_grad():
+        assert network(picture[None])[0, 3] > network(digits)[:, 3].max() > scores[0]
+    assert len(scores) == 60
+    again, other = found(1), found(2)
+    assert torch.equal(again.picture, picture) and again.scores == scores
+    assert not torch.equal(other.picture, picture)
+
+
+def test_a_picture_is_maximised_for_a_layers_channel_or_one_position_of_it(network):
+    settings = {"shape": (2, 15, 15), "steps": 20, "learning_rate": 0.1, "jitter": 0, "decay": 0.0}
+    settings |= {"scales": (1, 1), "layer": "3", "fourier": False}
+    for unit in (2, (2, 1, 0)):
+        picture, scores = inspection.maximise(
+            network, unit, generator=torch.Generator().manual_seed(0), **settings
+        )
+        maps = inspection.activations(network, picture, ["3"])["3"]
+        value = maps[2].mean() if unit == 2 else maps[unit]
+        assert value.item() > scores[-1] > scores[0]
+    grey = inspection.activations(network, torch.full((2, 15, 15), 0.5), ["3"])["3"]
+    assert scores[0] == pytest.approx(grey[unit].item(), abs=0.02)  # begins at grey, not moved
+
+
+def test_moves_keep_the_size_and_put_grey_where_nothing_is_left():
+    picture = torch.rand(1, 1, 9, 12)
+    still = inspection._moved(picture, 0, (1, 1), torch.Generator())
+    assert torch.equal(still, picture)
+    generator, seen = torch.Generator().manual_seed(0), set()
+    for _ in range(40):
+        moved = inspection._moved(picture, 1, (1, 1), generator)
+        for down, right in [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]:
+            inside = moved.roll((-down, -right), (2, 3))[..., 1:-1, 1:-1]
+            if torch.equal(inside, picture[..., 1:-1, 1:-1]):
+                seen.add((down, right))
+    assert len(seen) == 9
+    small = inspection._moved(picture, 0, (1 / 3, 1 / 3), generator)
+    assert small.shape == picture.shape and small[..., 0, :].unique().tolist() == [0.5]
+
+
+def test_a_randomised_copy_forgets_what_was_asked_and_nothing_else(network):
+    network[4].running_mean.normal_()
+    before, stream = state(network), torch.get_rng_state()
+    made, again = (inspection.randomised(network, 1) for _ in range(2))
+    last = inspection.randomised(network, 1, layers=["7", "4"])
+    assert torch.equal(stream, torch.get_rng_state()) and same(before, state(network))
+    old, new, top = (one.state_dict() for one in (network, made, last))
+    for name in ("0.weight", "3.weight", "7.bias", "4.running_mean"):
+        assert not torch.equal(new[name], old[name])
+        assert torch.equal(new[name], again.state_dict()[name])
+        assert torch.equal(top[name], old[name]) == (name[0] in "03")
+    assert new["7.weight"].abs().max() <= 45**-0.5  # torch's bound for 45 inputs
+    other = inspection.randomised(network, 2).state_dict()
+    assert not torch.equal(other["0.weight"], new["0.weight"])
+
+
+GENERATOR = torch.Generator()
+WRONG = {  # the call, and words of its answer
+    "inspection.activations(n, x, ['conv'])": "name of a layer of Sequential\n.*conv",
+    "inspection.activations(n, x.float(), ['0'])": "torch.float64 on cpu",
+    "inspection.activations(n, (x * 255).byte(), ['0'])": r"images.float\(\) / 255",
+    "inspection.deconvnet(n, x[0, 0], '0', 0)": r"\(H, W\) needs its channel",
+    "inspection.activations(n, x, ['0'], batch_size=-1)": "batch_size=1 or more",
+    "inspection.saliency(n, x, 3)": "a unit from 0 to 2",
+    "inspection.saliency(n, x, 1.0)": "whole numbers",
+    "inspection.gradients(n, x, (1, 7, 0), layer='3')": r"\(5, 3, 3\)",
+    "inspection.gradients(n, x, 1, rule='guide')": "did you mean 'guided'",
+    "inspection.gradients(n, x, 1, layer='0', at='3')": "a layer before '0'",
+    "inspection.occlusion(n, x, 1, patch=3, stride=2)": "6 pictures",
+    "inspection.occlusion(n, x[0], 1, patch=16, stride=2)": "at most 15 pixels",
+    "inspection.occlusion(n, x[0], 1, patch=3, stride=0)": "stride=1 or more",
+    "inspection.occlusion(n, x[0], 1, patch=3, stride=1, fill=[1, 2, 3])": "one number or 2",
+    "inspection.top_patches(n, x, '3', 5, 1)": "a unit from 0 to 4",
+    "inspection.deconvnet(n, x, '3', -1)": "a unit from 0 to 4",
+    "inspection.maximise(n, 1, shape=(15, 15), generator=GENERATOR)": r"\(C, H, W\)",
+    "inspection.maximise(n, 1, shape=(2, 15, 15), generator=GENERATOR, scales=(2, 1))": "ascending",
+    "inspection.maximise(n, 1, shape=(2, 15, 15), generator=GENERATOR, steps=0)": "steps=1 or more",
+    "inspection.randomised(n, 0, layers=['fc'])": "name of a layer",
+}
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_a_wrong_call_is_answered(network, images, call):
+    with pytest.raises((ParameterError, ShapeError), match=WRONG[call]):
+        eval(call, {"inspection": inspection, "GENERATOR": GENERATOR}, {"n": network, "x": images})
+
+
+def test_an_unknown_layer_names_the_nearest_and_one_that_does_not_run_is_told():
+    network = models.lenet5()
+    with pytest.raises(ParameterError, match="did you mean 'c1'"):
+        inspection.activations(network, torch.zeros(1, 1, 32, 32), ["c_1"])
+    network.head = nn.Linear(1, 1)
+    with pytest.raises(ParameterError, match="'head', which gave no tensor"):
+        inspection.activations(network, torch.zeros(1, 1, 32, 32), ["head"])
+
+
+PRETEND = """
+import copy, torch
+from torch import nn
+from cnncourse import inspection, pretend, runtime
+pretend.start()
+torch.manual_seed(0)
+torch.use_deterministic_algorithms(True)
+torch.set_num_threads(1)
+layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(100, 3)
+here = nn.Sequential(*layers)
+there, images = copy.deepcopy(here).to("pretend"), torch.rand(2, 3, 12, 12)
+settings = dict(shape=(3, 12, 12), steps=3)
+for ask in (
+    lambda n, x: inspection.activations(n, x, ["1"])["1"],
+    lambda n, x: inspection.saliency(n, x, 1, guided=True),
+    lambda n, x: inspection.deconvnet(n, x, "2", 1),
+    lambda n, x: inspection.occlusion(n, x[0], 1, patch=3, stride=3),
+    lambda n, x: torch.stack([p.pixels for p in inspection.top_patches(n, x, "3", 1, 2)]),
+    lambda n, x: inspection.maximise(n, 1, generator=torch.Generator().manual_seed(0), **settings).picture,
+    lambda n, x: inspection.saliency(inspection.randomised(n, 1), x, 1),
+):
+    one, other = ask(here, images), ask(there, images.to("pretend"))
+    assert other.device.type == "pretend"
+    torch.testing.assert_close(other.cpu(), one)
+try:
+    inspection.saliency(there, images, 1)
+except inspection.ShapeError as error:
+    print(error)
+"""
+
+
+def test_on_a_device_the_same_results_lie_there_and_pictures_elsewhere_are_refused():
+    told = subprocess.run([sys.executable, "-c", PRETEND], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "on pretend:0, as the network's weights are" in told.stdout

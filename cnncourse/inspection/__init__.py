@@ -60,7 +60,7 @@ def activations(
 
     inputs: (N, C, H, W), (C, H, W), or (N, features). batch_size: so many at a time, for sets that do not fit at once.
 
-    >>> activations(models.lenet5(), torch.zeros(2, 1, 32, 32), ["conv1"])["conv1"].shape
+    >>> activations(models.lenet5(), torch.zeros(2, 1, 32, 32), ["c1"])["c1"].shape
     torch.Size([2, 6, 28, 28])
 
     Raises `ParameterError` for a name that the network does not have or a layer that does not run, `ShapeError` for
@@ -98,7 +98,7 @@ def gradients(
 
     >>> gradients(network, images, 3).shape == images.shape  # d score of class 3 / d pixels
     True
-    >>> gradients(network, images, 3, at="conv2")  # its share in the maps of conv2, as Grad-CAM needs
+    >>> gradients(network, images, 3, at="c3")  # its share in the maps of c3, as Grad-CAM needs
 
     Raises `ParameterError` for an unknown layer, unit or rule, for an `at` on which the unit does not depend, and for a
     rule of ReLUs in a network where none runs.
@@ -230,7 +230,7 @@ def top_patches(
     which it can depend for some weights (convolutions and pooling as windows; statistics of normalisation left out, as
     in `cost.table`). At the picture's edges it is smaller. Units without a map see the whole picture.
 
-    >>> [patch.pixels.shape for patch in top_patches(network, images, "conv1", 0, count=2)]
+    >>> [patch.pixels.shape for patch in top_patches(network, images, "c1", 0, count=2)]
     [torch.Size([1, 5, 5]), torch.Size([1, 5, 5])]
 
     Raises as `activations` does. Source: Zeiler and Fergus 2014, section 4 and figure 2; Girshick et al. 2014,
@@ -334,8 +334,7 @@ def randomised(network: nn.Module, seed: int, *, layers: Sequence[str] | None = 
     Raises `ParameterError` for a name that the network does not have.
     """
     where = "inspection.randomised"
-    chosen = modules(network, [""] if layers is None else layers, where)
-    names = [name for name, module in network.namedmodules() if module in chosen.values()]
+    names = list(modules(network, [""] if layers is None else layers, where))
     made = copy.deepcopy(network).cpu()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
