@@ -117,7 +117,7 @@ def saliency(
 ) -> Tensor:
     """How much each pixel moves the score of a class: (H, W), or (N, H, W) for several pictures.
 
-    The largest |d score / d pixel| of the channels: Simonyan et al. 2014, section 3.1.
+    Of the channels the largest absolute value of d score / d pixel: Simonyan et al. 2014, section 3.1.
     guided: with guided backpropagation (see `gradients`), which shows edges well and depends little on the weights:
     try it with `randomised`.
 
