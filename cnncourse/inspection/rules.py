@@ -16,7 +16,7 @@ from cnncourse.inspection.passing import watched
 RELUS = (F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_)
 
 
-class Rectified(torch.autograd.Function):
+class _Rectified(torch.autograd.Function):
     """min(max(x, 0), upper), whose backward pass lets positive values through: guided, only where x was within."""
 
     @staticmethod
@@ -32,7 +32,7 @@ class Rectified(torch.autograd.Function):
 
 
 class Rule(TorchFunctionMode):
-    """Every ReLU and ReLU6 of a pass, module or function, runs as `Rectified`; `met` counts them."""
+    """Every ReLU and ReLU6 of a pass, module or function, runs as `_Rectified`; `met` counts them."""
 
     def __init__(self, rule: str):
         super().__init__()
@@ -45,7 +45,7 @@ class Rule(TorchFunctionMode):
             return func(*args, **kwargs)
         self.met += 1
         x = args[0] if args else kwargs["input"]
-        made = Rectified.apply(x, upper, self.guided)
+        made = _Rectified.apply(x, upper, self.guided)
         place = {F.relu: 1, F.relu6: 1, F.hardtanh: 3}.get(func, len(args))  # of `inplace`
         inplace = kwargs.get("inplace", len(args) > place and args[place])
         return x.copy_(made) if inplace or func.__name__.endswith("_") else made
