@@ -16,7 +16,7 @@ import matplotlib.style
 import numpy as np
 from cycler import cycler
 
-from cnncourse import machine, paths
+from cnncourse import dark, machine, paths
 from cnncourse.errors import MachineError, ParameterError, nearest
 
 WIDTH = 8.0  # inches: a figure as wide as a slide or a column of text; 11 pt letters stay readable from the last row
@@ -37,6 +37,7 @@ CYCLE = (
     "#009488",
     "#b72765",
 )  # dark blue L*28, orange 68, bluish green 55, magenta 42
+CYCLE_ON_DARK = ("#5aa9e6", "#f9b24d", "#3ecfbf", "#ec7fa9")  # the same hues, L* 67, 78, 76, 66
 SEQUENTIAL = "viridis"  # lightness rises all the way: reads in grey too
 DIVERGING = "RdBu_r"  # for signed numbers; set limits that are symmetric around 0
 
@@ -108,7 +109,21 @@ def use_style() -> None:
     own = os.environ.get("CNNCOURSE_STYLE")
     if own:
         _use_own_style(own)
+        if dark.is_dark(matplotlib.rcParams["figure.facecolor"]):
+            _for_a_dark_ground()
     COLOUR["ink"] = matplotlib.rcParams["text.color"]
+
+
+def _for_a_dark_ground() -> None:
+    """The course's own colours in lightness for a dark ground, wherever the style on top sets none."""
+    parameters = matplotlib.rcParams
+    for name, value in STYLE.items():
+        if name in dark.LINES and parameters[name] == value:
+            parameters[name] = matplotlib.colors.to_hex(dark.opposite(value))
+    if parameters["axes.facecolor"] == matplotlib.rcParamsDefault["axes.facecolor"]:
+        parameters["axes.facecolor"] = parameters["figure.facecolor"]
+    if parameters["axes.prop_cycle"] == STYLE["axes.prop_cycle"]:
+        parameters["axes.prop_cycle"] = cycler(color=CYCLE_ON_DARK)
 
 
 def _use_own_style(name: str) -> None:
@@ -325,16 +340,17 @@ def _settle(fig: matplotlib.figure.Figure) -> None:
 
     The solver of matplotlib's constrained layout orders its equations by memory addresses, so that the last digits
     of a place differ from run to run, and with them the names of clip paths in the SVG (seen: 1 of 19 figures).
+    On a dark ground, what the figure names itself is made readable (`dark.adapt`).
     """
-    if fig.get_layout_engine() is None:
-        return
-    fig.get_layout_engine().execute(fig)
-    fig.draw_without_rendering()  # the second pass starts from the first one's sizes of labels: it moves little
-    fig.set_layout_engine(None)  # with one, even "none", each format draws everything once more
-    for ax in fig.get_axes():
-        locator = ax.get_axes_locator()  # of insets and colour bars: they follow their parents
-        ax.set_position([round(side, 7) for side in ax.get_position(original=True).bounds])
-        ax.set_axes_locator(locator)
+    if fig.get_layout_engine() is not None:
+        fig.get_layout_engine().execute(fig)
+        fig.draw_without_rendering()  # the second pass starts from the first one's sizes of labels: it moves little
+        fig.set_layout_engine(None)  # with one, even "none", each format draws everything once more
+        for ax in fig.get_axes():
+            locator = ax.get_axes_locator()  # of insets and colour bars: they follow their parents
+            ax.set_position([round(side, 7) for side in ax.get_position(original=True).bounds])
+            ax.set_axes_locator(locator)
+    dark.adapt(fig)
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from cnncourse import figures
 from cnncourse.errors import ShapeError
 from cnncourse.figures import COLOUR, DIVERGING, SEQUENTIAL
 
@@ -471,7 +472,7 @@ def _limits(images: object, limits: tuple[float, float] | None) -> dict[str, flo
 
 def _ink_on(rgba: Sequence[float]) -> str:
     luminance = float(np.dot(np.asarray(rgba[:3]) ** 2.2, [0.2126, 0.7152, 0.0722]))
-    return "white" if luminance < 0.3 else COLOUR["ink"]
+    return "white" if luminance < 0.3 else figures.STYLE["text.color"]  # whatever the ground
 
 
 def _without_minus_zero(text: str) -> str:

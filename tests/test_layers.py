@@ -19,7 +19,7 @@ LEVELS = [
         "models",
     },
     {"training", "pretend"},
-    {"plots", "diagrams", "figures", "claims", "widgets", "exercises"},
+    {"plots", "diagrams", "figures", "dark", "claims", "widgets", "exercises"},
     {"lab", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
