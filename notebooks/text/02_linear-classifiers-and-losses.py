@@ -31,7 +31,7 @@
 # *Accuracy* is the share of right answers. A line that begins with ✓ is a *claim*: the code above measured its numbers, and the lesson stops if they are not as required.
 # Claims are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 #
-# **It costs** about 40 seconds of one processor core, no network connection, no GPU.
+# **It costs** about 30 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
 seed: int = 0  # of everything drawn at random; at least 0
@@ -1473,15 +1473,15 @@ claims.check("emp-squared-hinge-sometimes-better.own",
              seeds=runs, on="mean", varies=True)
 
 # %% tags=["fold"]
-far = np.array([regression_of(100 + seed + run, 0) for run in range(runs)])
-centred = np.array([regression_of(100 + seed + run, 10.5) for run in range(runs)])
+far, centred = (np.array([regression_of(100 + seed + draw, shift) for draw in range(10)])
+                for shift in (0, 10.5))
 claims.check("prac-bias-not-regularised",
              "Two classes of one number, around 10 and 11, 200 training numbers, scikit-learn's "
              "logistic regression with C = 1: L2 on the bias too costs {lost:.1f} points of the "
              "training accuracy ({free:.1%} with a free bias); around −½ and ½ it costs "
              "{lost_centred:.1f}.",
              lost=(100 * (far[:, 0] - far[:, 1]), ">", 1), free=far[:, 0],
-             lost_centred=(100 * (centred[:, 0] - centred[:, 1]), "<", 1), seeds=runs)
+             lost_centred=(100 * (centred[:, 0] - centred[:, 1]), "<", 1), seeds=10)
 
 claims.check("err-lambda-is-term",
              "L2 in the loss, or each weight times 1 − 2 · rate · λ at each step, λ = 0.1: after "

@@ -25,7 +25,7 @@
 #
 # **Words.** The *trunk* is the convolutional part that turns a picture into maps; a *head* is a small part behind it. *AP50*: average precision where a box counts as right from an IoU of 0.5, mean over the classes; COCO's *AP* is the mean over ten such limits, 0.50 to 0.95. A *multiply-add* is one product that is added to a sum; G is a thousand million. A *seed* fixes all random numbers of a training.
 #
-# **It costs** about 35 seconds of one processor core, no network connection, no GPU. Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
+# **It costs** about 40 seconds of one processor core, no network connection, no GPU. Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 
 # %% tags=["parameters"]
 seed: int = 100  # the first of the seeds; at least 0
@@ -1492,10 +1492,10 @@ claims.table("arch-mask-rcnn", "torchvision's networks, and our joint loss.",
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.3))
 flows = {"R-CNN": ("picture", "regions from\noutside", "cut out,\nwarp", "trunk", "head"),
          "Fast": ("picture", "trunk", "cut out\nof the maps", "head"),
-         "Faster": ("picture", "trunk", "RPN proposes,\ncut out", "head")}
+         "Faster": ("picture", "trunk", "RPN\nproposes", "cut out,\nhead")}
 times = {"R-CNN": {2: f"{count} ×", 3: f"{count} ×", 4: f"{count} ×"},
          "Fast": {1: "once", 2: f"{count} ×", 3: f"{count} ×"},
-         "Faster": {1: "once", 2: "12 ×", 3: "12 ×"}}
+         "Faster": {1: "once", 2: "once", 3: "12 ×"}}
 for line, (name, steps_of) in enumerate(flows.items()):
     ax.text(-0.72, -line, name, fontsize=15, va="center", ha="left", fontweight="bold")
     for n, text in enumerate(steps_of):
