@@ -37,7 +37,7 @@ source: str = "digits"  # whose digits lie in the scenes; one of digits, mnist
 classes: int = 5  # kinds of digits, from zero on; 2 to 10
 image_size: int = 32  # pixels a side, rounded down to a multiple of four; 32 to 96
 pictures: int = 3000  # with two digits and a sentence, for training; 200 to 100000
-passes: int = 3  # of the writers over them; 1 to 100
+passes: int = 2  # of the writers over them; 1 to 100
 eye_passes: int = 3  # of the eye over 2500 pictures with one digit; 1 to 100
 
 # %% tags=["imports", "fold"]
@@ -195,19 +195,20 @@ features, features_test = (training.predict(eye.features, as_input(part.images),
                            for part in (train, test))  # (N, 64, h, w)
 
 # %% [markdown]
-# And then the writers: all three kinds from the same seeds, on the same sentences, in the same number of steps.
+# And then the writers: all three kinds on the same sentences and in the same number of steps, from the same seeds; the one that sees nothing from the first seed alone.
 
 # %%
 spelt, spelt_test = numbers_of(train.captions), numbers_of(test.captions)
-RATES = {"places": 0.003, "vector": 0.003, "nothing": 0.003}
+RATES = {"places": 0.01, "vector": 0.006, "nothing": 0.01}
 LOSS = partial(F.cross_entropy, ignore_index=PAD)
 places = features.shape[2] * features.shape[3]
 steps = passes * batches_of(pictures, 32)
 writers = {}
 for sees, rate in RATES.items():
+    few = seeds[:1] if sees == "nothing" else seeds
     writers[sees] = training.repeat(
         lambda: Writer(sees, places, len(WORDS)),
-        ((features, spelt[:, :-1]), spelt[:, 1:]), seeds=seeds, epochs=passes, batch_size=32,
+        ((features, spelt[:, :-1]), spelt[:, 1:]), seeds=few, epochs=passes, batch_size=32,
         drop_last=True, loss=LOSS, progress=False,
         optimizer=lambda weights: torch.optim.Adam(weights, rate),
         scheduler=lambda optimiser: risen(optimiser, rate, steps)).models
@@ -366,7 +367,7 @@ claims.check("eq-caption-model",
              "{pads:.0%} of the places are pads. If the pads counted it would be {all:.2f}. "
              "Changed scores at the pads change the masked loss by {change:.0e}.",
              masked=masked.item(), off=(abs(masked.item() - by_hand / real), "<=", 1e-5),
-             pads=(pads, ">", 0.05), all=(unmasked.item(), ">", masked.item() + 0.05),
+             pads=(pads, ">", 0.01), all=(unmasked.item(), ">", masked.item() + 0.05),
              change=(abs(F.cross_entropy(moved, targets, ignore_index=PAD).item()
                          - masked.item()), "<=", 1e-6), varies=True)
 
@@ -391,17 +392,19 @@ exercises.check("18.1", masked_loss)
 # When a picture is new there are no right words to read. The writer must read its *own* last word: it begins with `<start>`, takes the likeliest word, reads it, goes on, and stops at `<end>`. Taking the likeliest each time is called *greedy*. A wrong word then is not only wrong; it is also read.
 
 # %%
-exercises.predict("18.p1", "With the right words before it, the writer with attention gets 91 to 93 "
-                  "% of the next words right. Reading its own words it gets",
-                  ("as many", "some 5 to 20 points fewer", "hardly any"))
-
-# %%
 with torch.no_grad():
     taught = [right_words(net(features_test, spelt_test[:, :-1]).argmax(1))
               for net in writers["places"]]
+print("next word right after right words:", [round(share, 3) for share in taught])
+
+# %%
+exercises.predict("18.p1", "That was the share of right words after right words. Reading its own "
+                  "words, the writer gets", ("as many right", "some 5 to 20 points fewer",
+                                             "hardly any right"))
+
+# %%
 own = [right_words(words) for words, _ in alone["places"]]
-print("right words, taught:", [round(share, 3) for share in taught])
-print("right words, alone: ", [round(share, 3) for share in own])
+print("word right when it writes alone:", [round(share, 3) for share in own])
 
 # %% tags=["fold"]
 EXAMPLES = range(min(8, len(test)))
@@ -414,14 +417,14 @@ for row, ax in zip(EXAMPLES, axes.flat, strict=False):
     ax.set_title(f"{said[:where]}\n{said[where:]}", fontsize=12.5, loc="center",
                  color=figures.COLOUR["ink"] if exactly[row] else RED)
 count = int(exactly[:len(EXAMPLES)].sum())
-fig.suptitle(f"Of eight new pictures {count} get the right sentence; red is wrong", x=0.01,
+fig.suptitle(f"Of eight new pictures {count} get the right sentence (magenta: wrong)", x=0.01,
              ha="left", fontsize=14)
 figures.save(fig, "fig-caption-examples",
-             caption="The first eight test pictures and what the first seed's writer with attention "
-                     "says about them; in red where a word is wrong. Truth: "
+             caption="The first eight test pictures and what the first seed's writer with "
+                     "attention says about them; in magenta where a word is wrong. Truth: "
                      + "; ".join(test.captions[row] for row in EXAMPLES) + ".",
              alt="Eight pictures of two coloured digits, each with its sentence above, "
-                 f"{len(EXAMPLES) - count} of them in red.")
+                 f"{len(EXAMPLES) - count} of them in magenta.")
 
 # %% [markdown]
 # Where are they lost? Look at the word between the digits. Where the two lie rather diagonally it is a close call, *above* or *left of*; and *left of* is two words, so all later words stand one place further on.
@@ -436,8 +439,8 @@ for net in writers["places"]:
 
 # %% tags=["fold"]
 lost = np.mean(taught) - np.mean(own)
-exercises.reveal("18.p1", "as many" if lost < 0.03 else "some 5 to 20 points fewer"
-                 if lost < 0.3 else "hardly any",
+exercises.reveal("18.p1", "as many right" if lost < 0.03 else "some 5 to 20 points fewer"
+                 if lost < 0.3 else "hardly any right",
                  f"{np.mean(taught):.0%} with the right words, {np.mean(own):.0%} with its own.")
 late = slice(4, None)  # the words after the first one between the digits
 goal_late = spelt_test[:, 1:][:, late]
@@ -451,7 +454,7 @@ claims.check("eq-caption-model.alone",
              seeds=seeds, on="every", varies=True, taught=(taught, ">=", 0.85),
              own=(own, ">=", 0.6),
              whole=([right_sentences(words).float().mean().item()
-                     for words, _ in alone["places"]], ">=", 0.3))
+                     for words, _ in alone["places"]], ">=", 0.25))
 claims.check("eq-caption-model.between",
              "In {share:.0%} of the pictures their fourth word is wrong; there {after:.0%} of the "
              "words behind it are right. With four right words put into their mouth, {cured:.0%} "
@@ -490,8 +493,8 @@ exercises.predict("18.p2", "What share of words does the writer that sees nothin
                   ("about a tenth", "about half", "nearly all"))
 
 # %%
-blind = [right_words(words) for words, _ in alone["nothing"]]
-print("words right without a picture:", [round(share, 3) for share in blind])
+blind = right_words(alone["nothing"][0][0])
+print(f"words right without a picture: {blind:.3f}")
 print("it says to every picture:", " ".join(sentence(alone["nothing"][0][0][0])))
 
 # %% [markdown]
@@ -507,9 +510,9 @@ whole = {sees: [right_sentences(words).float().mean().item() for words, _ in eac
 single_words = {sees: [right_words(words) for words, _ in each] for sees, each in written.items()}
 
 # %% tags=["fold"]
-exercises.reveal("18.p2", "about half" if 0.35 < np.mean(blind) < 0.75 else "about a tenth"
-                 if np.mean(blind) <= 0.35 else "nearly all",
-                 f"It is {np.mean(blind):.0%}: 'a' and 'above' need no picture.")
+exercises.reveal("18.p2", "about half" if 0.35 < blind < 0.75 else "about a tenth"
+                 if blind <= 0.35 else "nearly all",
+                 f"It is {blind:.0%}: much of a sentence is in every sentence.")
 NAMES = {"nothing": "sees nothing", "another picture": "attention,\nanother picture",
          "vector": "sees one vector", "places": "attention"}
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.9), sharey=True)
@@ -522,25 +525,39 @@ for ax, values, title in ((axes[0], single_words, "words right"),
                         NAMES["vector"]: ORANGE, NAMES["places"]: BLUE})
     ax.set_title(title, fontsize=13)
     ax.set(xlim=(0, 1.1), xticks=[0, 0.5, 1], xticklabels=["0", "50 %", "100 %"])
-fig.suptitle("Half of the words need no picture; whole sentences do, and attention helps",
+fig.suptitle("Right words say little; by whole sentences attention is far ahead",
              x=0.01, ha="left", fontsize=14)
 figures.save(fig, "emp-captioning-cnn-rnn",
              caption=f"Three writers, trained alike in {steps} steps of 32 pictures, and the one "
                      f"with attention on the features of another picture; 400 test pictures. Bars: "
-                     f"mean of {seed_count} seeds, from the lowest to the highest.",
-             alt="Left, words right: about half without a picture, more with one vector and "
-                 "with attention. Right, whole sentences: near zero without the right picture, "
-                 "some with one vector, most with attention.")
+                     f"mean of {seed_count} seeds, from the lowest to the highest; one seed for "
+                     "the writer that sees nothing.",
+             alt="Left, words right: about half without the right picture, about four fifths with "
+                 "one vector and with attention. Right, whole sentences: near zero without the "
+                 "right picture, some with one vector, most with attention.")
+
+# %% tags=["fold"]
 claims.check("emp-captioning-cnn-rnn",
              "Whole sentences right: {places:.0%} with attention, {vector:.0%} with one vector, "
              "{nothing:.1%} without a picture, {other:.1%} with another picture's features; "
              "without a picture {words:.0%} of the words are right all the same.",
-             seeds=seeds, on="every", varies=True, places=(whole["places"], ">=", 0.35),
-             vector=(whole["vector"], "<=", 0.35), nothing=(whole["nothing"], "<=", 0.02),
-             other=(whole["another picture"], "<=", 0.03), words=(single_words["nothing"], ">=", 0.4))
+             seeds=seeds, on="every", varies=True, places=(whole["places"], ">=", 0.25),
+             vector=(whole["vector"], "<=", 0.22), nothing=(whole["nothing"][0], "<=", 0.02),
+             other=(whole["another picture"], "<=", 0.03),
+             words=(blind, ">=", 0.4))
+between = {sees: [(words[:, 3] == spelt_test[:, 4]).float().mean().item() for words, _ in each]
+           for sees, each in written.items()}
+claims.check("emp-captioning-cnn-rnn.words",
+             "By single words the two are near: {vector:.0%} right with one vector, {places:.0%} "
+             "with attention. The fourth word, the first between the digits, is right in "
+             "{vector4:.0%} with one vector, in {places4:.0%} with attention and in {nothing:.0%} "
+             "without a picture.", seeds=seeds, on="every", varies=True,
+             vector=(single_words["vector"], ">=", 0.7), places=(single_words["places"], "<=", 0.9),
+             vector4=(between["vector"], ">=", 0.8), places4=(between["places"], "<=", 0.9),
+             nothing=(between["nothing"][0], "<=", 0.8))
 
 # %% [markdown]
-# So the share of right words says little, and the picture is used. Each writer has its own learning rate, the best of 0.001, 0.003 and 0.01 on two other seeds.
+# So the picture is used, and the share of right words says little. By that share one vector is near. It tells *above* from *left of* at least as well; what it lacks are digits with their colours (section 5). Each writer has its own learning rate: from 0.001 to 0.02 none did clearly better on two other seeds.
 #
 # **We now know** how to ask whether a picture is used: take it away, and exchange it.
 # **This does not show** that one vector cannot do it: with more training it may catch up. Here all had the same number of steps.
@@ -622,7 +639,7 @@ figures.save(fig, "emp-attention-looks-at-regions.shares",
 #
 # 1. *Cover* one digit in the picture with the colour of the ground. Is it still named, with its colour? Is the other one?
 # 2. Leave the picture, and *forbid* the attention the places of one digit's box.
-# 3. *Mislead* it: after *a*, put the colour of the *other* digit into its mouth. Where does it look now, and which digit does it name?
+# 3. Leave the picture, and *hold* the attention on the box of one digit for the whole sentence. Which colours and digits are said?
 
 # %%
 exercises.predict("18.p3", "One digit is covered in the picture. Who is still named rightly, with "
@@ -664,6 +681,7 @@ for net, (words, _) in zip(writers["places"], alone["places"], strict=True):
         kept_words[name].append(both.sum().item() / (2 * (~twins).sum().item())
                                 if name == "untouched" else counts[name] / both.sum().item())
 
+# %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.6))
 LABELS = {"covered": "covered in the picture:\nthe covered digit",
           "covered, other": "the other one", "forbidden": "no attention on it:\nthis digit",
@@ -680,6 +698,8 @@ figures.save(fig, "emp-attention-looks-at-regions.covered",
                      f"to the places of its box (below). Mean of {seed_count} seeds, from the "
                      "lowest to the highest.",
              alt="Short bars for the digit that is covered or forbidden, long ones for the other.")
+
+# %% tags=["fold"]
 exercises.reveal("18.p3", "both" if np.mean(kept_words["covered"]) > 0.5 else "only the other one"
                  if np.mean(kept_words["covered, other"]) > 0.5 else "neither",
                  f"The covered one in {np.mean(kept_words['covered']):.0%}, the other one in "
@@ -694,39 +714,43 @@ claims.check("emp-attention-looks-at-regions.covered",
              free=(kept_words["forbidden, other"], ">=", 0.6))
 
 # %% [markdown]
-# So the word comes from the place that is lit, in most cases. Now the third test. The word that was read last is a part of the question.
+# So the light is needed. Is it enough? Now the third test. And a fourth one: is it the light that decides, or the word read last? After *a* we put the colour of the *other* digit into the writer's mouth. Does it go on with that one's digit, or with the one it looks at?
 
 # %%
-second = test.mentions[:, 1]  # the object named first
-elsewhere = test.colours[torch.arange(len(test)), 1 - second] + WORDS.index("red")  # its rival's
-differ = test.colours[:, 0] != test.colours[:, 1]
-misled = [write(net, features_test, first=[spelt_test[:, 1], elsewhere])
+rows = torch.arange(len(test))
+first, other = test.mentions[:, 1], 1 - test.mentions[:, 1]  # the objects named first and second
+tints, digits = test.colours + WORDS.index("red"), test.labels + WORDS.index("zero")
+held = [write(net, features_test, allowed=touched[rows, other]) for net in writers["places"]]
+misled = [write(net, features_test, first=[spelt_test[:, 1], tints[rows, other]])
           for net in writers["places"]]
 
 # %% tags=["fold"]
-follows = {"named": [], "named before": [], "looked": [], "looked before": []}
-rival = 1 - second
-rows = torch.arange(len(test))
-digits = test.labels + WORDS.index("zero")
-apart = differ & (test.labels[:, 0] != test.labels[:, 1])
-for (words, maps), (words_0, maps_0) in zip(misled, alone["places"], strict=True):
-    for name, said, light in (("", words, maps), (" before", words_0, maps_0)):
-        follows["named" + name].append((said[:, 2] == digits[rows, rival])[apart]
-                                       .float().mean().item())
-        follows["looked" + name].append((light[:, 2] * inside[rows, rival]).sum(1)[apart]
-                                        .mean().item())
+apart = (tints[:, 0] != tints[:, 1]) & (digits[:, 0] != digits[:, 1])
+alike = {"held": [], "free": [], "misled": [], "follows": [], "before": []}
+for (still, _), (wrong, _), (words, _) in zip(held, misled, alone["places"], strict=True):
+    pairs = {"held": (still, other), "free": (words, other), "misled": (wrong, first),
+             "before": (words, first), "follows": (wrong, other)}
+    for name, (said, k) in pairs.items():
+        same = said[:, 2] == digits[rows, k]  # the third word: the digit named first
+        if name in ("held", "free"):
+            same &= said[:, 1] == tints[rows, k]  # and its colour
+        alike[name].append(same[apart].float().mean().item())
+claims.check("emp-attention-looks-at-regions.held",
+             "Held on the digit that should be named second, the writers name it first, with its "
+             "colour, in {held:.0%} of the pictures; free, in {free:.0%}.",
+             seeds=seeds, on="every", varies=True, held=(alike["held"], ">=", 0.4),
+             free=(alike["free"], "<=", 0.3))
 claims.check("emp-attention-looks-at-regions.misled",
-             "Given the other digit's colour as the second word, the writers put {looked:.0%} of "
-             "the attention on the other digit before the third word (by themselves {before:.0%}) "
-             "and name it in {named:.0%} of the cases (by themselves in {first:.0%}).",
-             seeds=seeds, on="every", varies=True, looked=(follows["looked"], ">=", 0.35),
-             before=follows["looked before"], named=(follows["named"], ">=", 0.45),
-             first=(follows["named before"], "<=", 0.3))
+             "After the other digit's colour they name the digit that belongs there in "
+             "{misled:.0%} of the pictures (with their own word before it in {before:.0%}), and "
+             "the other digit in {follows:.0%}.", seeds=seeds, on="every", varies=True,
+             misled=(alike["misled"], ">=", 0.4), before=alike["before"],
+             follows=(alike["follows"], "<=", 0.35))
 
 # %% [markdown]
-# The writer follows the word it has read, although in the training sentences that place always belonged to the other digit.
+# The false colour is read and changes little: the next word comes from the place that is looked at. (In this writer, as in the paper it follows, the place is chosen before the last word is read.)
 #
-# **We now know** what attention computes, that its light lies on the digit that is named, that covering or forbidding the place takes the name away, and that the last word steers the light.
+# **We now know** what attention computes; that its light lies on the digit that is named; that covering or forbidding the place takes the name away; and that the light, not the last word, decides which digit is named.
 # **This does not show** that a map of attention explains any network. Ours sees a map whose places are small; where features already mix the whole picture, a spot may mean little. (There is a dispute: *Attention is not explanation*, 2019, and the reply of the same year, *Attention is not not explanation*.)
 #
 # **Exercise 18.3.** Today's attention measures the fit by a product. `keys` (L, d), `values` (L, m), `query` (d,), `allowed` (L,) True or False. The fit of a place is key · query / √d; places that are not allowed get the weight 0, the others share 1 by softmax. Return the pair (weights (L,), weighted mean of the values (m,)). The fits may be large.
@@ -764,29 +788,29 @@ def beam(net, features, width):
 
 # %%
 net = writers["places"][0]
-searched = {width: [beam(net, features_test[row:row + 1], width) for row in range(100)]
+searched = {width: [beam(net, features_test[row:row + 1], width) for row in range(200)]
             for width in (1, 3)}
 
 # %% tags=["fold", "ledger:eq-caption-model"]
 def exact(found):
-    """The share of the first 100 test pictures with every word right."""
+    """The share of the first 200 test pictures with every word right."""
     return np.mean([words == [*goal[goal != PAD].tolist()]
                     for (words, _), goal in zip(found, spelt_test[:, 1:], strict=False)])
 
-greedy_rows = alone["places"][0][0][:100]
+greedy_rows = alone["places"][0][0][:200]
 same = np.mean([[WORDS[n] for n in words if n != END] == sentence(row)
                 for (words, _), row in zip(searched[1], greedy_rows, strict=True)])
 gain = np.array([three[1] - one[1] for one, three in zip(searched[1], searched[3], strict=True)])
 claims.check("eq-caption-model.beam",
-             "A beam of one is greedy in {same:.0%} of 100 pictures. Three drafts find a likelier "
+             "A beam of one is greedy in {same:.0%} of 200 pictures. Three drafts find a likelier "
              "sentence in {likelier:.0%}, a less likely one in {worse:.0%}; every word is right in "
              "{three:.0%}, greedily in {one:.0%} (one seed).",
-             same=(float(same), ">=", 0.97), likelier=(float((gain > 1e-4).mean()), ">=", 0.02),
+             same=(float(same), ">=", 0.97), likelier=(float((gain > 1e-4).mean()), ">", 0),
              worse=(float((gain < -1e-4).mean()), "<=", 0.05), three=exact(searched[3]),
              one=exact(searched[1]), varies=True)
 
 # %% [markdown]
-# More drafts find likelier sentences. Likelier by the network's own judgement: whether they are also more often right is another matter, and on so few pictures the difference in the claim above may be chance.
+# Three drafts find a likelier sentence now and then. Likelier by the network's own judgement: whether it is also more often right is another matter, and on so few pictures the difference above may be chance.
 #
 # How good is a sentence? People would judge. The usual stand-in is *BLEU*, made for translations. Count the *n-grams* (runs of n words) of a sentence that also stand in a *reference*, each at most as often as there: their share is the precision $p_n$. Then
 #
@@ -895,7 +919,7 @@ for offset, (name, values, colour) in enumerate((("BLEU, single words", one, ORA
 ax.set(yticks=np.arange(len(NAMES)) * 4 + 1, yticklabels=list(NAMES.values()), xlim=(0, 1.15),
        xlabel="score")
 ax.invert_yaxis()
-ax.set_title("A writer that sees nothing has a fair BLEU, and no fact right")
+ax.set_title("A writer that sees nothing has a fair BLEU, and few facts right")
 figures.save(fig, "eq-caption-model.bleu",
              caption="Three scores of the same sentences, for 400 test pictures, one reference "
                      f"each; mean of {seed_count} seeds. The third is the share of pairs (colour, "
@@ -906,8 +930,8 @@ claims.check("eq-caption-model.bleu",
              "Without a picture BLEU is {one:.2f} on single words and {four:.2f} on runs up to "
              "four, and {facts:.1%} of the pairs of colour and digit are right; with attention "
              "{places:.2f}, {places4:.2f} and {right:.0%}.", seeds=seeds, on="every", varies=True,
-             one=(one["nothing"], ">=", 0.45), four=(four["nothing"], ">=", 0.15),
-             facts=(facts["nothing"], "<=", 0.15), places=(one["places"], ">=", 0.75),
+             one=(one["nothing"][0], ">=", 0.45), four=(four["nothing"][0], ">=", 0.15),
+             facts=(facts["nothing"][0], "<=", 0.15), places=(one["places"], ">=", 0.75),
              places4=four["places"], right=(facts["places"], ">=", 0.5))
 
 # %% [markdown]
@@ -954,7 +978,7 @@ exercises.check("18.4", facts_right)
 # - A sentence is a row of numbers between `<start>` and `<end>`; the loss counts words and no pads.
 # - In training a writer reads the right words, alone its own; one wrong word can shift all that follow.
 # - About half of our words need no picture. Take the picture away, exchange it: that tells what it is used for.
-# - Soft attention is a weighted mean whose weights answer a question of the writer. Here its light lay on the digit named; covering or forbidding the place took the name away; the word read last steered it.
+# - Soft attention is a weighted mean whose weights answer a question of the writer. Here its light lay on the digit named; covering or forbidding the place took the name away, and holding the light on the other digit changed the name.
 # - A beam finds likelier sentences. BLEU counts n-grams: much of it is had without a picture, and it prefers a false colour to true words in another order.
 
 # %% [markdown] tags=["ledger:err-coco-biggest", "ledger:err-brnn-generator"]
