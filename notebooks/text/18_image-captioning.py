@@ -13,7 +13,7 @@
 # ### How does a picture become a sentence?
 #
 # The network of the first figure reads a picture and writes a sentence about it, word by word. Before each word it spreads its *attention* over the picture. The bright parts are where it looked.
-# Odd: it was trained on pictures and their sentences. Nobody ever told it where anything stands. Yet before it writes *red* it looks at the red digit, and before it writes *blue* at the blue one.
+# Odd: it was trained on pictures and their sentences, and its eye before that on single digits and their names. No frame was ever given to it. Yet before it names a digit it looks at that one, and at the other before it names the other.
 #
 # **You will be able to**
 # - turn sentences into numbers, and train a network to write the next word;
@@ -245,7 +245,7 @@ def right_sentences(words, goal=spelt_test[:, 1:]):
 
 def right_words(words, goal=spelt_test[:, 1:]):
     """The share of right words, <end> included, by their place in the sentence."""
-    return ((words == goal) & (goal != PAD)).sum().item() / (goal != PAD).sum().item()
+    return ((words == goal) & (goal != PAD)).sum().item() / max(1, (goal != PAD).sum().item())
 
 def pairs_of(words):
     """The set of (colour, digit) that a list of words names."""
@@ -273,7 +273,7 @@ def lit(image, weights):
     """A picture (3, H, W) as bright as the attention (L,) on it, the strongest place as it is."""
     grid = weights.view(1, 1, side // 4, side // 4)
     grid = F.interpolate(grid, size=(side, side), mode="bilinear")[0, 0]
-    light = 0.12 + 0.88 * (grid / grid.max())
+    light = 0.25 + 0.75 * (grid / grid.max())
     return (image.float() / 255 * light).clamp(0, 1)
 
 def word_by_word(axes, row, words, maps):
@@ -408,7 +408,7 @@ print("word right when it writes alone:", [round(share, 3) for share in own])
 
 # %% tags=["fold"]
 EXAMPLES = range(min(8, len(test)))
-fig, axes = plt.subplots(2, 4, figsize=(figures.WIDTH, 4.4))
+fig, axes = plt.subplots(2, 4, figsize=(figures.WIDTH, 3.7))
 exactly = right_sentences(alone["places"][0][0])
 for row, ax in zip(EXAMPLES, axes.flat, strict=False):
     plots.picture(ax, test.images[row])
@@ -553,11 +553,11 @@ claims.check("emp-captioning-cnn-rnn.words",
              "{vector4:.0%} with one vector, in {places4:.0%} with attention and in {nothing:.0%} "
              "without a picture.", seeds=seeds, on="every", varies=True,
              vector=(single_words["vector"], ">=", 0.7), places=(single_words["places"], "<=", 0.9),
-             vector4=(between["vector"], ">=", 0.8), places4=(between["places"], "<=", 0.9),
+             vector4=(between["vector"], ">=", 0.8), places4=(between["places"], "<=", 0.86),
              nothing=(between["nothing"][0], "<=", 0.8))
 
 # %% [markdown]
-# So the picture is used, and the share of right words says little. By that share one vector is near. It tells *above* from *left of* at least as well; what it lacks are digits with their colours (section 5). Each writer has its own learning rate: from 0.001 to 0.02 none did clearly better on two other seeds.
+# So the picture is used, and the share of right words says little. By that share one vector is near. Where *above* and *left of* are to be told apart it is even better, and attention hardly better than no picture. What one vector lacks are digits with their colours (section 5). Each writer has its own learning rate: from 0.001 to 0.02 none of those tried did clearly better on two other seeds.
 #
 # **We now know** how to ask whether a picture is used: take it away, and exchange it.
 # **This does not show** that one vector cannot do it: with more training it may catch up. Here all had the same number of steps.
@@ -592,7 +592,7 @@ claims.check("eq-soft-attention",
              "to {sum:.0e}, and the smallest is {least:.0e}.",
              weights=(float(worst), "<=", 1e-5), mean=(float(worst_mean), "<=", 1e-4),
              count=sums.numel(), sum=((sums - 1).abs().max().item(), "<=", 1e-5),
-             least=(min(maps.min().item() for _, maps in alone["places"]), ">=", 0), varies=True)
+             least=(min(maps.min().item() for _, maps in alone["places"]), ">", 0), varies=True)
 
 # %% [markdown]
 # Look at more of it: another picture, another word.
@@ -601,7 +601,7 @@ claims.check("eq-soft-attention",
 def light_on(picture, word):
     """Where the first seed's writer looks before its word number `word` of a test picture."""
     words, maps = alone["places"][0]
-    said = sentence(words[picture])
+    said = sentence(words[picture]) or ["<end>"]
     place = min(word, len(said)) - 1
     fig, axes = plt.subplots(1, 2, figsize=(5.2, 2.9))
     plots.picture(axes[0], test.images[picture])
@@ -614,7 +614,7 @@ def light_on(picture, word):
 
 widgets.explore(light_on, picture=widgets.Slider(SHOWN[0], 0, len(test) - 1, 1, "test picture",
                                                  kept=(SHOWN[0],)),
-                word=widgets.Slider(2, 1, 8, 1, "word", kept=(1, 2, 3, 4, 5, 6, 7)))
+                word=widgets.Slider(2, 1, 8, 1, "word", kept=(1, 2, 3, 4, 6, 7)))
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
@@ -679,7 +679,7 @@ for net, (words, _) in zip(writers["places"], alone["places"], strict=True):
             counts[f"{way}, other"] += (named(said, 1 - k) & both[1 - k]).sum().item()
     for name in kept_words:
         kept_words[name].append(both.sum().item() / (2 * (~twins).sum().item())
-                                if name == "untouched" else counts[name] / both.sum().item())
+                                if name == "untouched" else counts[name] / max(1, both.sum().item()))
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.6))
@@ -691,7 +691,7 @@ plots.bars(ax, {LABELS[name]: kept_words[name] for name in LABELS}, horizontal=T
                                      for name, label in LABELS.items()})
 ax.set(xlim=(0, 1.1), xlabel="still named, with colour and digit", xticks=[0, 0.5, 1],
        xticklabels=["0", "50 %", "100 %"])
-ax.set_title("Without light on it a digit is hardly named; the other one mostly is")
+ax.set_title("Covered or left dark, a digit is hardly named; the other one is")
 figures.save(fig, "emp-attention-looks-at-regions.covered",
              caption="Of the digits that were named rightly: the share that still is when one "
                      "digit is covered in the picture (above), and when the attention may not go "
@@ -935,7 +935,7 @@ claims.check("eq-caption-model.bleu",
              places4=four["places"], right=(facts["places"], ">=", 0.5))
 
 # %% [markdown]
-# A writer that sees nothing gets a fair BLEU, since most n-grams belong to the language. One wrong colour, a false sentence, costs less than true words in another order. Counting *facts*, pairs of colour and digit, tells the writers apart. (*SPICE*, 2016, does so for real sentences; *CIDEr*, 2015, weights rare n-grams higher; both want several references.)
+# A writer that sees nothing gets a fair BLEU: it has learnt the runs of words, not the pictures. In our example, with runs up to four, one wrong colour costs less than true words in another order. Counting *facts*, pairs of colour and digit, tells the writers apart. (*SPICE*, 2016, does so for real sentences; *CIDEr*, 2015, weights rare n-grams higher; both want several references.)
 #
 # **We now know** how sentences are searched for and scored, and to keep a blind writer beside every score.
 # **This does not show** how BLEU behaves with five references of free language, as in COCO; there paraphrases have a better chance.
@@ -969,7 +969,7 @@ exercises.check("18.4", facts_right)
 # %% [markdown]
 # ## Exercises that are left
 #
-# **18.5 Open.** A wider beam always finds a likelier sentence: true? Find a case by hand, with three words and two steps, where a beam of two ends with a less likely sentence than greedy, or argue that there is none. (A hint: with two steps, and with three.)
+# **18.5 Open.** Can a beam of two end with a *less* likely sentence than greedy? Take sentences of two words first, then of three, and invent the probabilities by hand. (Which draft may fall out, and when?)
 #
 # **18.6 Open.** Look at the first figure again. Name two things that it does *not* show. (Pictures whose sentence was wrong; the words *a* and *above*; other seeds; whether the light is needed?)
 #
@@ -979,7 +979,7 @@ exercises.check("18.4", facts_right)
 # - In training a writer reads the right words, alone its own; one wrong word can shift all that follow.
 # - About half of our words need no picture. Take the picture away, exchange it: that tells what it is used for.
 # - Soft attention is a weighted mean whose weights answer a question of the writer. Here its light lay on the digit named; covering or forbidding the place took the name away, and holding the light on the other digit changed the name.
-# - A beam finds likelier sentences. BLEU counts n-grams: much of it is had without a picture, and it prefers a false colour to true words in another order.
+# - A beam finds likelier sentences. BLEU counts n-grams: a part of it is had without a picture, and in our example it preferred a false colour to true words in another order.
 
 # %% [markdown] tags=["ledger:err-coco-biggest", "ledger:err-brnn-generator"]
 # ## Corrections
