@@ -666,8 +666,7 @@ def named(words, k):
 # %% tags=["fold"]
 twins = torch.tensor([len(pairs_of(caption.split())) == 1 for caption in test.captions])
 touched = inside > 0  # (N, 2, L): the places that a box touches
-kept_words = {"untouched": [], "covered": [], "covered, other": [], "forbidden": [],
-              "forbidden, other": []}
+kept_words = {"covered": [], "covered, other": [], "forbidden": [], "forbidden, other": []}
 hidden = [training.predict(eye.features, as_input(covered(test, k)), 200) for k in (0, 1)]
 for net, (words, _) in zip(writers["places"], alone["places"], strict=True):
     both = torch.stack([named(words, k) for k in (0, 1)]) & ~twins  # (2, N): named before
@@ -678,8 +677,7 @@ for net, (words, _) in zip(writers["places"], alone["places"], strict=True):
             counts[way] += (named(said, k) & both[k]).sum().item()
             counts[f"{way}, other"] += (named(said, 1 - k) & both[1 - k]).sum().item()
     for name in kept_words:
-        kept_words[name].append(both.sum().item() / (2 * (~twins).sum().item())
-                                if name == "untouched" else counts[name] / max(1, both.sum().item()))
+        kept_words[name].append(counts[name] / max(1, both.sum().item()))
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.6))
@@ -963,7 +961,7 @@ exercises.check("18.4", facts_right)
 # - 2011: SBU, a million photographs of the web with captions; 2014: COCO; 2015: its captions, five to a photograph.
 # - 2014/15: the first captioners made of CNN and RNN: Mao et al.; Vinyals et al. (*Show and Tell*); Karpathy and Fei-Fei; Donahue et al.
 # - 2014: Bahdanau, Cho and Bengio, attention for translation. 2015: Xu et al. (*Show, Attend and Tell*): soft attention, and a hard kind that looks at one place.
-# - 2018: attention over detected objects (*Bottom-up and top-down*, Anderson et al.). 2017: transformers, whose attention is made of products; captioners followed.
+# - 2017: transformers, whose attention is made of products; captioners followed. 2018: attention over detected objects (*Bottom-up and top-down*, Anderson et al.).
 # - Related: *visual question answering* (2015) reads a question beside the picture; *DenseCap* (2016) describes regions.
 
 # %% [markdown]
