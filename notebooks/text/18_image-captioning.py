@@ -292,7 +292,7 @@ def word_by_word(axes, row, words, maps):
 fig, axes = plt.subplots(2, 9, figsize=(figures.WIDTH, 2.9))
 for line, row in zip(axes, SHOWN, strict=True):
     word_by_word(line, row, *alone["places"][0])
-fig.suptitle("At a colour and at a digit, the light falls on the one that is named", x=0.01,
+fig.suptitle("The light moves to the digit that is being named", x=0.01,
              ha="left", fontsize=14)
 figures.save(fig, "emp-attention-looks-at-regions",
              caption="For each form of sentence the first test picture that the first seed's "
@@ -557,7 +557,7 @@ claims.check("emp-captioning-cnn-rnn.words",
              nothing=(between["nothing"][0], "<=", 0.8))
 
 # %% [markdown]
-# So the picture is used, and the share of right words says little. By that share one vector is near. Where *above* and *left of* are to be told apart it is even better, and attention hardly better than no picture. What one vector lacks are digits with their colours (section 5). Each writer has its own learning rate: from 0.001 to 0.02 none of those tried did clearly better on two other seeds.
+# So the picture is used, and the share of right words says little. By that share one vector is near. Where *above* and *left of* are to be told apart it is even better, and attention only a little better than no picture. What one vector lacks are digits with their colours (section 5). Each writer has its own learning rate: from 0.001 to 0.02 none of those tried did clearly better on two other seeds.
 #
 # **We now know** how to ask whether a picture is used: take it away, and exchange it.
 # **This does not show** that one vector cannot do it: with more training it may catch up. Here all had the same number of steps.
