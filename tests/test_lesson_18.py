@@ -40,6 +40,21 @@ def test_the_eye_makes_a_grid_a_quarter_as_wide():
     assert eye(x).shape == (2, 9)
 
 
+def test_a_place_is_computed_from_25_pixels_a_side():
+    eye = lesson().Eye(9).eval()
+    for (
+        layer
+    ) in eye.modules():  # no place may be lost to a ReLU, nor a pixel to the largest of four
+        if isinstance(layer, nn.Conv2d):
+            nn.init.constant_(layer.weight, 1.0)
+    net = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(each, nn.MaxPool2d) else each
+                          for each in eye.features))  # fmt: skip
+    x = torch.ones(1, 3, 48, 48, requires_grad=True)
+    net(x)[0, 0, 6, 6].backward()
+    rows = x.grad[0, 0].abs().sum(1).nonzero()
+    assert len(rows) == 25
+
+
 def test_sentences_become_rows_that_begin_end_and_are_filled_up():
     ours = lesson()
     captions = ("a red three above a blue one", "a green two left of a yellow zero")

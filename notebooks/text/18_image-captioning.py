@@ -427,7 +427,7 @@ figures.save(fig, "fig-caption-examples",
                  f"{len(EXAMPLES) - count} of them in magenta.")
 
 # %% [markdown]
-# Where are they lost? Look at the word between the digits. Where the two lie rather diagonally it is a close call, *above* or *left of*; and *left of* is two words, so all later words stand one place further on.
+# Where are they lost? Look at the word between the digits: our writers rarely say *above*, the less frequent word. And *left of* is two words; where it is wrong, all later words stand one place further on, and count as wrong.
 #
 # The test of this reason: put the three right words before it and the right one between into the writer's mouth, and let it go on alone from there.
 
@@ -455,12 +455,31 @@ claims.check("eq-caption-model.alone",
              own=(own, ">=", 0.6),
              whole=([right_sentences(words).float().mean().item()
                      for words, _ in alone["places"]], ">=", 0.25))
+
+# %% tags=["fold"]
+LEFT = WORDS.index("left")
 claims.check("eq-caption-model.between",
-             "In {share:.0%} of the pictures their fourth word is wrong; there {after:.0%} of the "
-             "words behind it are right. With four right words put into their mouth, {cured:.0%} "
-             "of the same words are right.", seeds=seeds, on="every", varies=True,
+             "Their fourth word is “left” in {says:.0%} of the pictures ({true:.0%} would be "
+             "right), and wrong in {share:.0%}. There {after:.0%} of the words behind it stand in "
+             "their right place; with four right words put into their mouth {cured:.0%} do.",
+             seeds=seeds, on="every", varies=True,
+             true=(spelt_test[:, 4] == LEFT).float().mean().item(),
+             says=([(words[:, 3] == LEFT).float().mean().item() for words, _ in alone["places"]],
+                   ">=", 0.8),
              share=[rows.float().mean().item() for rows in wrong_between],
              after=(after_wrong, "<=", 0.4), cured=(cured, ">=", 0.6))
+last = [tuple(caption.split()[-2:]) for caption in test.captions]  # the second colour and digit
+seconds = [torch.tensor([pair in pairs_of(sentence(row))
+                         for row, pair in zip(words, last, strict=True)])
+           for words, _ in alone["places"]]  # is it named anywhere, (N,)
+claims.check("eq-caption-model.second",
+             "Yet behind a wrong fourth word the second digit is still named, with its colour, in "
+             "{wrong:.0%} of the pictures; behind a right one in {right:.0%}.",
+             seeds=seeds, on="every", varies=True,
+             wrong=([(said & rows).sum().item() / max(1, rows.sum().item())
+                     for said, rows in zip(seconds, wrong_between, strict=True)], ">=", 0.6),
+             right=[(said & ~rows).sum().item() / max(1, (~rows).sum().item())
+                    for said, rows in zip(seconds, wrong_between, strict=True)])
 
 # %% tags=["fold"]
 ends = [[row.tolist().index(END) if END in row.tolist() else -1 for row in words]
@@ -471,8 +490,8 @@ claims.check("eq-caption-model.end",
              ended=([np.mean([place >= 0 for place in each]) for each in ends], ">=", 0.97))
 
 # %% [markdown]
-# **We now know** that the task of training (the next word after right words) is easier than the task of writing, and that one wrong word can drag others with it.
-# **This does not show** that reading own words is a trouble of its own: counted by place, a shift alone makes words wrong. Scores that forgive a shift come in section 5.
+# **We now know** that fewer words stand in their right place when a writer reads its own, and that much of it is the shift behind one wrong word: the second digit is still named.
+# **This does not show** that reading its own words harms what it says (that would be *exposure bias*). Scores that forgive a shift come in section 5.
 #
 # **Exercise 18.2.** Write greedily for one picture. `step(word, state)` returns a list of scores, one for each word's number, and the next state; begin with `start` and the state `None`. Return the list of numbers written, without `start` and without `end`; stop at `end` or after `longest` words.
 
@@ -498,7 +517,7 @@ print(f"words right without a picture: {blind:.3f}")
 print("it says to every picture:", " ".join(sentence(alone["nothing"][0][0][0])))
 
 # %% [markdown]
-# Between the two stands the writer that sees *one vector*: a layer that reads the whole map writes 64 numbers about it, and these stay the same for all words. Captioning began so (*Show and Tell*). It may look at everything, but only once.
+# Between the two stands the writer that sees *one vector*: a layer that reads the whole map writes 64 numbers about it, and these stay the same for all words. It may look at everything, but only once. Captioning began with one vector (*Show and Tell*; read there before the first word, here before each).
 #
 # And one more test, without any training: the writer with attention gets the features of *another* test picture.
 
@@ -749,7 +768,7 @@ claims.check("emp-attention-looks-at-regions.misled",
 # The false colour is read and changes little: the next word comes from the place that is looked at. (In this writer, as in the paper it follows, the place is chosen before the last word is read.)
 #
 # **We now know** what attention computes; that its light lies on the digit that is named; that covering or forbidding the place takes the name away; and that the light, not the last word, decides which digit is named.
-# **This does not show** that a map of attention explains any network. Ours sees a map whose places are small; where features already mix the whole picture, a spot may mean little. (There is a dispute: *Attention is not explanation*, 2019, and the reply of the same year, *Attention is not not explanation*.)
+# **This does not show** that a map of attention explains any network. A place of our map is computed from 25 × 25 of the 32 × 32 pixels: that a spot stands for what lies there is nothing that attention promises, and here the interventions showed it. Where features mix more, it may mean little. (There is a dispute: *Attention is not explanation*, 2019, and the reply of the same year, *Attention is not not explanation*.)
 #
 # **Exercise 18.3.** Today's attention measures the fit by a product. `keys` (L, d), `values` (L, m), `query` (d,), `allowed` (L,) True or False. The fit of a place is key · query / √d; places that are not allowed get the weight 0, the others share 1 by softmax. Return the pair (weights (L,), weighted mean of the values (m,)). The fits may be large.
 
@@ -763,7 +782,7 @@ exercises.check("18.3", dot_attention)
 # %% [markdown]
 # ## 5 · Which sentence, and how good is it?
 #
-# Greedy takes the likeliest word each time. The likeliest *sentence* may begin with another word. A *beam search* keeps a few drafts: each is continued by its likeliest words, and the best `width` of all continuations stay. A draft's score is the sum of the logarithms of its words' probabilities.
+# Greedy takes the likeliest word each time. The likeliest *sentence* may begin with another word. A *beam search* keeps a few drafts: each is continued by its likeliest words, and the best `width` of all continuations stay. A draft's score is the sum of the logarithms of its words' probabilities. (Each word lowers it, so short sentences have it easier; in practice one often divides by the number of words, or a power of it.)
 
 # %% tags=["define"]
 @torch.no_grad()
@@ -808,13 +827,13 @@ claims.check("eq-caption-model.beam",
              one=exact(searched[1]), varies=True)
 
 # %% [markdown]
-# Three drafts find a likelier sentence now and then. Likelier by the network's own judgement: whether it is also more often right is another matter, and on so few pictures the difference above may be chance.
+# Three drafts find a likelier sentence now and then. Likelier by the network's own judgement: whether it is also more often right is another matter, and on so few pictures a difference above may be chance. Wider is not always better: for *Show and Tell* three drafts did best (2016).
 #
 # How good is a sentence? People would judge. The usual stand-in is *BLEU*, made for translations. Count the *n-grams* (runs of n words) of a sentence that also stand in a *reference*, each at most as often as there: their share is the precision $p_n$. Then
 #
 # $$\mathrm{BLEU} = B\,(p_1\,p_2\,p_3\,p_4)^{1/4}, \qquad B = \min(1, e^{1 - r/c})$$
 #
-# with $c$ the length of the sentence and $r$ that of the reference: $B$ punishes short sentences. Over many sentences all counts are summed first.
+# with $c$ the length of the sentence and $r$ that of the reference (of several, the nearest): $B$ punishes short sentences. Over many sentences all counts are summed first. It is made for many: on one, a single $p_n$ of 0 makes it 0, unless one *smooths* the counts, which we do not.
 
 # %% tags=["define"]
 def grams(words, n):
@@ -867,8 +886,9 @@ claims.table("eq-caption-model.paper", "The examples of the paper of 2002, count
 
 # %%
 exercises.predict("18.p4", "The truth is “a red three above a blue one”. Which gets the higher "
-                  "BLEU?", ("a green three above a blue one", "a blue one below a red three",
-                            "both the same"))
+                  "BLEU, with runs up to four?",
+                  ("a green three above a blue one", "a blue one below a red three",
+                   "both the same"))
 
 # %%
 truth = "a red three above a blue one"
@@ -926,14 +946,16 @@ figures.save(fig, "eq-caption-model.bleu",
                  "of right pairs is small; with attention all three are high.")
 claims.check("eq-caption-model.bleu",
              "Without a picture BLEU is {one:.2f} on single words and {four:.2f} on runs up to "
-             "four, and {facts:.1%} of the pairs of colour and digit are right; with attention "
-             "{places:.2f}, {places4:.2f} and {right:.0%}.", seeds=seeds, on="every", varies=True,
+             "four, and {facts:.1%} of the pairs of colour and digit are right; with one vector "
+             "{vector:.0%} of the pairs, with attention {right:.0%} (BLEU {places:.2f} and "
+             "{places4:.2f}).", seeds=seeds, on="every", varies=True,
+             vector=(facts["vector"], "<=", 0.6),
              one=(one["nothing"][0], ">=", 0.45), four=(four["nothing"][0], ">=", 0.15),
              facts=(facts["nothing"][0], "<=", 0.15), places=(one["places"], ">=", 0.75),
              places4=four["places"], right=(facts["places"], ">=", 0.5))
 
 # %% [markdown]
-# A writer that sees nothing gets a fair BLEU: it has learnt the runs of words, not the pictures. In our example, with runs up to four, one wrong colour costs less than true words in another order. Counting *facts*, pairs of colour and digit, tells the writers apart. (*SPICE*, 2016, does so for real sentences; *CIDEr*, 2015, weights rare n-grams higher; both want several references.)
+# A writer that sees nothing gets a fair BLEU: it has learnt the runs of words, not the pictures. In our example, with runs up to four, one wrong colour costs less than true words in another order; with runs up to two both cost the same. Counting *facts*, pairs of colour and digit, tells the writers apart. (*SPICE*, 2016, does so for real sentences; *CIDEr*, 2015, weights rare n-grams higher; both want several references.)
 #
 # **We now know** how sentences are searched for and scored, and to keep a blind writer beside every score.
 # **This does not show** how BLEU behaves with five references of free language, as in COCO; there paraphrases have a better chance.
@@ -977,7 +999,7 @@ exercises.check("18.4", facts_right)
 # - In training a writer reads the right words, alone its own; one wrong word can shift all that follow.
 # - About half of our words need no picture. Take the picture away, exchange it: that tells what it is used for.
 # - Soft attention is a weighted mean whose weights answer a question of the writer. Here its light lay on the digit named; covering or forbidding the place took the name away, and holding the light on the other digit changed the name.
-# - A beam finds likelier sentences. BLEU counts n-grams: a part of it is had without a picture, and in our example it preferred a false colour to true words in another order.
+# - A beam can find likelier sentences, which need not be better ones. BLEU counts n-grams: a part of it is had without a picture, and in our example it preferred a false colour to true words in another order.
 
 # %% [markdown] tags=["ledger:err-coco-biggest", "ledger:err-brnn-generator"]
 # ## Corrections
@@ -991,7 +1013,7 @@ exercises.check("18.4", facts_right)
 # ## Sources
 #
 # - The notes: lecture 003 (generating image descriptions); lecture 004, section 10 (captioning; after CS231n, Stanford 2017).
-# - Vinyals et al.: Show and tell, arXiv:1411.4555. Karpathy, Fei-Fei: Deep visual-semantic alignments, arXiv:1412.2306. Mao et al., arXiv:1412.6632. Donahue et al., arXiv:1411.4389.
+# - Vinyals et al.: Show and tell, arXiv:1411.4555; its lessons of 2016, arXiv:1609.06647. Karpathy, Fei-Fei: Deep visual-semantic alignments, arXiv:1412.2306. Mao et al., arXiv:1412.6632. Donahue et al., arXiv:1411.4389.
 # - Bahdanau, Cho, Bengio, arXiv:1409.0473. Xu et al.: Show, attend and tell, arXiv:1502.03044. Anderson et al., arXiv:1707.07998. Vaswani et al., arXiv:1706.03762. Li et al.: BLIP, arXiv:2201.12086.
 # - Jain, Wallace: Attention is not explanation, arXiv:1902.10186. Wiegreffe, Pinter: Attention is not not explanation, arXiv:1908.04626.
 # - Papineni et al.: BLEU, ACL 2002. Vedantam et al.: CIDEr, arXiv:1411.5726. Anderson et al.: SPICE, arXiv:1607.08822. Rohrbach et al.: Object hallucination, arXiv:1809.02156.
