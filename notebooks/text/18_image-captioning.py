@@ -28,7 +28,7 @@
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 
 # %% [markdown]
-# **It costs** about 35 seconds of one processor core, no network connection, no GPU.
+# **It costs** about 40 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
 seed: int = 100  # the first of the seeds; at least 0
