@@ -19,7 +19,7 @@
 # - compress pictures with principal components and with an autoencoder, and say when the two are the same;
 # - group pictures, find the odd one out, and say how good that is against chance;
 # - train a restricted Boltzmann machine, and say what pretraining with it was good for;
-# - write a GAN's loop, and see when it fails;
+# - read a GAN's loop, and see when it fails;
 # - judge samples, and say what each judge does not see.
 #
 # **You need** lesson 03 (gradients), lesson 06 (first weights), lesson 07 (BatchNorm) and lesson 09 (Adam).
@@ -118,7 +118,7 @@ def update(optimiser, loss):
     optimiser.step()
 
 # %% [markdown]
-# Here is the GAN; section 4 explains it. A *generator* G turns 16 random numbers into a picture. A *discriminator* D gives a picture one score: high if it takes it for real. They train in turns, D to tell real from made, G to be taken for real. Two common habits: what D sees gets a little noise (`blur`), and the samples come from a G whose weights are averaged over the last steps.
+# Here is the GAN; section 4 explains it. A *generator* G turns 16 random numbers into a picture. A *discriminator* D gives a picture one score: high if it takes it for real. They train in turns, D to tell real from made, G to be taken for real. Two common habits: what D sees gets a little noise (`blur`), and the samples come from a G whose weights are averaged over the last steps. They are not tested here.
 #
 # (All networks of this lesson are small, so one for each seed is trained *at once*: tensors have one more dimension in front, S seeds, N pictures, and then the numbers of a picture. The folded `together(make)` builds what `make` describes once for each seed, side by side.)
 
@@ -223,7 +223,7 @@ rows = {"real, fresh": x_fresh[None, :many], "GAN": gan.kept[gan_steps],
 # Four judges. The first three use a classifier that was trained on the learnt pictures *with* their labels (three of them, means are shown):
 # - **sure**: the share of pictures that it gives a class with a chance above 0.9;
 # - **FID**, *Fréchet distance*: how far the 64 numbers of its last layer but one are, in mean and covariance, from those of the learnt pictures;
-# - **rarest class**: the share of the digit that comes least often;
+# - **rarest class**: the share of the digit that comes least often; the fresh pictures are split evenly over the digits, and so are the copies. Drawing at random has less, by chance alone;
 # - **nearest**: the distance in pixels to the nearest learnt picture, median.
 
 # %% tags=["define"]
@@ -316,6 +316,13 @@ claims.check("arch-gan.nearest",
              "{gan:.2f} for the GAN, and {real:.2f} for fresh real pictures.", seeds=runs,
              on="every", copies=(mark("copies, noise 0.05", "nearest"), "<=", 0.7),
              gan=(mark("GAN", "nearest"), ">=", 2.0), real=mark("real, fresh", "nearest")[0])
+at_random = np.random.default_rng(seed).multinomial(many, np.bincount(y) / len(y), 1000)
+claims.check("arch-gan.rarest",
+             "In the rarest class are {gan:.1%} of the GAN's pictures; of {many} real ones drawn "
+             "at random it would be {chance:.1%}, and it is {real:.1%} of the fresh ones, split "
+             "evenly.", many=many, seeds=runs, on="every",
+             gan=(mark("GAN", "rarest class"), ">=", 0.02),
+             chance=at_random.min(1).mean() / many, real=mark("real, fresh", "rarest class")[0])
 
 # %% [markdown]
 # So a good mark alone proves nothing; section 5 comes back to the judges. First: what is there to learn without labels at all? Fewer numbers (1), groups (2), chances (3), and pictures (4).
@@ -372,8 +379,8 @@ with torch.no_grad():
 of_pca = error(through_pca(x_fresh), x_fresh)
 claims.check("eq-autoencoder",
              "The space that the linear autoencoder's second layer spans and that of the first "
-             "{code} components differ by at most {angle:.2f} degrees; two spaces drawn at random "
-             "by {chance:.0f}.", code=code, seeds=runs, on="every",
+             "{code} components differ by at most {angle:.2f} degrees; a space drawn at random "
+             "and the components' by {chance:.0f}.", code=code, seeds=runs, on="every",
              angle=([angle(net[1].weight.detach().T, components) for net in linear], "<=", 5.0),
              chance=angle(torch.randn(code, pixels, generator=stream), components))
 claims.check("eq-autoencoder.error",
@@ -382,14 +389,14 @@ claims.check("eq-autoencoder.error",
              on="every")
 
 # %% [markdown]
-# The same space: PCA and the linear autoencoder are one (not the same numbers in the code, though; any mixture of the directions does as well). Now a *deep* autoencoder: a layer of 128 units with ReLU before the code and another after it. And the same one with the two ReLUs taken out.
+# The same space: trained on squared error, and to the bottom, the linear autoencoder finds PCA's space. (Not its weights: any mixture of the directions does as well in the code. And the space is the only best one if the pictures vary more along its last direction than along the next one, as here.) Now a *deep* autoencoder: a layer of 128 units with ReLU before the code and another after it. And the same one with the two ReLUs taken out.
 
 # %% tags=["define"]
 def deep(middle=nn.ReLU, width=None):
     return nn.Sequential(nn.Linear(pixels, 128), middle(), nn.Linear(128, width or code),
                          nn.Linear(width or code, 128), middle(), nn.Linear(128, pixels))
 
-def train_to_return(net, spoilt=0.0, steps=900, rate=0.003):
+def train_to_return(net, spoilt=0.0, steps=700, rate=0.003):
     """The net learns to return the clean rows; `spoilt` is the noise on what it reads."""
     optimiser = adam(net, rate)
     with runtime.seeded(everyone[0]):
@@ -443,25 +450,29 @@ claims.check("arch-autoencoders",
              straight=([value / of_pca for value in of_straight], "in", (0.97, 1.1)))
 
 # %% [markdown]
-# The bend is the reason: with it taken out, the same depth and width gain nothing. (Layers without a bend are one linear map, and PCA is the best of these.)
+# The bend is the reason: with it taken out, the same depth and width gain nothing. (Layers without a bend are one linear map, and on the learnt pictures none through so short a code loses less than PCA.)
 #
-# A *denoising* autoencoder reads a spoilt picture and must return the clean one. Here a pixel gets noise of spread 1, half of the way from paper to ink. Three rivals: PCA; the autoencoder from above, which never saw noise; and the best linear map for this very task, found by least squares.
+# A *denoising* autoencoder reads a spoilt picture and must return the clean one. Here a pixel gets noise of spread 1, half of the way from paper to ink. Three rivals: PCA, with its few numbers; the very same network, trained without noise; and the best linear map for this very task. That map follows from the covariances $C$ of the learnt pictures: the noise adds 1 to each pixel's variance, and the map is $(C + I)^{-1} C$.
 
 # %%
 denoiser = train_to_return(together(lambda: deep(width=32)), spoilt=1.0)
+unspoilt = train_to_return(together(lambda: deep(width=32)))
 with runtime.seeded(seed):
-    spoilt, spoilt_fresh = x + torch.randn_like(x), x_fresh + torch.randn_like(x_fresh)
-straight_map = torch.linalg.lstsq(spoilt - mean, x - mean).solution  # (pixels, pixels)
+    spoilt_fresh = x_fresh + torch.randn_like(x_fresh)
+C = torch.cov(x.T)  # (pixels, pixels)
+straight_map = torch.linalg.solve(C + torch.eye(pixels), C)
 cleaned = (spoilt_fresh - mean) @ straight_map + mean
 
 # %% tags=["fold"]
-of_denoiser, of_plain = errors(denoiser, spoilt_fresh), errors(curved, spoilt_fresh)
+of_denoiser, of_plain = errors(denoiser, spoilt_fresh), errors(unspoilt, spoilt_fresh)
+of_mean = error(mean.expand_as(x_fresh), x_fresh)
 claims.check("arch-autoencoders.denoising",
              "Squared error to the clean fresh pictures: {denoiser:.3f} for the denoising "
              "autoencoder, {linear:.3f} for the best linear map, {pca:.3f} for PCA, {plain:.3f} "
-             "for the autoencoder that never saw noise, {nothing:.2f} for doing nothing.",
-             denoiser=(of_denoiser, "<=", 0.92 * error(cleaned, x_fresh)),
-             plain=(of_plain, ">=", error(through_pca(spoilt_fresh), x_fresh)),
+             "for the same network trained without noise, {mean:.3f} for the mean picture, "
+             "{nothing:.2f} for doing nothing.", mean=of_mean,
+             denoiser=(of_denoiser, "<=", 0.95 * error(cleaned, x_fresh)),
+             plain=(of_plain, ">=", of_mean),
              linear=error(cleaned, x_fresh), pca=error(through_pca(spoilt_fresh), x_fresh),
              nothing=error(spoilt_fresh, x_fresh), seeds=runs, on="every")
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.5))
@@ -484,7 +495,7 @@ figures.save(fig, "arch-autoencoders",
                  "are somewhat clearer; the real ones stand below.")
 
 # %% [markdown]
-# **We now know** that a linear autoencoder is PCA, and that a bend makes the deep one better. Without noise in training the autoencoder is no cleaner at all.
+# **We now know** that a linear autoencoder finds PCA's space, and that a bend makes the deep one better. The denoiser owes its cleaning to the noise in its training: without it the same network does worse than the mean picture for everything.
 # **This does not show** that its code is good for anything else, or that a longer code would gain as much.
 #
 # **Exercise 22.1.** Write PCA: learn mean and `k` directions from `learnt` (N, D), and return `rows` (M, D) compressed to k numbers and rebuilt. NumPy arrays; `np.linalg.svd(a, full_matrices=False)` returns U, the lengths, and the directions as *rows*.
@@ -590,7 +601,7 @@ claims.check("eq-clustering-anomaly.auroc",
 
 # %% [markdown]
 # **We now know** that groups found without labels go along with the digits, and that "odd" depends on what is usual.
-# **This does not show** that ten is the right number of groups. Without labels nobody tells k-means that; and the seeds differ.
+# **This does not show** that ten is the right number of groups. Without labels nobody tells k-means that; and the seeds differ. Nor does it show how well another detector, or another number of components, finds the odd one among nine.
 #
 # **Exercise 22.2.** Write the purity for NumPy arrays `groups` (N,) and `labels` (N,), both whole numbers from 0. Some groups may be empty.
 
@@ -643,8 +654,8 @@ def log_likelihood(v, W, b, c):
 small = (F.adaptive_avg_pool2d(x.reshape(-1, 1, image_size, image_size), 4).flatten(1) > 0).float()
 small = small[:2000]
 
-def train_rbm(number, exact, steps=1200, rate=0.3):
-    """Log-likelihood of all pictures and likeness of CD-1's step to the gradient, on the way."""
+def train_rbm(number, exact, steps=1000, rate=0.3):
+    """Log-likelihood of all pictures, likeness of CD-1's step and of 50 to the gradient."""
     stream, way = torch.Generator().manual_seed(number), []
     W, b, c = 0.1 * torch.randn(16, 8, generator=stream), torch.zeros(16), torch.zeros(8)
     for step in range(steps):
@@ -654,15 +665,17 @@ def train_rbm(number, exact, steps=1200, rate=0.3):
             weights = [each.clone().requires_grad_() for each in (W, b, c)]
             slopes = torch.autograd.grad(log_likelihood(batch, *weights), weights)
         if step % 50 == 0:
-            alike = F.cosine_similarity(*(torch.cat([each.flatten() for each in all_three])
-                                          for all_three in (guess, slopes)), dim=0).item()
-            way.append((log_likelihood(small, W, b, c).item(), alike))
+            often = cd1(batch.repeat(50, 1), W, b, c, stream)  # the mean of 50 steps
+            one, mean_of_50, slope = (torch.cat([each.flatten() for each in three])
+                                      for three in (guess, often, slopes))
+            alike = [F.cosine_similarity(each, slope, dim=0).item() for each in (one, mean_of_50)]
+            way.append((log_likelihood(small, W, b, c).item(), *alike))
         W, b, c = [each + rate * way_up for each, way_up in
                    zip((W, b, c), slopes if exact else guess, strict=True)]
-    return np.array(way)  # (records, 2)
+    return np.array(way)  # (records, 3)
 
 with_cd, with_gradient = (np.array([train_rbm(number, exact) for number in everyone])
-                          for exact in (False, True))  # (S, records, 2)
+                          for exact in (False, True))  # (S, records, 3)
 
 # %% tags=["fold"]
 ink = small.mean(0).clamp(0.001, 0.999)
@@ -681,19 +694,22 @@ for value, name in ((alone, "each pixel for itself"), (ceiling, "no model can ha
 left.set(xlabel="steps", ylabel="log-likelihood of a picture", ylim=(alone - 0.4, ceiling + 0.15))
 right.axhline(0, color=MUTED, linestyle=":")
 right.plot(when, with_cd[:, :, 1].T, ".", color=BLUE)
+right.plot(when, with_cd[:, :, 2].T, "_", color=GREEN, markersize=9, markeredgewidth=2)
+right.text(when[-1], -0.32, "one draw", color=BLUE, ha="right", fontsize=12)
+right.text(when[-1], -0.52, "– mean of 50 draws", color=GREEN, ha="right", fontsize=12)
 right.set(xlabel="steps", ylabel="cosine to the true gradient", ylim=(-1.02, 1.02))
-fig.suptitle("CD-1's step only resembles the gradient, and climbs about as high",
+fig.suptitle("CD-1's steps stray, mostly by chance; they climb about as high as the gradient",
              fontsize=13, x=0.01, ha="left")
 figures.save(fig, "eq-rbm-cd1",
              caption=f"An RBM of 16 pixels and 8 hidden units, {runs} seeds. Left: exact "
-                     "log-likelihood of the learnt pictures. Right: cosine between CD-1's step and "
-                     "the gradient of the same batch, along CD-1's training.",
+                     "log-likelihood of the learnt pictures. Right: cosine between CD-1's step (or "
+                     "the mean of 50) and the gradient of the same batch, along its training.",
              alt="Both curves climb from below the line of independent pixels to well above it, "
-                 "close to each other. The cosines begin near one and scatter later, mostly above "
-                 "zero.")
+                 "close to each other. The cosines of single draws begin near one and scatter "
+                 "later; those of the mean of 50 stay near one.")
 
 # %% tags=["fold"]
-late = with_cd[:, with_cd.shape[1] // 2:, 1]
+late, late_50 = with_cd[:, with_cd.shape[1] // 2:, 1:].transpose(2, 0, 1)  # (S, records) each
 claims.check("eq-rbm-cd1.likelihood",
              "CD-1 brings the log-likelihood of a picture to {cd:.2f}, the true gradient in as "
              "many steps to {true:.2f}; pixels for themselves have {alone:.2f}.", seeds=runs,
@@ -701,12 +717,14 @@ claims.check("eq-rbm-cd1.likelihood",
              true=(with_gradient[:, -1, 0].tolist(), ">=", alone + 0.25))
 claims.check("eq-rbm-cd1.direction",
              "In the second half of the training the cosine between CD-1's step and the gradient "
-             "is {cosine:.2f} in the mean, and above 0 in {share:.0%} of the steps.", seeds=runs,
-             on="every", cosine=(late.mean(1).tolist(), "in", (0.1, 0.9)),
+             "is {cosine:.2f} in the mean, and above 0 in {share:.0%} of the steps; that of the "
+             "mean of 50 draws is {fifty:.2f}.", seeds=runs, on="every",
+             fifty=(late_50.mean(1).tolist(), ">=", 0.75),
+             cosine=(late.mean(1).tolist(), "in", (0.1, 0.9)),
              share=((late > 0).mean(1).tolist(), ">=", 0.7))
 
 # %% [markdown]
-# Single steps stray: the batch is small, and the answer is drawn by chance. In exchange CD-1 needs no sum over the $2^8$ hidden states; with 100 hidden units there would be $2^{100}$.
+# A single step strays because the answers are drawn by chance: the mean of 50 draws points nearly along the gradient. What is left is the price of stopping after one Gibbs step. At this rate, in so many steps, it costs little; in the long run CD-1 need not end at the highest likelihood. What it saves is the sum over all states of one side: $2^8$ here, but $2^{64}$ with 64 pixels and 100 hidden units.
 #
 # **Exercise 22.3.** Write the step for W alone. `v0` (N, visible) are the pictures, `v1` (N, visible) the model's answers, already drawn; `W` (visible, hidden), `c` (hidden,). Use chances for the hidden units on both sides, and the mean over the N pictures.
 
@@ -723,7 +741,7 @@ exercises.check("22.3", step_for_w)
 # Stack RBMs: train one on the pictures, a second on the chances of the first one's hidden units, and so on, each without labels. The stack is a *deep belief network*, DBN. In 2006 its weights became the start of a deep sigmoid network, which was then trained with labels. Four hidden layers of 100 units:
 
 # %% tags=["define", "ledger:arch-rbm-dbn"]
-def train_dbn(rows, widths, rate=0.1, passes=15):
+def train_dbn(rows, widths, rate=0.1, passes=30):
     """[(W, c), ...] of stacked RBMs, one stack a seed: W (S, inputs, width), c (S, 1, width)."""
     layers, v = [], rows.expand(runs, -1, -1)  # (S, N, inputs), from 0 to 1
     for width in widths:
@@ -747,7 +765,7 @@ with runtime.seeded(seed):
     dbn = train_dbn((x[:5000] + 1) / 2, widths)
 
 # %% [markdown]
-# Then all are trained with 100 labels, by momentum SGD, 300 steps. Three rivals begin with weights drawn at random: N(0, 0.01), as was common; *Xavier*'s spread, times 4 as it was meant for the sigmoid; and ReLU with He's spread. Each has its own learning rate, the best of 0.01, 0.03, 0.1 and 0.3 on other seeds. A last one gets the pretrained weights, but in each matrix *shuffled*: the same numbers in other places. (For N(0, 0.01) and the shuffled ones no rate stood out on those seeds.)
+# Then all are trained with 100 labels, by momentum SGD, 300 steps. Three rivals begin with weights drawn at random: N(0, 0.01), as was common; *Xavier*'s spread, times 4 since the sigmoid's slope is at most ¼; and ReLU with He's spread. Each has its own learning rate, the best of 0.01, 0.03, 0.1 and 0.3 on other seeds. (The pretrained one has had 30 passes over all pictures besides, without labels.) A last one gets the pretrained weights, but in each matrix *shuffled*: the same numbers in other places. (For N(0, 0.01) and the shuffled ones no rate stood out on those seeds.)
 
 # %% tags=["define", "fold"]
 def first_weights(kind):
@@ -811,8 +829,8 @@ figures.save(fig, "emp-unsup-pretraining-helps",
              caption=f"Four hidden layers of 100 units, {labelled} labels, 300 steps, {runs} seeds "
                      "(lines: lowest to highest); sigmoid but for one. “Shuffled”: the pretrained "
                      "weights in other places.",
-             alt="Bars: N(0, 0.01) and shuffled stand at guessing, one tenth; pretrained at about "
-                 "0.8, ReLU with He's spread and Xavier times four somewhat higher.")
+             alt="Bars: N(0, 0.01) and shuffled stand at guessing, one tenth; pretrained, "
+                 "ReLU with He's spread and Xavier times four between 0.8 and 0.9.")
 claims.check("emp-unsup-pretraining-helps",
              "With {labelled} labels the pretrained sigmoid net names {pre:.0%} of the fresh "
              "digits rightly; begun at N(0, 0.01) it names {small:.0%}, from shuffled weights "
@@ -822,15 +840,15 @@ claims.check("emp-unsup-pretraining-helps",
 claims.check("emp-unsup-pretraining-helps.superseded",
              "Without pretraining Xavier × 4 gets {xavier:.0%} and ReLU with He's spread "
              "{relu:.0%}, against {pre:.0%} with it.", seeds=runs, on="mean",
-             xavier=(named["Xavier × 4"], ">=", float(of_pretrained)),
-             relu=(named["ReLU, He"], ">=", float(of_pretrained)), pre=named["pretrained"])
+             xavier=(named["Xavier × 4"], ">=", float(of_pretrained) - 0.06),
+             relu=(named["ReLU, He"], ">=", float(of_pretrained) - 0.06), pre=named["pretrained"])
 
 # %% [markdown]
 # The shuffled weights have the same spread and fail. So it is not the size alone: what the RBMs learnt, which weight stands where, carries the signal through four sigmoids. A start with the right spread carries it too, and took the place of pretraining.
 # (A *convolutional* DBN shares its weights over the picture; its form stands under "Also in the lectures".)
 #
-# **We now know** what an RBM is, and that CD-1 is a rough but useful step. Pretraining solved a problem of the start.
-# **This does not show** what pretraining does where pictures are many, large, and labels few. There it lives on, with other tasks than the RBM's.
+# **We now know** what an RBM is, and that CD-1 is a useful step, though a rough one. Pretraining solved a problem of the start.
+# **This does not show** who is ahead by a few points: that hangs on the rates, the labels, and how long the RBMs learn. Nor what pretraining does where pictures are many, large, and labels few. There it lives on, with other tasks than the RBM's.
 
 # %% [markdown]
 # ## 4 · Two players: the GAN
@@ -894,7 +912,7 @@ claims.check("num-gan-equilibrium-value.best",
                     value(D_best, p, q)))
 
 # %% [markdown]
-# *Which loss for G?* To lower $V$ is the *minimax* loss. In its beginning G is bad, D is sure, and then the minimax loss is flat. So one usually takes the *non-saturating* loss, $-\ln D(G(z))$, as `g_loss` does. A third kind calls D an *energy* that is low for real pictures; its loss has a margin $m$, and the theory above does not hold for it.
+# *Which loss for G?* To lower $V$ is the *minimax* loss. In its beginning G is bad, D is sure, and then the minimax loss is flat. So one usually takes the *non-saturating* loss, $-\ln D(G(z))$, as `g_loss` does. A third kind calls D an *energy* that is low for real pictures; its loss has a margin $m$, and a theory of its own: ½ and 2 ln 2 are not its marks.
 
 # %% tags=["fold", "ledger:eq-gan-losses"]
 print("slope of G's loss by D's score, where D's chance for “real” is")
@@ -1137,7 +1155,7 @@ exercises.check("22.5", suspicious)
 # %% [markdown]
 # *Walk through the noise.* If G had learnt single pictures by heart, the way from one noise to another would jump. Move along it.
 #
-# *Is D good for something else?* The lectures say: D knows what real pictures are like, so its hidden layer gives features. A linear classifier on D's last hidden layer, on that of a D before any training, and on the pixels, each with few labels (below the walk):
+# *Is D good for something else?* The lectures say: D knows what real pictures are like, so its hidden layer gives features. A linear classifier on D's last hidden layer, on that of a D before any training, and on the pixels, each with few labels and brought to the same spread (below the walk):
 
 # %% tags=["fold"]
 def walk(way):
@@ -1157,13 +1175,14 @@ def walk(way):
 
 apart = torch.cdist(x_fresh[:100], x_fresh[100:200]).median().item()
 widgets.explore(walk, way=widgets.Slider(0.5, 0.0, 1.0, 0.05, "way",
-                                         kept=(0.0, 0.25, 0.5, 0.75, 1.0)))
+                                         kept=(0.0, 0.5, 1.0)))
 
 # %% tags=["fold"]
 def probe(of_learnt, of_fresh, which):
     """Share of fresh pictures that logistic regression names rightly; `which` rows have labels."""
-    model = LogisticRegression(max_iter=1000).fit(of_learnt[which], y[which])
-    return model.score(of_fresh, y_fresh)
+    scale = of_learnt.std()  # to one spread: the model's penalty punishes small features
+    model = LogisticRegression(max_iter=1000).fit(of_learnt[which] / scale, y[which])
+    return model.score(of_fresh / scale, y_fresh)
 
 def features(D, rows):
     with torch.no_grad():
@@ -1179,13 +1198,13 @@ claims.check("emp-gan-features",
              "{pixels:.0%} from the pixels.", labelled=labelled, seeds=runs, on="mean",
              trained=(probed["trained D"], ">=", float(np.mean(probed["untrained D"])) + 0.02),
              untrained=probed["untrained D"],
-             pixels=(probed["pixels"], ">=", float(np.mean(probed["trained D"])) - 0.03))
+             pixels=(probed["pixels"], ">=", float(np.mean(probed["trained D"])) - 0.05))
 
 # %% [markdown]
-# So training gave D something; but on these digits the pixels do as well.
+# So training gave D something; but on these digits the pixels do about as well.
 #
 # **We now know** that each judge can be cheated, that fresh real pictures are the yardstick, and that the distance to what was learnt belongs to every report.
-# **This does not show** that the GAN is better or worse than another way of sampling of our time, on larger pictures.
+# **This does not show** that the GAN is better or worse than another way of sampling of our time, on larger pictures. And the fresh pictures are by the same hands as the learnt ones; new hands may lie farther out.
 #
 # ## In practice
 #
@@ -1211,9 +1230,9 @@ claims.check("emp-gan-features",
 #
 # ## Summary
 #
-# - A linear autoencoder is PCA; a bend makes the deep one better; trained on noise it cleans.
+# - A linear autoencoder finds PCA's space; a bend makes the deep one better; trained on noise it cleans.
 # - Groups and oddness need a yardstick: shuffled labels, guessing, and what counts as usual.
-# - An RBM gives chances; CD-1 is a rough step uphill. Stacked RBMs made deep sigmoid networks trainable; a start with the right spread does it without.
+# - An RBM gives chances; a step of CD-1 is, in the mean, nearly uphill. Stacked RBMs made deep sigmoid networks trainable; a start with the right spread does it without.
 # - In a GAN the loop's balance decides. D at one half can mean that G is perfect, or that D is late.
 # - Samples are judged beside fresh real pictures, by several judges, and by their distance to what was learnt.
 #
@@ -1269,7 +1288,7 @@ claims.check("arch-autoencoders.conv",
 # | D is trained to take low values for real images, higher values for everything else | a convention, not an error: there D is an *energy*. In Goodfellow et al. (2014) D is the chance that a picture is real: high for real, low for made | section 4; arXiv:1406.2661, and arXiv:1609.03126 for the energy |
 # | convolutional deep belief networks: Lee et al., 2012 | ICML 2009; a longer article appeared in Communications of the ACM in October 2011 | Sources |
 # | one can train a deep network by using RBMs to initialise the weights | true against a start at N(0, 0.01); a start with the right spread, or ReLU, needs no pretraining | section 3 |
-# | the discriminator can be used as a feature extractor | its features beat those of an untrained D; on these digits they do not beat the pixels | section 5 |
+# | the discriminator can be used as a feature extractor | its features beat those of an untrained D; on these digits they do about as well as the pixels | section 5 |
 #
 # ## Sources
 #
@@ -1279,5 +1298,5 @@ claims.check("arch-autoencoders.conv",
 # - Hinton, Osindero, Teh: A fast learning algorithm for deep belief nets, Neural Computation 18, 2006. Hinton, Salakhutdinov: Reducing the dimensionality of data with neural networks, Science 313, 2006.
 # - Vincent, Larochelle, Bengio, Manzagol: Extracting and composing robust features with denoising autoencoders, ICML 2008. Lee, Grosse, Ranganath, Ng: Convolutional deep belief networks for scalable unsupervised learning of hierarchical representations, ICML 2009, pages 609–616; the same authors: Unsupervised learning of hierarchical representations with convolutional deep belief networks, Communications of the ACM 54, 2011.
 # - Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010. Glorot, Bordes, Bengio: Deep sparse rectifier neural networks, AISTATS 2011.
-# - Goodfellow et al.: Generative adversarial nets, arXiv:1406.2661. Zhao, Mathieu, LeCun: Energy-based generative adversarial network, arXiv:1609.03126. Radford, Metz, Chintala: arXiv:1511.06434. Heusel et al.: GANs trained by a two time-scale update rule converge to a local Nash equilibrium, arXiv:1706.08500. Ho, Jain, Abbeel: Denoising diffusion probabilistic models, arXiv:2006.11239.
+# - Goodfellow et al.: Generative adversarial nets, arXiv:1406.2661. Zhao, Mathieu, LeCun: Energy-based generative adversarial network, arXiv:1609.03126. Radford, Metz, Chintala: Unsupervised representation learning with deep convolutional generative adversarial networks, arXiv:1511.06434. Heusel et al.: GANs trained by a two time-scale update rule converge to a local Nash equilibrium, arXiv:1706.08500. Ho, Jain, Abbeel: Denoising diffusion probabilistic models, arXiv:2006.11239.
 # - The digits: Alpaydin and Kaynak, Optical recognition of handwritten digits, UCI 1998 (CC BY 4.0), as scikit-learn ships them.
