@@ -54,6 +54,18 @@ def test_the_slopes_are_those_of_autograd():
         torch.testing.assert_close(ours, theirs)
 
 
+def test_exactly_on_a_pixel_the_slope_is_the_one_to_the_right_as_in_torch():
+    picture, size = torch.rand(8, 8), 8  # the identity: every place is a pixel's centre
+    theta = torch.eye(2, 3)
+    grid = lesson().affine_grid(theta[None], size).requires_grad_()
+    read = F.grid_sample(picture[None, None], grid, align_corners=False)
+    by_x = torch.autograd.grad(read.sum(), grid)[0][0, ..., 0]
+    right = F.pad(picture, (0, 1))[:, 1:] - picture
+    torch.testing.assert_close(by_x, right * size / 2)
+    ours = lesson().slopes(picture, theta, size, torch.ones(size, size))[1]
+    assert ours[0, 2].item() == pytest.approx(by_x.sum().item())
+
+
 def test_the_tools_and_the_order_of_two_thetas():
     first, second = lesson().theta_of(0.2, -0.1, 30, 0.8), lesson().theta_of(-0.4, 0.3, -70, 1.2)
     both = lesson().composed(first.double(), second.double())
