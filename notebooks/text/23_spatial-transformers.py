@@ -781,7 +781,7 @@ draw_examples(window[0], "cluttered", "fig-stn-figure1.cluttered",
               "each digit; below them what the frame shows.")
 
 # %% [markdown]
-# **We now know** that a transformer also helps among clutter, here to a higher error than without clutter.
+# **We now know** that a transformer also helps among clutter, here to a higher error than without clutter, and that in this training a window helps more than six numbers.
 # **This does not show** that a window is better in general: it was told the digit's size and that nothing is turned, and the training was short (try `-p passes 12`). And one θ looks at one thing; a picture with two digits needs two transformers, or a detector (lesson 21).
 #
 # ### What it costs
@@ -835,14 +835,14 @@ claims.check("arch-stn.cost",
 # - θ maps places of the output to places of the input; the output therefore moves against the grid.
 # - The bilinear sampler is a weighted sum, with slopes by the picture and by θ; both equal torch's.
 # - Started at the identity, a small localisation network learns from class labels alone where a digit is; the classifier behind it errs less than with more units, or more pictures and steps.
-# - In this short training it undid most of the shift and hardly anything of the turn; the trained network relied far more on the shift in θ than on its 2 × 2 part.
+# - In this short training it undid most of the shift of moved digits, about half of that of turned ones, and hardly anything of the turn; the trained network relied far more on the shift in θ than on its 2 × 2 part.
 # - Less freedom is an option where size and angle are known.
 #
 # ## Corrections
 #
 # | the notes say | correct | how we know |
 # |---|---|---|
-# | the module makes models more invariant to translation, scale and rotation | it lowered the error of moved and of turned digits; places were undone, angles hardly (here, in one short training) | section 3 |
+# | the module makes models more invariant to translation, scale and rotation | it lowered the error of moved and of turned digits; places were mostly undone, angles hardly (here, in a short training) | section 3 |
 # | the localisation network outputs the parameters "of the transformation that should be applied" | θ maps places of the *output* to places of the *input*: with +0.5 the picture moves left | section 1; the paper's equation 1 |
 # | "Tranfomer" | transformer | |
 #
