@@ -13,7 +13,7 @@
 # ### What does a network see, and can another task borrow its eyes?
 #
 # A network has learned to name a thousand kinds of things in photographs. The first figure borrows its layers for three tasks that it was never trained for. At each depth a linear classifier reads what the layer gives, and learns the new task from a few pictures. The second line is the same network, *untrained*.
-# Odd: at the first layer the untrained network is as good an eye as the trained one, or better. And the trained network's best layer is not its last.
+# Odd: at the first layer the untrained network is as good an eye as the trained one, or better. And on faces the trained network's last layer is far from its best.
 #
 # **You will be able to**
 # - read out any layer of a network, and measure what it is worth;
@@ -28,7 +28,7 @@
 # Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 
 # %% [markdown]
-# **It costs** about 35 seconds of one processor core, no network connection, no GPU.
+# **It costs** about 40 seconds of one processor core, no network connection, no GPU.
 
 # %% tags=["parameters"]
 seed: int = 100  # the first of the seeds; at least 0
@@ -84,7 +84,7 @@ def features(network, pictures):
     return pooled, maps["_blocks.7"]
 
 # %% [markdown]
-# The *linear probe*: standardise the numbers, then fit a linear classifier. How strongly its weights are held small is chosen on the training pictures alone, each left out in turn, and anew for each layer. So no layer is favoured.
+# The *linear probe*: standardise the numbers, then fit a linear classifier. How strongly its weights are held small is chosen on the training pictures alone, each left out in turn, and anew for each layer. So no layer is favoured by a setting.
 
 # %%
 def probe(train, labels, test, truth):
@@ -96,8 +96,8 @@ def probe(train, labels, test, truth):
 
 # %% [markdown]
 # Three tasks, from pictures that ship in scikit-image.
-# - *Textures*: brick, grass or gravel? Five training pictures each.
-# - *Photographs*: from which of ten is this piece? Training pieces come from the left half of each photograph, test pieces from the right half.
+# - *Textures*: brick, grass or gravel? One grey photograph of each; five training pieces from its left half, test pieces from its right half.
+# - *Photographs*: from which of ten is this piece? Halves as before. A seed draws other pieces, never other photographs.
 # - *Faces*: a face, or something else? Five of each, grey, 25 pixels a side, enlarged. The same person may stand on both sides.
 
 # %% tags=["define", "fold"]
@@ -113,8 +113,8 @@ class Task(NamedTuple):
     truth: torch.Tensor
 
 def shown(picture):
-    """(3, H, W), -1 to 1, as imshow takes it; in six steps a colour, which makes small files."""
-    return ((picture / 2 + 0.5).clamp(0, 1) * 5).round().div(5).permute(1, 2, 0).numpy()
+    """(3, H, W), -1 to 1, for imshow; in seven steps a colour (0 is grey), for small files."""
+    return ((picture / 2 + 0.5).clamp(0, 1) * 6).round().div(6).permute(1, 2, 0).numpy()
 
 def scaled(pictures):
     """uint8 (N, 1 or 3, H, W) to what the network takes."""
@@ -197,35 +197,36 @@ figures.save(fig, "emp-hierarchical-features",
 # %% tags=["fold"]
 FIRST, MIDDLE, LAST = (DEPTHS.index(depth) for depth in (1, 10, 18))
 def at(name, kind, place):
-    return np.array(accuracy[name, kind])[:, place]
+    return 100 * np.array(accuracy[name, kind])[:, place]  # in per cent
 
 claims.check("emp-hierarchical-features",
              "After nine blocks the trained network is ahead of the untrained one by "
-             "{textures:.0%} on textures, {photographs:.0%} on photographs, {faces:.0%} on "
-             "faces. At the first convolution it is behind by {first:.0%} on textures.",
+             "{textures:.0f} points on textures, {photographs:.0f} on photographs, {faces:.0f} on "
+             "faces. At the first convolution it is behind by {first:.0f} on textures.",
              seeds=runs, on="mean",
              textures=((at("textures", "trained", MIDDLE) - at("textures", "untrained", MIDDLE))
-                       .tolist(), ">=", 0.12),
+                       .tolist(), ">=", 12),
              photographs=((at("photographs", "trained", MIDDLE)
-                           - at("photographs", "untrained", MIDDLE)).tolist(), ">=", 0.15),
+                           - at("photographs", "untrained", MIDDLE)).tolist(), ">=", 15),
              faces=((at("faces", "trained", MIDDLE) - at("faces", "untrained", MIDDLE)).tolist(),
-                    ">=", 0.03),
+                    ">=", 3),
              first=((at("textures", "untrained", FIRST) - at("textures", "trained", FIRST))
-                    .tolist(), ">=", 0.0))
+                    .tolist(), ">=", 0))
 claims.check("emp-hierarchical-features.middle",
-             "The trained network's last layer is behind its middle by {faces:.0%} on faces, "
-             "{photographs:.0%} on photographs, {textures:.0%} on textures.", seeds=runs, on="mean",
+             "The trained network's last layer is behind its middle by {faces:.0f} points on "
+             "faces, {photographs:.0f} on photographs, {textures:.0f} on textures.",
+             seeds=runs, on="mean",
              faces=((at("faces", "trained", MIDDLE) - at("faces", "trained", LAST)).tolist(),
-                    ">=", 0.03),
+                    ">=", 3),
              photographs=(at("photographs", "trained", MIDDLE)
                           - at("photographs", "trained", LAST)).tolist(),
              textures=(at("textures", "trained", MIDDLE)
                        - at("textures", "trained", LAST)).tolist())
 
 # %% [markdown]
-# So a first layer is worth something without any training: filters drawn at random also react to edges and colours. What training adds lies deeper. And the last layers are made for the thousand classes; what they do not need, they may drop.
+# So a first layer is worth something without any training: filters drawn at random also react to edges and colours. What training adds lies deeper. The last layers are made for the thousand classes; what they do not need, they may drop.
 #
-# Is the untrained network only badly scaled? We tried to normalise its maps on the training pictures, as training would, outside this lesson: it fell faster.
+# Three conditions. Textures and faces are *grey*, and some trained filters are for colour alone, as the next section shows. The pieces are small for a network that learned from pictures of 224 pixels. And is the untrained network only badly scaled? In a trial outside this lesson we normalised its maps on the training photographs, as training would: in its first blocks it was better, in its deepest worse.
 #
 # ## 1 · What a layer computes
 #
@@ -246,26 +247,28 @@ for ax, (kind, filters) in zip(axes, first.items(), strict=True):
     shares[kind] = brightness_share(filters)
     order = shares[kind].argsort(stable=True)
     span = filters.abs().amax((1, 2, 3), keepdim=True)
-    plots.image_grid(ax, ((filters / span / 2 + 0.5)[order] * 5).round() / 5, columns=8)
+    plots.image_grid(ax, ((filters / span / 2 + 0.5)[order] * 6).round() / 6, columns=8)
     ax.set_title(kind, fontsize=13)
-fig.suptitle("Training sorts the first filters into colour (first) and brightness (last)",
+fig.suptitle("Trained first filters: a few for colour alone, many mostly for brightness",
              x=0.01, ha="left", fontsize=13.5)
 figures.save(fig, "fig-alexnet-features-png",
              caption="The 32 filters of the first convolution, 3 × 3 pixels, each stretched to its "
                      "own largest weight, ordered by the share of their energy that is brightness. "
                      "Untrained: one network.",
-             alt="Two grids of 32 small squares. The trained ones begin with strong pure colours "
-                 "and end with grey edges; the untrained are coloured noise throughout.")
+             alt="Two grids of 32 small squares. The trained ones begin with pure colours and end "
+                 "with edges; the untrained are coloured noise throughout.")
 far = {kind: (share - 1 / 3).abs() for kind, share in shares.items()}
 claims.check("fig-alexnet-features-png",
-             "A third of a drawn filter's energy is brightness. Trained filters lie {trained:.2f} "
-             "from a third (median), untrained ones {untrained:.2f}; a rank test has p = {p:.1g}.",
+             "On average a third of a drawn filter's energy is brightness. Trained filters lie "
+             "{trained:.2f} from a third (median), untrained ones {untrained:.2f}; a rank test has "
+             "p = {p:.1g}. With less than a tenth there are {none:d} trained filters of 32.",
+             none=int((shares["trained"] < 0.1).sum()),
              trained=far["trained"].median().item(), untrained=far["untrained"].median().item(),
              p=(float(mannwhitneyu(far["trained"], far["untrained"],
                                    alternative="greater").pvalue), "<", 0.01))
 
 # %% [markdown]
-# These filters are poor beside AlexNet's famous 96 filters of 11 × 11 pixels: in nine pixels there is no room for stripes. Deeper filters read 16 to 1152 maps, not colours, and cannot be shown like this. Their *maps* can.
+# These filters are poor beside AlexNet's famous 96 filters of 11 × 11 pixels: in nine pixels there is no room for stripes. Deeper filters read the maps of other units, not colours: as pictures they say little. Their *maps* can.
 
 # %% tags=["fold"]
 look = models.imagenet_input(photos["coffee"], 128)  # (1, 3, 128, 128)
@@ -354,7 +357,7 @@ exercises.check("16.1", flat_share)
 #
 # Three ways. *Look for it*: run many pictures, keep those parts where the unit is largest. *Project it back*: from the unit's value down to the pixels that drove it, with the **deconvnet** (Zeiler and Fergus): put each maximum back to its place, keep positive values only, apply the filters turned round. *Make it*: start from noise and climb.
 #
-# The first two together, for two units of block 5. The network has no max-pooling, so here the deconvnet is a backward pass with another rule at each ReLU.
+# The first two together, for two units of block 5 that we picked. The network has no max-pooling, so here the deconvnet is a backward pass with another rule at each ReLU.
 
 # %% tags=["ledger:eq-deconvnet"]
 PATCH_LAYER, UNITS = "_blocks.4", (7, 18)
@@ -384,7 +387,7 @@ for line, unit in zip(axes, UNITS, strict=True):
     for place, patch in enumerate(best[unit]):
         line[place].imshow(squared(patch.pixels), interpolation="none")
         part = window(projected(unit, patch), patch)
-        line[place + 3].imshow(squared(part / part.abs().max().clamp(min=1e-9)),
+        line[place + 3].imshow(squared(part / part.abs().quantile(0.99).clamp(min=1e-9)),
                                interpolation="none")
     for ax in line:
         ax.set(xticks=[], yticks=[])
@@ -392,68 +395,78 @@ for line, unit in zip(axes, UNITS, strict=True):
     line[0].set_ylabel(f"unit {unit}", fontsize=12)
 axes[0, 0].set_title("where it is largest", fontsize=12, loc="left")
 axes[0, 3].set_title("projected back to the pixels", fontsize=12, loc="left")
-fig.suptitle("Two units of block 5: what they liked best, and which pixels drove them",
+fig.suptitle("Two units of block 5: what they liked best, and its projection to the pixels",
              x=0.01, ha="left", fontsize=13.5)
 figures.save(fig, "fig-deconvnet-projections",
              caption="The three parts of thirteen photographs (128 pixels a side) that excite a "
                      "unit most, at most one of each photograph, and their deconvnet projections; "
-                     "grey: nothing.",
+                     "grey: nothing or little.",
              alt="For each of two units three small pieces of photographs, and beside them "
                  "their projections, in which only some edges and spots stand out from grey.")
 
 # %% [markdown]
-# Pretty. But did those pixels drive it? *Intervene*: hide the fifth of the patch with the strongest projection behind grey, and see what is left of the unit's value. The yardstick: hide as many pixels of the patch, chosen at random.
+# Pretty. But did those pixels drive it? *Intervene*: hide the fifth of the patch with the strongest projection behind grey, and see what is left of the unit's value. Two yardsticks: a fifth drawn at *random*; and the fifth *nearest* to the unit's place in the picture, for which one needs no projection, only a ruler.
 
 # %%
-def left_over(unit, patch, strongest):
+def hidden_first(rule, unit, patch):
+    """For each pixel of the patch a number, (height, width): the largest are hidden first."""
+    height, width = patch.pixels.shape[1:]
+    if rule == "projection":
+        return window(projected(unit, patch), patch).abs().amax(0)
+    if rule == "random":
+        return torch.rand(height, width, generator=torch.Generator().manual_seed(seed))
+    down = torch.arange(height)[:, None] + patch.top - 8 * patch.row - 3.5  # 8 pixels a place
+    across = torch.arange(width) + patch.left - 8 * patch.column - 3.5
+    return -(down.square() + across.square())  # nearest first
+
+# %%
+def left_over(rule, unit, patch):
     """The unit's value, as a part of what it was, with a fifth of its patch hidden."""
-    strength = window(projected(unit, patch), patch).abs().amax(0)  # (height, width)
-    if not strongest:
-        stream = torch.Generator().manual_seed(seed)
-        strength = torch.rand(strength.shape, generator=stream)
-    hidden = (strength >= strength.quantile(0.8)).float()
+    first_ones = hidden_first(rule, unit, patch)
+    hidden = (first_ones >= first_ones.quantile(0.8)).float()
     picture = gallery[patch.picture].clone()
     window(picture, patch).mul_(1 - hidden)  # 0 is grey
     value = inspection.activations(trained, picture, [PATCH_LAYER])[PATCH_LAYER]
     return (value[unit, patch.row, patch.column] / patch.activation).item()
 
-drove, by_chance = [[left_over(unit, patch, strongest) for unit in UNITS for patch in best[unit]]
-                    for strongest in (True, False)]
+left = {rule: [left_over(rule, unit, patch) for unit in UNITS for patch in best[unit]]
+        for rule in ("projection", "random", "nearest")}
 
 # %% tags=["fold"]
+middle_of = {rule: float(np.median(values)) for rule, values in left.items()}
 claims.check("fig-deconvnet-projections",
              "With the most strongly projected fifth of their patches hidden, {left:.0%} is left "
-             "of the units' values; with a random fifth {chance:.0%} (medians of {count} patches).",
-             left=(float(np.median(drove)), "<=", 0.4), count=len(drove),
-             chance=(float(np.median(by_chance)), ">=", float(np.median(drove)) + 0.15))
+             "of the units' values; with a random fifth {random:.0%}; with the fifth nearest to "
+             "the unit's place {nearest:.0%} (medians of {count} patches).",
+             left=(middle_of["projection"], "<=", 0.4), count=len(left["nearest"]),
+             random=(middle_of["random"], ">=", middle_of["projection"] + 0.15),
+             nearest=(middle_of["nearest"], "<=", 0.4))
 
 # %% [markdown]
-# Look at the random fifth before you trust either: scattered holes are edges, and a unit reacts to them, too.
+# So the projection finds pixels that matter, and the ruler finds them no worse. This test does not show that the projection knows more than *where* the unit reads. (The random fifth is no fair rival: scattered holes are edges, and a unit reacts to them, too.)
 #
-# Now *make* it: **activation maximisation**. Start from noise; step by step change the picture so that the score of *espresso* rises. The picture is written as a sum of waves in which slow ones are strong, as in photographs. Beside it the same climb in the untrained network.
+# Now *make* it: **activation maximisation**. Start from noise; step by step change the picture so that the score of *espresso* rises. The picture is written as a sum of waves in which slow ones are strong, as in photographs.
 
 # %% tags=["ledger:eq-deep-dream-activation-max"]
-def climb(network):
-    """A picture made for the class espresso (3, 80, 80), as the network takes it."""
-    def prepared(picture):
-        return (picture * 255 - 127) / 128
-    made = inspection.maximise(
-        network, 967, shape=(3, 80, 80), generator=torch.Generator().manual_seed(seed),
-        preprocess=prepared, decay=1.0, steps=climb_steps, learning_rate=0.03)
-    return prepared(made.picture)
+def prepared(picture):
+    """Levels 0 to 1 as the network takes them."""
+    return (picture * 255 - 127) / 128
 
-def score(network, picture):
+def score(picture):
     with torch.no_grad():
-        return network(picture[None])[0, 967].item()  # before the softmax
+        return trained(picture[None])[0, 967].item()  # espresso, before the softmax
 
-made = {"trained": climb(trained), "untrained": climb(untrained)}
+climbed = inspection.maximise(
+    trained, 967, shape=(3, 80, 80), generator=torch.Generator().manual_seed(seed),
+    preprocess=prepared, decay=1.0, steps=climb_steps, learning_rate=0.03)
+made = prepared(climbed.picture)
 cup = models.imagenet_input(photos["coffee"], 80)[0]
-scores = [score(trained, cup), score(trained, made["trained"]), score(untrained, made["untrained"])]
+scores = [score(cup), score(made)]
 
 # %% tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.6))
 for ax, name, picture, value in zip(axes, ("a photograph", "made by climbing"),
-                                    (cup, made["trained"]), scores[:2], strict=True):
+                                    (cup, made), scores, strict=True):
     ax.imshow(shown(picture), interpolation="none")
     ax.set_title(f"{name}: {value:.0f}", fontsize=12.5)
     ax.set(xticks=[], yticks=[])
@@ -468,7 +481,7 @@ figures.save(fig, "eq-deep-dream-activation-max",
 # %% tags=["fold"]
 stream = torch.Generator().manual_seed(seed)
 noise = torch.randn(50, *cup.shape, generator=stream)
-noise *= made["trained"].norm() / noise.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+noise *= made.norm() / noise.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
 with torch.no_grad():
     noisy = torch.cat([trained(part)[:, 967] for part in noise.split(20)]).max().item()
     pieces_best = max(trained._fc(kept[number, "trained"][1][18])[:, 967].max().item()
@@ -476,15 +489,14 @@ with torch.no_grad():
 claims.check("eq-deep-dream-activation-max",
              "The made picture scores {made:.0f}, the photograph of an espresso "
              "{photo:.0f}, the best piece of the ten photographs {best:.0f}, the best of 50 "
-             "random pictures of the same norm {noisy:.0f}. The untrained network's scores "
-             "{untrained:.2f}.", photo=scores[0], made=(scores[1], ">=", scores[0] + 5),
-             best=pieces_best, noisy=(noisy, "<=", scores[0]),
-             untrained=scores[2])
+             "random pictures of the same norm {noisy:.0f}.", photo=scores[0],
+             made=(scores[1], ">=", scores[0] + 5), best=pieces_best,
+             noisy=(noisy, "<=", scores[0]))
 
 # %% [markdown]
-# The made picture is *more espresso than espresso*, for this network, and nobody would drink it. It shows a direction in which the score rises, not what the network has learned to expect. And that it looks a little like a photograph is our doing: slow waves are strong in photographs, and we said so. (*DeepDream* climbs from a photograph instead of noise, for a whole layer.)
+# The made picture is *more espresso than this espresso*, for this network, and nobody would drink it. It shows a direction in which the score rises, not what the network has learned to expect. And that it looks a little like a photograph is our doing: slow waves are strong in photographs, and we said so. (*DeepDream* climbs from a photograph instead of noise, for a whole layer.)
 #
-# **We now know** three ways to ask a unit, and to test an answer by hiding it.
+# **We now know** three ways to ask a unit, and to test an answer by hiding it, against a yardstick that knows nothing of the answer.
 # **This does not show** that a unit has one meaning: three patches are three of thousands.
 #
 # **Exercise 16.2.** Three rules for the way back through a ReLU. `x` went into the ReLU, `slope` arrives from above. *gradient*: passes where x was above 0. *deconvnet*: passes where the slope is above 0. *guided*: both.
@@ -504,28 +516,28 @@ exercises.check("16.2", back_through_relu)
 # - *Guided* saliency: the same with the guided rule of exercise 16.2.
 # - *Occlusion*: hide a square behind grey, write down how far the score falls, go on.
 #
-# To test them we need pictures of which we *know* where the reason is: two photographs side by side. Asked about the left one's class, a map should lie in the left half. By chance, half of it does.
+# To test them we need pictures of which we *know* where the reason is: two photographs side by side. Asked about the left one's class, a map should lie in the left half. By chance, half of it does. We picked three photographs; their classes are what the network names first for each alone.
 
 # %%
 exercises.predict("16.p2", "Asked about the one class, then about the other: which map changes "
                   "least?", ("saliency", "guided", "occlusion"))
 
 # %%
-CLASSES = {"coffee": 967, "chelsea": 285, "rocket": 657}  # espresso, Egyptian cat, missile
+CLASSES = {"coffee": 967, "chelsea": 285, "rocket": 812}  # espresso, Egyptian cat, space shuttle
 PAIRS = (("coffee", "chelsea"), ("chelsea", "rocket"), ("rocket", "coffee"))
 halves = {name: models.imagenet_input(photos[name], 96)[0] for name in CLASSES}
 
 def map_of(method, network, picture, wanted):
-    """Where the reason for class `wanted` stands: (H, W), or coarser."""
+    """Where the reason for class `wanted` stands: (H, W), or coarser; a fall is above 0."""
     if method == "occlusion":
         hidden = inspection.occlusion(network, picture, wanted, patch=32, stride=32,
                                       probability=False)
-        return (network(picture[None])[0, wanted].item() - hidden).clamp(min=0)
+        return network(picture[None])[0, wanted].item() - hidden
     return inspection.saliency(network, picture, wanted, guided=method == "guided")
 
 # %% tags=["fold"]
 METHODS = ("saliency", "guided", "occlusion")
-found, right_half, alike = {}, {}, {}
+found, asked, sizes, alike = {}, {}, {}, {}  # asked: the half that was asked about
 
 def share(values, left):
     """Part of the map that lies in the left or in the right half."""
@@ -542,8 +554,9 @@ for method in METHODS:
         with torch.no_grad():
             both = [map_of(method, trained, picture, CLASSES[name]) for name in pair]
         found[method, pair] = both
-        right_half.setdefault(method, []).extend(
-            share(values, left) for values, left in zip(both, (True, False), strict=True))
+        for values, is_left in zip(both, (True, False), strict=True):
+            asked.setdefault(method, []).append(share(values.clamp(min=0), is_left))
+            sizes.setdefault(method, []).append(share(values.abs(), is_left))
         alike.setdefault(method, []).append(correlation(*both))
 
 # %% tags=["fold"]
@@ -554,36 +567,40 @@ for column, name in enumerate(("espresso", "Egyptian cat")):
     axes[0, column].set_title(f"asked about: {name}", fontsize=12.5)
     for line, method in enumerate(METHODS, start=1):
         values = found[method, PAIRS[0]][column]
-        axes[line, column].imshow(values, vmax=np.quantile(values, 0.995),
+        axes[line, column].imshow(values, vmin=0, vmax=np.quantile(values, 0.995),
                                   extent=(0, 192, 96, 0), interpolation="none",
                                   cmap=plt.get_cmap("viridis", 5))
 for line, name in enumerate(("", *METHODS)):
     axes[line, 0].set_ylabel(name, fontsize=12, rotation=0, ha="right", va="center")
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[])
-fig.suptitle("The guided map is the same whatever one asks", x=0.01, ha="left", fontsize=13.5)
+fig.suptitle("The guided map is almost the same whatever one asks", x=0.01, ha="left",
+             fontsize=13.5)
 figures.save(fig, "prac-visualising-motivation",
              caption="Two photographs side by side, 96 × 192 pixels, and three maps for each of "
                      "two classes; bright: the score depends on this place.",
-             alt="The guided maps of both columns look the same. Occlusion is bright over the cup "
-                 "for espresso and over the cat for Egyptian cat. Saliency is speckled everywhere.")
+             alt="The guided maps of both columns look almost the same. Occlusion is brightest "
+                 "over the cup for espresso, and over the cat and a part of the cup "
+                 "for Egyptian cat. Saliency is speckled everywhere.")
 
 # %% tags=["fold"]
 exercises.reveal("16.p2", max(METHODS, key=lambda method: np.mean(alike[method])),
                  "Correlation of the two maps: " + ", ".join(
                      f"{method} {np.mean(alike[method]):.2f}" for method in METHODS) + ".")
 claims.check("prac-visualising-motivation",
-             "In three pictures of two photographs the right half holds {saliency:.0%} of the "
-             "saliency, {guided:.0%} of the guided map, {occlusion:.0%} of the occlusion's fall; "
-             "by chance 50 %. The maps of the two classes correlate by {s:.2f}, {g:.2f}, {o:.2f}.",
-             saliency=np.mean(right_half["saliency"]).item(),
-             guided=(np.mean(right_half["guided"]).item(), "<=", 0.75),
-             occlusion=(np.mean(right_half["occlusion"]).item(), ">=", 0.65),
+             "In three pictures of two photographs the half asked about holds {saliency:.0%} of "
+             "the saliency, {guided:.0%} of the guided map, {occlusion:.0%} of the occlusion's "
+             "falls ({sizes:.0%} where rises count, too); by chance 50 %. The maps of the two "
+             "classes correlate by {s:.2f}, {g:.2f}, {o:.2f}.",
+             saliency=np.mean(asked["saliency"]).item(), sizes=np.mean(sizes["occlusion"]).item(),
+             guided=(np.mean(asked["guided"]).item(), "<=", 0.7),
+             occlusion=(np.mean(asked["occlusion"]).item(), ">=",
+                        np.mean(asked["saliency"]).item() + 0.05),
              s=np.mean(alike["saliency"]).item(), g=(np.mean(alike["guided"]).item(), ">=", 0.7),
              o=(np.mean(alike["occlusion"]).item(), "<=", 0.5))
 
 # %% [markdown]
-# The crispest map says least about *this* class: it draws the edges that the network reads at all. The coarse one, which costs a pass for each square, finds the right half best.
+# The guided map says least about *this* class: it shows what the network reads at all. The coarse map, which costs a pass for each square, finds its half best; but only while one counts falls alone, as we do here, is it far ahead of saliency, which has no sign.
 #
 # The *sanity check* of Adebayo and others asks the same in another way. Draw the last layer anew, so that the network names at random. A map that explains what it named must change.
 
@@ -597,9 +614,16 @@ for method in ("saliency", "guided"):
                                        CLASSES[pair[0]])) for pair in PAIRS]
 
 # %% tags=["fold"]
+def two_pictures(method):
+    """Mean correlation of a method's maps of two different pictures."""
+    maps = [found[method, pair][0] for pair in PAIRS]
+    return np.mean([correlation(maps[a], maps[b]) for a, b in ((0, 1), (0, 2), (1, 2))]).item()
+
 claims.check("eq-deconvnet",
              "With the last layer drawn anew the guided map correlates by {guided:.2f} with what "
-             "it was, saliency by {saliency:.2f} (means of three pictures).",
+             "it was, saliency by {saliency:.2f} (means of three pictures); maps of two different "
+             "pictures by {guided_two:.2f} and {saliency_two:.2f}.",
+             guided_two=two_pictures("guided"), saliency_two=two_pictures("saliency"),
              guided=(np.mean(same["guided"]).item(), ">=", 0.6),
              saliency=(np.mean(same["saliency"]).item(), "<=", 0.5))
 with runtime.seeded(seed):
@@ -632,7 +656,7 @@ exercises.check("16.3", falls)
 # %% [markdown]
 # ## 4 · Features as a place
 #
-# A layer puts every picture at a place in a space of 112 or 1280 dimensions. If neighbours there are of the same kind, one can *search by example*: take a picture's features, return the nearest. How good that is, one measures by *precision at 5*: how many of the five nearest are from the same photograph. Questions are the pieces from right halves, answers those from left halves; distances are Euclidean.
+# A layer puts every picture at a place in a space of 112 or 1280 dimensions. If neighbours there belong together, one can *search by example*: take a picture's features, return the nearest. How good that is, one measures by *precision at 5*: how many of the five nearest are from the same photograph. Questions are the pieces from right halves, answers those from left halves; distances are Euclidean.
 
 # %% tags=["ledger:eq-feature-retrieval"]
 def nearest_five(questions, answers):
@@ -681,7 +705,7 @@ for ax, (name, points) in zip(axes, views.items(), strict=True):
     ax.scatter(*points.T, c=task.truth, cmap="tab10", s=22)
     ax.set(xticks=[], yticks=[])
     ax.set_title(name, fontsize=12.5)
-fig.suptitle("Neighbours in features are often of one photograph; groups are not apart", x=0.01,
+fig.suptitle("Neighbours in features are often of one photograph; few groups stand apart", x=0.01,
              ha="left", fontsize=13.5)
 figures.save(fig, "eq-tsne-pca-embedding",
              caption="Test pieces of ten photographs, one colour each, in two dimensions, one "
@@ -699,7 +723,7 @@ claims.check("eq-tsne-pca-embedding",
              plane=apart["plane"])
 
 # %% [markdown]
-# **We now know** that neighbours in the trained network's features are more often of the same kind than in pixels, without any training on them.
+# **We now know** that neighbours in the trained network's features are more often of the same photograph than in pixels, without any training on them.
 # **This does not show** separate groups: the silhouettes are near 0. What looks like groups in a plane may be the plane's doing.
 #
 # **Exercise 16.4.** Precision at k inside one set: each picture asks all *others*. `points` (N, D), `labels` (N,). Return the mean share of the k nearest with the same label.
@@ -812,7 +836,7 @@ claims.check("eq-transfer-freeze-replace",
              trap=(trap, ">", 0), proper=(proper, "==", 0))
 
 # %% [markdown]
-# When does it pay? The notes have a guide: few or many pictures, like or unlike those of task A. We measure its four fields. *Alike*: the ten photographs. *Unlike*: handwritten digits, enlarged. *Few*: two pictures of each class. *Many*: twelve of each photograph, 24 of each digit.
+# When does it pay? Take few or many pictures, like or unlike those of task A: four fields. *Alike*: the ten photographs (an eye's retina and the moon among them). *Unlike*: handwritten digits, enlarged. *Few*: two pictures of each class. *Many*: twelve of each photograph, 24 of each digit.
 # Five ways: a linear classifier on *pixels*; a small network that starts *from nothing*; a linear probe on the *last* layer; one on the *middle*; the middle *tuned* (steps 2 and 3).
 
 # %%
@@ -845,12 +869,13 @@ def five_ways(task, x, xt, cut, cut_test, chosen, number):
         new = small_network(3, 16, classes)
     stream = torch.Generator().manual_seed(number)
     teach(new, small_ones, y, small_steps, 0.003, stream)
-    _, tuned = borrow(cut[chosen], y, classes, number)
+    frozen, tuned = borrow(cut[chosen], y, classes, number)
     return {"pixels": probe(small_ones.flatten(1), y, small_test.flatten(1), task.truth),
             "from nothing": hits(new, small_test, task.truth),
             "last layer": probe(x[18][chosen], y, xt[18], task.truth),
             "middle": probe(x[10][chosen], y, xt[10], task.truth),
-            "middle, tuned": hits(tuned, cut_test, task.truth)}
+            "middle, tuned": hits(tuned, cut_test, task.truth),
+            "before tuning": hits(frozen, cut_test, task.truth)}
 
 # %% tags=["fold"]
 def of_other():
@@ -891,7 +916,7 @@ for ax, ((kind, amount), advice) in zip(axes.flat, ADVICE.items(), strict=True):
     ax.set_title(f"{amount}, {kind}: “{advice}”", fontsize=12.5)
 for ax in axes[1]:
     ax.set_xlabel("accuracy")
-fig.suptitle("Borrowing pays on photographs; on digits a small new network is as good", x=0.01,
+fig.suptitle("Borrowing pays on photographs, and on digits little", x=0.01,
              ha="left", fontsize=13.5)
 figures.save(fig, "fig-transfer-guide-table",
              caption=f"Test accuracy with two pictures of each class (few) and with {crops} or "
@@ -899,12 +924,12 @@ figures.save(fig, "fig-transfer-guide-table",
                      f"{other} (unlike). Bars: mean of {runs} seeds, line: lowest to "
                      "highest. In quotes: the notes' advice for the field.",
              alt="Four bar charts. On photographs the last layer and the middle, frozen or tuned, "
-                 "have the longest bars. On digits the network from nothing reaches as far as the "
+                 "have the longest bars. On digits the network from nothing comes near to the "
                  "middle, and with few digits farther than the last layer.")
 
 # %% tags=["fold"]
 for (kind, amount), ways in guide.items():
-    means = "".join(f"{way:>15} {np.mean(ways[way]):.2f}" for way in WAYS)
+    means = "".join(f"{way:>15} {np.mean(ways[way]):.2f}" for way in (*WAYS, "before tuning"))
     print(f"{kind:7} {amount:5}{means}")
 
 # %% tags=["fold"]
@@ -913,20 +938,29 @@ def mean_of(kind, amount, way):
 
 few_unlike = {way: mean_of("unlike", "few", way) for way in WAYS[:4]}
 exercises.reveal("16.p3", max(few_unlike, key=few_unlike.get), ", ".join(
-    f"{way} {value:.0%}" for way, value in few_unlike.items()) + ".")
+    f"{way} {value:.0%}" for way, value in few_unlike.items())
+    + ". Where the lines in the figure overlap, other seeds may choose otherwise.")
 
 def lead(kind, amount):
     """By how much the tuned middle is ahead of the network that started from nothing."""
     both = guide[kind, amount]
-    return (np.array(both["middle, tuned"]) - np.array(both["from nothing"])).tolist()
+    return (100 * (np.array(both["middle, tuned"]) - np.array(both["from nothing"]))).tolist()
 
 claims.check("emp-transfer-when-useful",
-             "The tuned middle is ahead of the network from nothing by {few_alike:.0%} with few "
-             "photographs and {many_alike:.0%} with many; on digits by {few_unlike:.0%} with few "
-             "and {many_unlike:.0%} with many.", seeds=runs, on="mean",
-             few_alike=(lead("alike", "few"), ">=", 0.1),
-             many_alike=(lead("alike", "many"), ">=", 0.1), few_unlike=lead("unlike", "few"),
-             many_unlike=(lead("unlike", "many"), "<=", 0.06))
+             "The tuned middle is ahead of the network from nothing by {few_alike:.0f} points with "
+             "few photographs and {many_alike:.0f} with many; on digits by {few_unlike:.0f} with "
+             "few and {many_unlike:.0f} with many.", seeds=runs, on="mean",
+             few_alike=(lead("alike", "few"), ">=", 10),
+             many_alike=(lead("alike", "many"), ">=", 10), few_unlike=lead("unlike", "few"),
+             many_unlike=(lead("unlike", "many"), "<=", 6))
+
+# %% tags=["fold"]
+gained = (100 * np.mean([np.array(ways["middle, tuned"]) - np.array(ways["before tuning"])
+                         for ways in guide.values()], axis=0)).tolist()  # mean of four, one a seed
+claims.check("prac-transfer-steps",
+             "{steps:d} steps of fine-tuning change the accuracy of the same network by "
+             "{gained:.1f} points (mean of the four fields).", seeds=runs, on="mean",
+             gained=(gained, "in", (-3, 5)), steps=tune_steps)
 
 # %% tags=["fold"]
 claims.check("prac-transfer-guide",
@@ -940,7 +974,7 @@ claims.check("prac-transfer-guide",
              middle_u=(guide["unlike", "few"]["middle"], ">=",
                        mean_of("unlike", "few", "last layer") + 0.08),
              pixels_u=guide["unlike", "few"]["pixels"])
-untrained_middle = float(at("photographs", "untrained", MIDDLE).mean())
+untrained_middle = float(at("photographs", "untrained", MIDDLE).mean()) / 100
 claims.check("emp-linear-classifier-on-conv-features",
              "With many photographs the linear probe on the frozen middle reaches {share:.1%} of "
              "the tuned network's accuracy; on the untrained network's middle {untrained:.1%}.",
@@ -949,11 +983,9 @@ claims.check("emp-linear-classifier-on-conv-features",
              untrained=(untrained_middle / mean_of("alike", "many", "middle, tuned"), "<=", 0.85))
 
 # %% [markdown]
-# The guide says where to begin, not what wins. On photographs borrowing paid, with few and with many. On digits it did not pay: a small network from nothing was as good with two examples of each. And in both, *other stages* than the last were better, which the guide advises only for pictures unlike those of A.
+# A common guide (in quotes in the figure) says where to begin, not what wins. On photographs borrowing paid, with few and with many. On digits it paid little: with two of each the lines of the small network from nothing and of the tuned middle overlap, and with many there is next to nothing between them. And with few pictures of either kind the middle was better than the last layer.
 #
-# Fine-tuning added little to nothing: compare its bars with those of the frozen middle.
-#
-# The rates: for the tuned block 0.0001 was the best of 0.0001, 0.0003 and 0.001 on three other seeds; for the network from nothing 0.003 of 0.001, 0.003 and 0.01. The middle was chosen on other seeds, too. Blocks 1 to 8 were never tuned here.
+# Fine-tuning changed little, and our few steps do not say what many would do. The rates: for the tuned block 0.0001 was the best of 0.0001, 0.0003 and 0.001 on three other seeds; for the network from nothing 0.003 of 0.001, 0.003 and 0.01. On photographs, larger pictures or 600 steps did not help that network. The middle was chosen on other seeds, but on the same photographs. In a trial with pieces of 96 pixels the last layer was as good as the middle.
 
 # %% [markdown] tags=["ledger:prac-transfer-when-not"]
 # Before you borrow, ask four things:
@@ -963,7 +995,7 @@ claims.check("emp-linear-classifier-on-conv-features",
 # - Is something simpler as good? Always look at pixels and mean colour.
 #
 # **We now know** how to cut, freeze and tune, and that probing the depths tells where to cut.
-# **This does not show** what other networks' middles are worth, nor what tuning *all* layers for hours brings. Pieces of one photograph are also more alike than photographs of one thing.
+# **This does not show** what other networks' middles are worth, nor what tuning *all* layers for hours brings; blocks 1 to 8 were never tuned. Pieces of one photograph are also more alike than photographs of one thing.
 #
 # **Exercise 16.5.** Is it frozen? `before` and `after` are dictionaries from names to arrays (a `state_dict`). Return the sorted names of all that are not the same *bit for bit*, or missing on one side.
 
@@ -977,7 +1009,7 @@ exercises.check("16.5", changed)
 # %% [markdown]
 # ## 6 · More pictures
 #
-# The notes draw performance against data: deep networks go on rising, older methods level off. Digits moved by up to two pixels within 12 × 12: the small network from nothing, nearest neighbours (the better of 1 and 3), and a linear classifier, each from 80 to 1,280 pictures.
+# Do all methods gain from more data? Digits moved by up to two pixels within 12 × 12, from 80 to 1,280 of them: a linear classifier, nearest neighbours (the better of 1 and 3 on the test), and the small network from nothing, with twice as many steps for four times the pictures.
 
 # %% tags=["define", "fold"]
 def moved(images, number, far=2):
@@ -987,32 +1019,34 @@ def moved(images, number, far=2):
     steps = torch.randint(-far, far + 1, (len(field), 2), generator=stream).tolist()
     return torch.stack([one.roll(step, (1, 2)) for one, step in zip(field, steps, strict=True)])
 
-def taught(x, y, number):
+def taught(x, y, number, steps):
     with runtime.seeded(number):
         network = small_network(1, 12, 10)
     stream = torch.Generator().manual_seed(number)
-    teach(network, x, y, small_steps, 0.003, stream, batch=32)
+    teach(network, x, y, steps, 0.003, stream, batch=32)
     return network
 
 # %% tags=["fold"]
 digits, digits_test = data.digits(True), data.digits(False)
 test_moved, truth = moved(digits_test.images, 1), digits_test.labels
-SIZES, errors = (80, 320, 1280), {"linear": [], "neighbours": [], "network": []}
+SIZES, STEPS = (80, 320, 1280), (small_steps, 2 * small_steps, 4 * small_steps)
+errors = {"linear": [], "neighbours": [], "network": []}
 networks = []
 for number in everyone:
     order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(number))
     x, y, row = moved(digits.images, number)[order], digits.labels[order], {}
-    for size in SIZES:
+    for size, steps in zip(SIZES, STEPS, strict=True):
         flat, flat_test = x[:size].flatten(1).numpy(), test_moved.flatten(1).numpy()
         ridge = RidgeClassifierCV(alphas=10.0 ** np.arange(-1, 6)).fit(flat, y[:size])
         knn = [KNeighborsClassifier(k).fit(flat, y[:size]).score(flat_test, truth) for k in (1, 3)]
-        network = taught(x[:size], y[:size], number)
+        network = taught(x[:size], y[:size], number, steps)
         row.setdefault("linear", []).append(1 - ridge.score(flat_test, truth))
         row.setdefault("neighbours", []).append(1 - max(knn))
         row.setdefault("network", []).append(1 - hits(network, test_moved, truth))
     for name, values in row.items():
         errors[name].append(values)
-    still = taught(moved(digits.images, 0, far=0)[order[:1280]], y[:1280], number)
+    still = taught(moved(digits.images, 0, far=0)[order[:1280]], y[:1280], number,
+                   small_steps)
     networks.append((network, still))
 
 # %% tags=["fold"]
@@ -1022,24 +1056,24 @@ ax.set(xscale="log", xlim=(70, 3600), ylim=(0, 1), xlabel="training pictures",
 ax.set_xticklabels([f"{size:,}" for size in SIZES])
 ax.minorticks_off()
 plots.curves(ax, {name: np.array(values) for name, values in errors.items()}, x=SIZES,
-             colours={"linear": "0.5", "neighbours": ORANGE, "network": BLUE})
-ax.set_title("The linear classifier levels off; neighbours and network do not")
+             colours={"linear": figures.COLOUR["muted"], "neighbours": ORANGE, "network": BLUE})
+ax.set_title("More pictures: neighbours and network gain much, the linear classifier little")
 figures.save(fig, "fig-data-vs-performance",
              caption="Error on test digits, moved by up to two pixels, against the number of "
                      f"training pictures; mean of {runs} seeds, band: lowest to highest.",
              alt="The linear classifier's error stays high. Those of nearest neighbours and of the "
-                 "network fall steadily; the network's is lowest.")
+                 "network fall steadily to a small part of it.")
 fall = {name: (1 - np.array(values)[:, 2] / np.array(values)[:, 1]).tolist()
         for name, values in errors.items()}
 claims.check("emp-performance-grows-with-data",
              "From 320 to 1,280 pictures the network's error falls by {network:.0%} of itself, "
              "that of nearest neighbours by {knn:.0%}, the linear classifier's by {linear:.0%}.",
-             seeds=runs, on="mean", network=(fall["network"], ">=", 0.05),
+             seeds=runs, on="mean", network=(fall["network"], ">=", 0.35),
              knn=(fall["neighbours"], ">=", 0.3),
-             linear=(fall["linear"], "<=", 0.15))
+             linear=(fall["linear"], "<=", 0.25))
 
 # %% [markdown]
-# So one older method levels off and another does not: nearest neighbours even overtook this small network, which took the same number of steps for each size. Is the network *robust* against moving by itself, as the notes have it? We train it on digits that stand still, and test it on moved ones.
+# So one older method gains little, and another as much as the network. (With the same 150 steps for each size, the *network* seemed to level off, in a trial: more pictures need more steps.) Is the network *robust* against moving by itself? We train it on digits that stand still, and test it on moved ones.
 
 # %% tags=["fold"]
 test_still = moved(digits_test.images, 0, far=0)
@@ -1055,14 +1089,14 @@ claims.check("emp-robust-natural-variation",
              moved_moved=robust["moved", "moved"])
 
 # %% [markdown]
-# Robustness is learned from variation that the training pictures *contain*.
+# It learned to bear moves from training pictures that *contain* moves.
 #
 # ## In practice
 #
 # - `torchvision.models.get_model(name, weights="DEFAULT")`, and `weights.transforms()` for the input; in timm `timm.create_model(name, pretrained=True, num_classes=10)`. Features alone: `torchvision.models.feature_extraction.create_feature_extractor`, in timm `features_only=True`.
 # - First compute frozen features once and fit a linear probe at several depths; that is the number to beat.
 # - Then fine-tune: a small rate for old layers and a larger one for the new (parameter groups), BatchNorm in `eval` where batches are small.
-# - Maps: `captum.attr` has saliency, guided backpropagation, occlusion, Grad-CAM. Always run the sanity check.
+# - Maps: `captum.attr` has saliency, guided backpropagation, occlusion, Grad-CAM. Run the sanity check first.
 # - Search by example: normalised features in an index such as FAISS. Few labels: DINOv2 or CLIP features.
 #
 # ## History
@@ -1080,12 +1114,12 @@ claims.check("emp-robust-natural-variation",
 #
 # ## Summary
 #
-# - A first layer is worth as much untrained; depth is where training shows. The best layer for another task was in the middle.
-# - Top patches, projections and made pictures show directions, not meanings; test them by hiding.
-# - The prettiest map answered least: test maps where the answer is known.
-# - Neighbours in features are of the same kind more often than in pixels.
+# - A first layer was worth as much untrained; depth is where training shows. For few pictures the middle was better than the last layer.
+# - Top patches, projections and made pictures show directions, not meanings; test them by hiding, and against a ruler.
+# - The guided map hardly heard the question: test maps where the answer is known.
+# - Neighbours in features are of the same photograph more often than in pixels.
 # - Borrow: probe the depths, cut, freeze bit for bit, tune a little; compare with pixels and with starting from nothing.
-# - Networks are robust against what they were shown.
+# - This network was robust against the moves that it was shown.
 #
 # ## Also in the lectures
 #
@@ -1098,12 +1132,12 @@ claims.check("emp-robust-natural-variation",
 # |---|---|---|
 # | freeze all other layers, replace the last, then train the network normally | only the new layer trains; BatchNorm's running statistics must be kept still as well | section 5, bit for bit |
 # | the last hidden layer is a good encoding | it is, and here an earlier one was better for other tasks | first figure, section 4 |
-# | first layers low-level, later layers high-level features | a first layer is as good untrained; what later layers hold follows six simple words less, which is not to say that it has a name | first figure, section 1 |
-# | very little, similar data: a linear classifier on the top layer | probe several depths there, too: the middle was better | section 5 |
-# | robustness to natural variations is learned automatically | for variations that the training pictures contain | section 6 |
-# | older algorithms level off with more data | a linear classifier did; nearest neighbours did not, up to 1,280 digits | section 6 |
-# | you need a lot of data to train or use CNNs | to train one from nothing; to use a pretrained one, two pictures of each class were worth something | section 5 |
-# | you need more data for A than for B, the same input, helpful first layers, weight initialisation | the first three are conditions; initialising by A's weights is what transfer does, not a condition | section 5 |
+# | first layers low-level, later layers high-level features | here a first layer was as good untrained; what later layers hold follows six simple words less, which is not to say that it has a name | first figure, section 1 |
+# | very little, similar data: a linear classifier on the top layer | a beginning; probe several depths, too: here, with small pieces, the middle was better | section 5 |
+# | robustness to natural variations is learned automatically | moves were learned from training pictures that moved, and not without them | section 6 |
+# | older algorithms level off with more data | a linear classifier gained little; nearest neighbours as much as the network, up to 1,280 digits | section 6 |
+# | you need a lot of data to train or use CNNs | not always: from two pictures of each class a small new network learned most digits, and a borrowed one helped most on photographs | section 5 |
+# | you need more data for A than for B, the same input, helpful first layers, weight initialisation | the first three are rules of thumb; initialising by A's weights is what transfer does, not a condition | section 5 |
 #
 # ## Sources
 #
