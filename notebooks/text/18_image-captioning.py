@@ -73,7 +73,7 @@ def as_input(images):
     return images.to(torch.get_default_dtype()) / 127.5 - 1
 
 # %% [markdown]
-# The task: two coloured handwritten digits on photographs of brick, grass or gravel, and one sentence. What is higher (or, where they lie rather side by side, further left) is named first: *a red three above a blue one*, *a green two left of a yellow zero*. The digits of the test were written on other sheets of paper, and its grounds are other parts of the photographs.
+# The task: two coloured handwritten digits on photographs of brick, grass or gravel, and one sentence. What is higher (or, where they lie rather side by side, further left) is named first: *a red three above a blue one*, *a green two left of a yellow zero*. The digits of the test were written on other sheets of paper (whether by other hands is not recorded), and its grounds are other parts of the same photographs.
 #
 # The network has two parts, here and in the next cells. Pass over them now: sections 1 to 4 take them apart. The first is the *eye*, or *encoder*: four convolutions, which make a grid of places, a quarter as wide as the picture.
 
@@ -203,7 +203,7 @@ print(f"New pictures with one digit: the eye names {digit_right:.0%} of the digi
       f"{colour_right:.0%} of the colours.")
 
 # %% [markdown]
-# And then the writers: all three kinds on the same sentences and in the same number of steps, from the same seeds; the one that sees nothing from the first seed alone.
+# And then the writers: all three kinds on the same sentences and in the same number of steps, from the same seeds; the one that sees nothing from the first seed alone. All look through the one eye trained above: the ranges over seeds below are those of the writers, not of the eye.
 
 # %%
 spelt, spelt_test = numbers_of(train.captions), numbers_of(test.captions)
@@ -380,7 +380,7 @@ claims.check("eq-caption-model",
                          - masked.item()), "<=", 1e-6), varies=True)
 
 # %% [markdown]
-# Note the mean: over all words of the batch, not first over each sentence. A long sentence counts more, as it has more words.
+# (This network was trained without the pads, so nothing taught it what to say there: the larger loss with pads says nothing about its words.) Note the mean: over all words of the batch, not first over each sentence. A long sentence counts more, as it has more words.
 #
 # **We now know** how sentences become arrays, and a loss that counts words only.
 # **This does not show** what the network says when nobody hands it the right words.
@@ -435,7 +435,7 @@ figures.save(fig, "fig-caption-examples",
                  f"{len(EXAMPLES) - count} of them in magenta.")
 
 # %% [markdown]
-# Where are they lost? Look at the word between the digits: our writers rarely say *above*, the less frequent word. And *left of* is two words; where it is wrong, all later words stand one place further on, and count as wrong.
+# Where are the words lost? A wrong digit is one wrong word. The word between the digits weighs more: our writers rarely say *above*, the less frequent one, and *left of* is two words. Where it stands in place of *above*, all later words stand one place further on, and count as wrong.
 #
 # The test of this reason: put the three right words before it and the right one between into the writer's mouth, and let it go on alone from there.
 
@@ -584,7 +584,7 @@ claims.check("emp-captioning-cnn-rnn.words",
              nothing=(between["nothing"][0], "<=", 0.8))
 
 # %% [markdown]
-# So the picture is used, and the share of right words says little. By that share one vector is near. Where *above* and *left of* are to be told apart it is even better, and attention only a little better than no picture. What one vector lacks are digits with their colours (section 5). Each writer has its own learning rate: from 0.001 to 0.02 none of those tried did clearly better on two other seeds.
+# So the picture is used, and the share of right words says little. By that share one vector is near. Where *above* and *left of* are to be told apart it is even better, and attention only a little better than no picture. What one vector lacks are digits with their colours (section 5). Each writer has its own learning rate: from 0.001 to 0.02 none of those tried did clearly better on two other seeds (tried while the lesson was written, not shown here).
 #
 # **We now know** how to ask whether a picture is used: take it away, and exchange it.
 # **This does not show** that one vector cannot do it: with more training it may catch up. Here all had the same number of steps.
@@ -776,7 +776,7 @@ claims.check("emp-attention-looks-at-regions.misled",
 # The false colour is read and changes little: the next word comes from the place that is looked at. (In this writer, as in the paper it follows, the place is chosen before the last word is read.)
 #
 # **We now know** what attention computes; that its light lies on the digit that is named; that covering or forbidding the place takes the name away; and that the light, not the last word, decides which digit is named.
-# **This does not show** that a map of attention explains any network. A place of our map is computed from 25 × 25 of the 32 × 32 pixels: that a spot stands for what lies there is nothing that attention promises, and here the interventions showed it. Where features mix more, it may mean little. (There is a dispute: *Attention is not explanation*, 2019, and the reply of the same year, *Attention is not not explanation*.)
+# **This does not show** that a map of attention explains every network. A place of our map is computed from 25 × 25 of the 32 × 32 pixels: that a spot stands for what lies there is nothing that attention promises, and here the interventions showed it. Where features mix more, it may mean little. (There is a dispute: *Attention is not explanation*, 2019, and the reply of the same year, *Attention is not not explanation*.)
 #
 # **Exercise 18.3.** Today's attention measures the fit by a product. `keys` (L, d), `values` (L, m), `query` (d,), `allowed` (L,) True or False. The fit of a place is key · query / √d; places that are not allowed get the weight 0, the others share 1 by softmax. Return the pair (weights (L,), weighted mean of the values (m,)). The fits may be large.
 
@@ -963,7 +963,7 @@ claims.check("eq-caption-model.bleu",
              places4=four["places"], right=(facts["places"], ">=", 0.5))
 
 # %% [markdown]
-# A writer that sees nothing gets a fair BLEU: it has learnt the runs of words, not the pictures. In our example, with runs up to four, one wrong colour costs less than true words in another order; with runs up to two both cost the same. Counting *facts*, pairs of colour and digit, tells the writers apart. (*SPICE*, 2016, does so for real sentences; *CIDEr*, 2015, weights rare n-grams higher; both want several references.)
+# A writer that sees nothing gets a fair BLEU: it has learnt the runs of words, not the pictures. In our example, with runs up to four, one wrong colour costs less than the true sentence with *below*; with runs up to two both cost the same, and the false sentence with the two digits exchanged costs least. Counting *facts*, pairs of colour and digit, tells the writers apart. (*SPICE*, 2016, does so for real sentences; *CIDEr*, 2015, weights rare n-grams higher; both want several references.)
 #
 # **We now know** how sentences are searched for and scored, and to keep a blind writer beside every score.
 # **This does not show** how BLEU behaves with five references of free language, as in COCO; there paraphrases have a better chance.
@@ -1007,7 +1007,7 @@ exercises.check("18.4", facts_right)
 # - In training a writer reads the right words, alone its own; one wrong word can shift all that follow.
 # - About half of our words need no picture. Take the picture away, exchange it: that tells what it is used for.
 # - Soft attention is a weighted mean whose weights answer a question of the writer. Here its light lay on the digit named; covering or forbidding the place took the name away, and holding the light on the other digit changed the name.
-# - A beam can find likelier sentences, which need not be better ones. BLEU counts n-grams: a part of it is had without a picture, and in our example it preferred a false colour to true words in another order.
+# - A beam can find likelier sentences, which need not be better ones. BLEU counts n-grams: a part of it is had without a picture, and in our example, with runs up to four, it preferred a false colour to a true sentence with *below*.
 
 # %% [markdown] tags=["ledger:err-coco-biggest", "ledger:err-brnn-generator"]
 # ## Corrections
@@ -1016,7 +1016,7 @@ exercises.check("18.4", facts_right)
 # |---|---|---|
 # | the biggest dataset for image captioning is Microsoft COCO | it was the standard one whose captions were written by people for it (about 120,000 photographs with five each in its training and validation parts), not the largest: SBU had a million captioned photographs in 2011. Larger since: Conceptual Captions (3.3 million, 2018), LAION-5B (2022) | Chen et al. 2015; Ordonez et al. 2011; Sharma et al. 2018; Schuhmann et al. 2022 |
 # | CNNs and *bidirectional* RNNs generate descriptions of image regions | the bidirectional RNN reads finished sentences, to align their words with regions; the sentences are written by another RNN, in one direction, for a writer cannot read words that it has not yet written | Karpathy and Fei-Fei 2015, abstract; section 2 |
-# | while it writes, the RNN looks at a specific part of the image, not the whole image | soft attention gives every place a weight above 0; most of it lies on one part | section 4 |
+# | while it writes, the RNN looks at a specific part of the image, not the whole image | soft attention gives every place a weight above 0; how much lies on one part is to be measured (here, most of it on the digit named, while its colour or its name was said rightly) | section 4 |
 #
 # ## Sources
 #

@@ -25,7 +25,7 @@
 # **You need** lesson 03 (gradients), lesson 06 (first weights), lesson 07 (BatchNorm) and lesson 09 (Adam).
 
 # %% [markdown]
-# **Words.** *Unsupervised*: the training sees pictures $x$ without their labels. Labels are used in this lesson to *judge*, and to train the judges. A *code* is the short list of numbers a picture is compressed to. To *sample* is to make a new picture at random. A *seed* fixes all random numbers of a training.
+# **Words.** *Unsupervised*: the training sees pictures $x$ without their labels. Labels are used in this lesson to *judge*, to train the judges, and to set up comparisons: evenly many copies of each digit, one digit that is usual, and in section 3 a training with few labels. A *code* is the short list of numbers a picture is compressed to. To *sample* is to make a new picture at random. A *seed* fixes all random numbers of a training.
 #
 # **It costs** about 40 seconds of one processor core, no network connection, no GPU. Claims (✓) are made for the parameters below; with others the lesson shows what it measures and requires nothing.
 
@@ -65,7 +65,7 @@ BLUE, ORANGE, GREEN, RED = figures.CYCLE
 INK, MUTED = figures.COLOUR["ink"], figures.COLOUR["muted"]
 
 # %% [markdown]
-# Scikit-learn's digits: 1,347 to learn from and 450 that no training sees, drawn at random. The same hands wrote both. Numbers go from −1 (paper) to 1 (ink), and each picture is one row of 64 of them.
+# Scikit-learn's digits: 1,347 to learn from and 450 that no training sees, drawn at random, but about 45 of each digit. The same hands wrote both. Numbers go from −1 (paper) to 1 (ink), and each picture is one row of 64 of them.
 
 # %%
 learnt, fresh = (data.load(dataset, part, size=image_size) for part in (True, False))
@@ -496,7 +496,7 @@ figures.save(fig, "arch-autoencoders",
 
 # %% [markdown]
 # **We now know** that a linear autoencoder finds PCA's space, and that a bend makes the deep one better. The denoiser owes its cleaning to the noise in its training: without it the same network does worse than the mean picture for everything.
-# **This does not show** that its code is good for anything else, or that a longer code would gain as much.
+# **This does not show** that the deep autoencoder's code is good for anything else, or that with a longer code the bend would gain as much.
 #
 # **Exercise 22.1.** Write PCA: learn mean and `k` directions from `learnt` (N, D), and return `rows` (M, D) compressed to k numbers and rebuilt. NumPy arrays; `np.linalg.svd(a, full_matrices=False)` returns U, the lengths, and the directions as *rows*.
 
@@ -724,7 +724,7 @@ claims.check("eq-rbm-cd1.direction",
              share=((late > 0).mean(1).tolist(), ">=", 0.7))
 
 # %% [markdown]
-# A single step strays because the answers are drawn by chance: the mean of 50 draws points nearly along the gradient. What is left is the price of stopping after one Gibbs step. At this rate, in so many steps, it costs little; in the long run CD-1 need not end at the highest likelihood. What it saves is the sum over all states of one side: $2^8$ here, but $2^{64}$ with 64 pixels and 100 hidden units.
+# A single step strays because the answers are drawn by chance: the mean of 50 draws points nearly along the gradient. Most of what is left is the price of stopping after one Gibbs step. At this rate, in so many steps, it costs little; in the long run CD-1 need not end at the highest likelihood. What it saves is the sum over all states of one side: $2^8$ here, but $2^{64}$ with 64 pixels and 100 hidden units.
 #
 # **Exercise 22.3.** Write the step for W alone. `v0` (N, visible) are the pictures, `v1` (N, visible) the model's answers, already drawn; `W` (visible, hidden), `c` (hidden,). Use chances for the hidden units on both sides, and the mean over the N pictures.
 
@@ -765,7 +765,7 @@ with runtime.seeded(seed):
     dbn = train_dbn((x[:5000] + 1) / 2, widths)
 
 # %% [markdown]
-# Then all are trained with 100 labels, by momentum SGD, 300 steps. Three rivals begin with weights drawn at random: N(0, 0.01), as was common; *Xavier*'s spread, times 4 since the sigmoid's slope is at most ¼; and ReLU with He's spread. Each has its own learning rate, the best of 0.01, 0.03, 0.1 and 0.3 on other seeds. (The pretrained one has had 30 passes over all pictures besides, without labels.) A last one gets the pretrained weights, but in each matrix *shuffled*: the same numbers in other places. (For N(0, 0.01) and the shuffled ones no rate stood out on those seeds.)
+# Then all are trained with 100 labels, by momentum SGD, 300 steps. Three rivals begin with weights drawn at random: N(0, 0.01), as was common; *Xavier*'s spread, times 4 since the sigmoid's slope is at most ¼; and ReLU with He's spread. Each has its own learning rate, the best of 0.01, 0.03, 0.1 and 0.3 on other seeds. (The pretrained one has had 30 passes over all pictures besides, without labels.) A last one gets the pretrained weights, but in each matrix *shuffled*: the same numbers in other places; the biases stay. (For N(0, 0.01) and the shuffled ones no rate stood out on those seeds.)
 
 # %% tags=["define", "fold"]
 def first_weights(kind):
@@ -844,7 +844,7 @@ claims.check("emp-unsup-pretraining-helps.superseded",
              relu=(named["ReLU, He"], ">=", float(of_pretrained) - 0.06), pre=named["pretrained"])
 
 # %% [markdown]
-# The shuffled weights have the same spread and fail. So it is not the size alone: what the RBMs learnt, which weight stands where, carries the signal through four sigmoids. A start with the right spread carries it too, and took the place of pretraining.
+# The shuffled weights have the same spread and fail. So it is not the size alone: it matters which weight stands where, or how the weights fit the biases, which stayed in place. A start with the right spread does as well here, and such starts took the place of pretraining.
 # (A *convolutional* DBN shares its weights over the picture; its form stands under "Also in the lectures".)
 #
 # **We now know** what an RBM is, and that CD-1 is a useful step, though a rough one. Pretraining solved a problem of the start.
@@ -853,7 +853,7 @@ claims.check("emp-unsup-pretraining-helps.superseded",
 # %% [markdown]
 # ## 4 · Two players: the GAN
 #
-# A GAN does not write chances down at all. It only samples. G turns noise $z$ into a picture $G(z)$; D answers with its chance that a picture is real. D wants the value $V$ high, G wants it low:
+# A GAN does not write chances down at all. It only samples. G turns noise $z$ into a picture $G(z)$; D answers with its chance that a picture is real. D wants the value $V$ high, G wants it low (E is the mean, over real pictures or over the noise):
 #
 # $$V(D, G) = \mathrm{E}_{\mathrm{real}}\,[\ln D(x)] + \mathrm{E}_{z}\,[\ln(1 - D(G(z)))]$$
 
@@ -882,7 +882,7 @@ figures.save(fig, "fig-gan-diagram",
                  "which answers with a chance. A red arrow leads from D back to G.")
 
 # %% [markdown]
-# *Where would it end?* For a fixed G, call the density of real pictures $p$ and that of made ones $q$. The best D is $p / (p + q)$ at each place. Put in, $V$ becomes $-\ln 4$ plus twice the Jensen–Shannon divergence of $p$ and $q$, JS, which is 0 only where $p = q$. There D says ½ everywhere, and D's loss, $-V$, is 2 ln 2.
+# *Where would it end?* For a fixed G, call the density of real pictures $p$ and that of made ones $q$. The best D is $p / (p + q)$ at each place. Put in, $V$ becomes $-\ln 4$ plus twice the Jensen–Shannon divergence of $p$ and $q$, JS. It measures how far two distributions lie apart, and is 0 only if $p = q$ everywhere. Then D says ½ everywhere, and D's loss, $-V$, is 2 ln 2.
 
 # %% tags=["fold", "ledger:eq-gan-losses"]
 places = np.linspace(-8, 8, 4001)
@@ -1055,7 +1055,7 @@ claims.check("emp-gan-discriminator-shapes-generator.new",
              good=(renewed["in turns"], ">=", 1.2))
 
 # %% [markdown]
-# One half has two readings: D *cannot* tell, or D has *not yet* told. G moves on before D has learnt where it is. Only a D that has time says which.
+# One half has two readings: D *cannot* tell, or D has *not yet* told. G moves on before D has learnt where it is. With G held still, a new D tells what the collapsed G makes from the real points in 200 steps; the D of its training had 240, but against a G that moved. And *cannot tell* is not *perfect*: the G trained in turns leaves about a third of its points off the heaps, where the real ones all lie, and the new D, which sees everything with noise, hardly tells.
 #
 # **We now know** the loop and its balance, and that a GAN's own loss does not say how good its samples are.
 # **This does not show** that one step for one is right everywhere; with other rates and widths the balance lies elsewhere.
@@ -1153,7 +1153,7 @@ def suspicious(made, learnt, fresh):
 exercises.check("22.5", suspicious)
 
 # %% [markdown]
-# *Walk through the noise.* If G had learnt single pictures by heart, the way from one noise to another would jump. Move along it.
+# *Walk through the noise.* If G had learnt single pictures by heart, one would expect it to stand still on the way from one noise to another, and then to change quickly. Move along it (this is a look, not a test).
 #
 # *Is D good for something else?* The lectures say: D knows what real pictures are like, so its hidden layer gives features. A linear classifier on D's last hidden layer, on that of a D before any training, and on the pixels, each with few labels and brought to the same spread (below the walk):
 
@@ -1233,7 +1233,7 @@ claims.check("emp-gan-features",
 # - A linear autoencoder finds PCA's space; a bend makes the deep one better; trained on noise it cleans.
 # - Groups and oddness need a yardstick: shuffled labels, guessing, and what counts as usual.
 # - An RBM gives chances; a step of CD-1 is, in the mean, nearly uphill. Stacked RBMs made deep sigmoid networks trainable; a start with the right spread does it without.
-# - In a GAN the loop's balance decides. D at one half can mean that G is perfect, or that D is late.
+# - In a GAN the loop's balance decides. D at one half can mean that G is good as far as this D can see, or that D is late.
 # - Samples are judged beside fresh real pictures, by several judges, and by their distance to what was learnt.
 #
 # ## Also in the lectures
