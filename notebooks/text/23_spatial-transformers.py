@@ -574,7 +574,8 @@ claims.check("emp-stn-helps-invariance.rivals",
 draw_bars(rivals, "fig-stn-figure1.rivals",
           "More units, pictures or steps do not do what six numbers do",
           f"Digits moved by up to {shift} pixels; mean and range of {runs} seeds, {steps_made} "
-          f"steps each.", "Bars of test errors; the one with the transformer is the shortest.")
+          f"steps, for the second bar 1.5 times as many.",
+          "Bars of test errors; the one with the transformer is the shortest.")
 
 # %% [markdown]
 # ### What the start is worth
