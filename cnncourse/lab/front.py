@@ -49,7 +49,11 @@ def table(index: dict[str, dict]) -> str:
         "",
         "Seconds are of one core, without a GPU, at the speed that the course's own processor has when nothing else",
         "runs on it: a fixed piece of work, timed beside each lesson, says how fast a core was meanwhile.",
-        f"{missing} of the {len(planned)} planned lessons are not written yet.",
+        *(
+            [f"{missing} of the {len(planned)} planned lessons are not written yet."]
+            if missing
+            else []
+        ),
         "",
     ]
     return "\n".join(lines)

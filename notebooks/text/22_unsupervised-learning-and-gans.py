@@ -120,7 +120,7 @@ def update(optimiser, loss):
 # %% [markdown]
 # Here is the GAN; section 4 explains it. A *generator* G turns 16 random numbers into a picture. A *discriminator* D gives a picture one score: high if it takes it for real. They train in turns, D to tell real from made, G to be taken for real. Two common habits: what D sees gets a little noise (`blur`), and the samples come from a G whose weights are averaged over the last steps. They are not tested here.
 #
-# (All networks of this lesson are small, so one for each seed is trained *at once*: tensors have one more dimension in front, S seeds, N pictures, and then the numbers of a picture. The folded `together(make)` builds what `make` describes once for each seed, side by side.)
+# (The networks of this lesson are small, so for most of them one for each seed is trained *at once*: tensors have one more dimension in front, S seeds, N pictures, and then the numbers of a picture. The folded `together(make)` builds what `make` describes once for each seed, side by side.)
 
 # %% tags=["define", "ledger:arch-gan"]
 def generator():
@@ -617,7 +617,7 @@ exercises.check("22.2", purity_of)
 #
 # So far nothing could *sample*. A *restricted Boltzmann machine*, RBM, gives every picture a chance. It has visible units $v$, the pixels, and hidden units $h$; all are 0 or 1. Each pair of states has an energy, and low energy is likely:
 #
-# $$E(v, h) = -b \cdot v - c \cdot h - v^T W h, \qquad p(v, h) = e^{-E(v, h)} / Z$$
+# $$E(v, h) = -b \cdot v - c \cdot h - v W h^T, \qquad p(v, h) = e^{-E(v, h)} / Z$$
 #
 # $Z$ is the sum of $e^{-E}$ over all states, so that the chances sum to 1. *Restricted*: no weights among the visible units, none among the hidden ones. So, given one side, the units of the other are independent:
 #
@@ -625,7 +625,7 @@ exercises.check("22.2", purity_of)
 #
 # with σ the sigmoid. To draw one side from the other and back is a *Gibbs step*.
 #
-# The slope of the log-likelihood (the mean $\ln p(v)$ of the data) is a difference: $v^T h$ as the data have it, minus $v^T h$ as the *model* has it. The second needs a sum over all states. *Contrastive divergence*, CD-1, takes what one Gibbs step leads to instead.
+# The slope of the log-likelihood (the mean $\ln p(v)$ of the data) by $W$ is a difference: the mean of $v^T h$ as the data have it, minus its mean as the *model* has it ($v$ and $h$ are rows). The second needs a sum over all states. *Contrastive divergence*, CD-1, takes what one Gibbs step leads to instead.
 
 # %% tags=["define", "ledger:eq-rbm-cd1"]
 def cd1(v, W, b, c, stream):
@@ -765,7 +765,7 @@ with runtime.seeded(seed):
     dbn = train_dbn((x[:5000] + 1) / 2, widths)
 
 # %% [markdown]
-# Then all are trained with 100 labels, by momentum SGD, 300 steps. Three rivals begin with weights drawn at random: N(0, 0.01), as was common; *Xavier*'s spread, times 4 since the sigmoid's slope is at most ¼; and ReLU with He's spread. Each has its own learning rate, the best of 0.01, 0.03, 0.1 and 0.3 on other seeds. (The pretrained one has had 30 passes over all pictures besides, without labels.) A last one gets the pretrained weights, but in each matrix *shuffled*: the same numbers in other places; the biases stay. (For N(0, 0.01) and the shuffled ones no rate stood out on those seeds.)
+# Then all are trained with 100 labels, by momentum SGD, 300 steps. Three rivals begin with weights drawn at random: N(0, 0.01), as was common; *Xavier*'s spread, times 4 since the sigmoid's slope is at most ¼; and ReLU with He's spread. Each has its own learning rate, the best of 0.01, 0.03, 0.1 and 0.3 on other seeds. (The pretrained one has had 30 passes over all pictures besides for each of its four RBMs, without labels.) A last one gets the pretrained weights, but in each matrix *shuffled*: the same numbers in other places; the biases stay. (For N(0, 0.01) and the shuffled ones no rate stood out on those seeds.)
 
 # %% tags=["define", "fold"]
 def first_weights(kind):
