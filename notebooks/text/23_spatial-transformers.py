@@ -65,7 +65,7 @@ numbers = list(range(seed, seed + runs))  # the seeds of the trainings
 # %% [markdown]
 # ## 1 · A grid and a sampler
 #
-# Say where each pixel of the *output* looks in the *input*. Places are written without pixels: x goes from −1 at the left edge of the picture to 1 at its right edge, y from −1 at the top to 1 at the bottom. An *affine* map needs six numbers, the matrix θ:
+# Say where each pixel of the *output* looks in the *input*. Places are written without pixels: x goes from −1 at the left edge of the picture to 1 at its right edge, y from −1 at the top to 1 at the bottom. An *affine* map moves, turns, stretches (in x and y differently, if need be) and slants: a square becomes a parallelogram. It needs six numbers, the matrix θ:
 #
 # $$\begin{pmatrix} x_s \\ y_s \end{pmatrix} = \begin{pmatrix} \theta_{11} & \theta_{12} & \theta_{13} \\ \theta_{21} & \theta_{22} & \theta_{23} \end{pmatrix} \begin{pmatrix} x_t \\ y_t \\ 1 \end{pmatrix}$$
 #
@@ -165,7 +165,7 @@ claims.check("eq-stn.direction",
              "of 40 pixels.", moved=(moved_by, "~", -10.0, 0.01))
 
 # %% [markdown]
-# **Gradients.** The localisation network learns only if the loss has a slope with respect to θ. The sum above gives it: by a pixel's value the slope is its weight; by x it is the difference of the two pixels beside the place. In one row: right neighbour minus left neighbour. Exactly on a pixel the value has a corner; there we take the slope towards the right and downwards, as torch does. From the places to θ it is one more product with $(x_t, y_t, 1)$.
+# **Gradients.** The small network that answers with θ (the *localisation network*, section 2) learns only if the loss has a slope with respect to θ. The sum above gives it: by a pixel's value the slope is its weight; by x it is the difference of the two pixels beside the place. In one row: right neighbour minus left neighbour. Exactly on a pixel the value has a corner; there we take the slope towards the right and downwards, as torch does. From the places to θ it is one more product with $(x_t, y_t, 1)$.
 
 # %% tags=["define"]
 def sides(places, size):
@@ -844,7 +844,7 @@ claims.check("arch-stn.cost",
 # | the notes say | correct | how we know |
 # |---|---|---|
 # | the module makes models more invariant to translation, scale and rotation | it lowered the error of moved and of turned digits; the places of moved digits were mostly undone, those of turned ones by about half, angles hardly (here, in a short training) | section 3 |
-# | the localisation network outputs the parameters "of the transformation that should be applied" | θ maps places of the *output* to places of the *input*: with +0.5 the picture moves left | section 1; the paper's equation 1 |
+# | the localisation network outputs parameters "of the spatial transformation that should be applied" | θ maps places of the *output* to places of the *input*: with +0.5 the picture moves left | section 1; the paper's equation 1 |
 # | "Tranfomer" | transformer | |
 #
 # ## Sources
