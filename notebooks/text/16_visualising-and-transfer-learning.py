@@ -268,7 +268,7 @@ claims.check("fig-alexnet-features-png",
                                    alternative="greater").pvalue), "<", 0.01))
 
 # %% [markdown]
-# These filters are poor beside AlexNet's famous 96 filters of 11 × 11 pixels: in nine pixels there is no room for stripes. Deeper filters read the maps of other units, not colours: as pictures they say little. Their *maps* can.
+# These filters are poor beside AlexNet's famous 96 filters of 11 × 11 pixels: in 3 × 3 pixels there is room for an edge or one line, not for a row of stripes. Deeper filters read the maps of other units, not colours: as pictures they say little. Their *maps* can.
 
 # %% tags=["fold"]
 look = models.imagenet_input(photos["coffee"], 128)  # (1, 3, 128, 128)
@@ -494,7 +494,7 @@ claims.check("eq-deep-dream-activation-max",
              noisy=(noisy, "<=", scores[0]))
 
 # %% [markdown]
-# The made picture is *more espresso than this espresso*, for this network, and nobody would drink it. (The photograph has a handicap: at 80 pixels the network names another class first. At 96 and 128 pixels it says espresso, in a trial, with scores of 32 and 29: still below the made one.) The made picture shows a direction in which the score rises, not what the network has learned to expect. And that it looks a little like a photograph is our doing: slow waves are strong in photographs, and we said so. (*DeepDream* climbs from a photograph instead of noise, for a whole layer.)
+# The made picture is *more espresso than this espresso*, for this network, and nobody would drink it. (The photograph has a handicap: at 80 pixels the network names another class first. At 96 and 128 pixels it says espresso, in a trial, with scores of 32 and 29: still below the made one.) The made picture shows a direction in which the score rises, not what the network has learned to expect. And that it looks a little like a photograph may be our doing: slow waves are strong in photographs, and we made them strong here. (Not tested: one would climb once more with all waves alike.) (*DeepDream* climbs from a photograph instead of noise, for a whole layer.)
 #
 # **We now know** three ways to ask a unit, and to test an answer by hiding it, against a yardstick that knows nothing of the answer.
 # **This does not show** that a unit has one meaning: three patches are three of thousands.
@@ -994,7 +994,7 @@ claims.check("emp-linear-classifier-on-conv-features",
 # - Do A's first and middle layers see what B needs? Probe them: it takes a minute.
 # - Is something simpler as good? Always look at pixels and mean colour.
 #
-# **We now know** how to cut, freeze and tune, and that probing the depths tells where to cut.
+# **We now know** how to cut, freeze and tune, and that for these small pictures the depth of the cut mattered: in all four fields the middle was, on average, ahead of the last layer.
 # **This does not show** what other networks' middles are worth, nor what tuning *all* layers for hours brings; blocks 1 to 8 were never tuned. Pieces of one photograph are also more alike than photographs of one thing.
 #
 # **Exercise 16.5.** Is it frozen? `before` and `after` are dictionaries from names to arrays (a `state_dict`). Return the sorted names of all that are not the same *bit for bit*, or missing on one side.
