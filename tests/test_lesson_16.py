@@ -95,7 +95,8 @@ def test_frozen_batch_norm_keeps_its_statistics_and_requires_grad_alone_does_not
 @pytest.mark.parametrize("rule", ["gradient", "deconvnet", "guided"])
 def test_the_exercise_s_rules_are_those_of_inspection(rule):
     torch.manual_seed(3)
-    net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(48, 2)).double()  # fmt: skip
+    layers = torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(48, 2)
+    net = torch.nn.Sequential(*layers).double()
     picture = torch.randn(1, 1, 6, 6, dtype=torch.float64)
     before = net[0](picture).detach().numpy()
     slope = net[3].weight[1].reshape(1, 3, 4, 4).detach().numpy()

@@ -235,6 +235,11 @@ LONG = "\n".join(f"x{number} = {number}" for number in range(31))
             "figure 'fig-half' is saved in cell 7 too",
         ),
         (
+            'figures.save(figure, "fig-half", caption="c", alt="a")',
+            'name = "fig-half"\nfigures.save(figure, name, caption="c", alt="a")',
+            "cell 7: write the id into figures.save",
+        ),
+        (
             '"ledger:err-half"',
             '"ledger:err-half", "not-drawn:fig-haf"',
             "no figure of this lesson; did you mean 'fig-half",

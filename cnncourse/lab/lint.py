@@ -322,7 +322,15 @@ def _figures(notebook: Path, cells: list[Cell]) -> Iterator[str]:
     number, ledger = notebook.name[:2], paths.ledger()
     saved: dict[str, Cell] = {}
     for cell in cells:
-        for id in claims.saved_figures(cell.source) if cell.is_code else ():
+        written = claims.saved_figures(cell.source) if cell.is_code else []
+        nodes = ast.walk(cell.tree) if cell.is_code and cell.tree else ()
+        calls = [ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)]
+        if calls.count("figures.save") > len(written):
+            yield (
+                f'{cell}: write the id into figures.save(figure, "...") as text, not as a variable: the site, the '
+                "slides and the table of lessons look for it there"
+            )
+        for id in written:
             if id in saved:
                 yield f"{cell}: figure {id!r} is saved in cell {saved[id].number} too; give one a suffix after a dot"
             saved[id] = cell

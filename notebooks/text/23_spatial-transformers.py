@@ -471,7 +471,7 @@ def spread(network, task):
                           circular_spread(angles(theta)))]
 
 
-def draw_examples(network, task, id, title, caption, alt, count=7):
+def draw_examples(network, task, title, count=7):
     """Input with the grid, what is read, and the answer, for the first test pictures."""
     pictures, classes, _ = (part[:count].cpu() for part in test[task])
     theta = thetas(network, task)[:count]
@@ -487,16 +487,16 @@ def draw_examples(network, task, id, title, caption, alt, count=7):
         axes[1, column].set_title(f"says {answers[column]}", fontsize=13, loc="center", pad=4,
                                   color=figures.COLOUR["ink"] if right else "C3")
     fig.suptitle(title)
-    figures.save(fig, id, caption=caption, alt=alt)
+    return fig
 
 
-def draw_bars(values, id, title, caption, alt):
+def draw_bars(values, title):
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.9 + 0.55 * len(values)))
     colours = dict.fromkeys(values, "C0") | {name: "C1" for name in values if "θ" in name}
     plots.bars(ax, values, colours=colours, format="{:.1f} %", horizontal=True)
     ax.set(xlabel="test pictures named wrongly (%); chance: 90")
     ax.set_title(title)
-    figures.save(fig, id, caption=caption, alt=alt)
+    return fig
 
 # %%
 exercises.predict("23.p2", "Digits moved by up to 10 pixels; the same classifier, as many steps. "
@@ -518,15 +518,16 @@ claims.check("emp-stn-helps-invariance",
              "After {steps:d} steps the classifier alone names {alone:.1f} % of the moved test "
              "digits wrongly, with the transformer {with_it:.1f} %. Its grid is {width:.2f} times "
              "as wide as the picture.", steps=steps_made,
-             width=([mean_width(network, "moved") for network in learned], "<=", 0.85),
              alone=(error_without.tolist(), ">=", 15), with_it=(error_with.tolist(), "<=", 17),
+             width=([mean_width(network, "moved") for network in learned], "<=", 0.85),
              seeds=numbers, on="every")
-draw_examples(learned[0], "moved", "fig-stn-figure1",
-              "Nobody said where: the grid follows the digit",
-              f"Top: test pictures and the grid that θ gives (thick: its upper edge). Below: what "
-              f"is read there, and the answer (magenta: wrong). {steps_made} steps, one seed.",
-              "Seven small white digits at different places, an orange frame around each; below "
-              "them the digits large and in the middle.")
+fig = draw_examples(learned[0], "moved", "Nobody said where: the grid follows the digit")
+figures.save(fig, "fig-stn-figure1",
+             caption=f"Top: test pictures and the grid that θ gives (thick: its upper edge). "
+                     f"Below: what is read there, and the answer (magenta: wrong). {steps_made} "
+                     f"steps, one seed.",
+             alt="Seven small white digits at different places, an orange frame around each; "
+                 "below them the digits large and in the middle.")
 
 # %% [markdown]
 # The grid is also *smaller* than the picture: the network has learned to enlarge the digit. No label told it to.
@@ -571,11 +572,11 @@ claims.check("emp-stn-helps-invariance.rivals",
              by_pictures=((rivals["2.5 × pictures, 1.5 × steps"] - error_with).tolist(), ">=", 4),
              by_units=((rivals["200 units, not 128"] - error_with).tolist(), ">=", 4),
              by_cnn=(rivals["small CNN"] - error_with).tolist(), seeds=numbers, on="every")
-draw_bars(rivals, "fig-stn-figure1.rivals",
-          "More units, pictures or steps do not do what six numbers do",
-          f"Digits moved by up to {shift} pixels; mean and range of {runs} seeds, {steps_made} "
-          f"steps, for the second bar 1.5 times as many.",
-          "Bars of test errors; the one with the transformer is the shortest.")
+fig = draw_bars(rivals, "More units, pictures or steps do not do what six numbers do")
+figures.save(fig, "fig-stn-figure1.rivals",
+             caption=f"Digits moved by up to {shift} pixels; mean and range of {runs} seeds, "
+                     f"{steps_made} steps, for the second bar 1.5 times as many.",
+             alt="Bars of test errors; the one with the transformer is the shortest.")
 
 # %% [markdown]
 # ### What the start is worth
@@ -697,11 +698,11 @@ def draw_left():
 
 # %% tags=["fold"]
 draw_left()
-draw_examples(turned[0], "turned", "fig-stn-figure1.turned",
-              "Turned digits are enlarged, and most stay turned",
-              f"As above, for digits moved and turned by up to {turn}°.",
-              "Seven digits at an angle with a frame around each; below them the digits large, "
-              "still at different angles.")
+fig = draw_examples(turned[0], "turned", "Turned digits are enlarged, and most stay turned")
+figures.save(fig, "fig-stn-figure1.turned",
+             caption=f"As above, for digits moved and turned by up to {turn}°.",
+             alt="Seven digits at an angle with a frame around each; below them the digits "
+                 "large, still at different angles.")
 
 # %% [markdown]
 # What do the six numbers do for the turned digits, if they do not turn them back? The intervention: the trained network stays as it is, and a part of θ is held at its mean over all test pictures. Held shift: no digit is followed. Held 2 × 2 part: all are turned and scaled alike.
@@ -775,11 +776,13 @@ claims.check("emp-stn-helps-invariance.cluttered",
              alone=(among["classifier alone"].tolist(), ">=", 50), six=(six.tolist(), "<=", 48),
              two=(two.tolist(), "<=", 38), before=left_window[:, 0].tolist(),
              after=(left_window[:, 2].tolist(), "<=", 4), seeds=numbers, on="every")
-draw_examples(window[0], "cluttered", "fig-stn-figure1.cluttered",
-              "A window of fixed size follows the digit, not always all of it",
-              f"As above, for digits with {pieces} pieces of others; the window may only be "
-              f"shifted.", "Seven pictures with a digit and pieces, a frame of fixed size near "
-              "each digit; below them what the frame shows.")
+fig = draw_examples(window[0], "cluttered",
+                    "A window of fixed size follows the digit, not always all of it")
+figures.save(fig, "fig-stn-figure1.cluttered",
+             caption=f"As above, for digits with {pieces} pieces of others; the window may only "
+                     f"be shifted.",
+             alt="Seven pictures with a digit and pieces, a frame of fixed size near each digit; "
+                 "below them what the frame shows.")
 
 # %% [markdown]
 # **We now know** that a transformer also helps among clutter, here to a higher error than without clutter, and that with these three seeds a window of the digit's size errs less than six numbers that start at the identity.
