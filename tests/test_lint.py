@@ -237,7 +237,7 @@ LONG = "\n".join(f"x{number} = {number}" for number in range(31))
         (
             'figures.save(figure, "fig-half", caption="c", alt="a")',
             'name = "fig-half"\nfigures.save(figure, name, caption="c", alt="a")',
-            "cell 7: write the id into figures.save",
+            ": write the id into figures.save",
         ),
         (
             '"ledger:err-half"',
