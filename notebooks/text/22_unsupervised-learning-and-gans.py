@@ -389,7 +389,7 @@ claims.check("eq-autoencoder.error",
              on="every")
 
 # %% [markdown]
-# The same space: trained on squared error, and to the bottom, the linear autoencoder finds PCA's space. (Not its weights: any mixture of the directions does as well in the code. And the space is the only best one if the pictures vary more along its last direction than along the next one, as here.) Now a *deep* autoencoder: a layer of 128 units with ReLU before the code and another after it. And the same one with the two ReLUs taken out.
+# The same space: trained on squared error, and to the bottom, the linear autoencoder finds PCA's space. (Not its weights: any mixture of the directions does as well in the code. And the space is the only best one if the pictures vary more along its last direction than along the next one, as here. It is slow to the bottom: of ten other sets of seeds, in as many iterations, five held the 5 degrees and all held PCA's error.) Now a *deep* autoencoder: a layer of 128 units with ReLU before the code and another after it. And the same one with the two ReLUs taken out.
 
 # %% tags=["define"]
 def deep(middle=nn.ReLU, width=None):
