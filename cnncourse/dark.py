@@ -45,9 +45,12 @@ PARTS = {  # kind of artist: the colours that it has, with their getters and set
 
 def is_dark(ground: ColorType) -> bool:
     """Whether white letters are read better on this colour than black ones: a relative luminance under 0.18 (WCAG)."""
-    red, green, blue, opacity = to_rgba(ground)
-    luminance = np.dot(np.power((red, green, blue), 2.2), (0.2126, 0.7152, 0.0722))
-    return bool(opacity > 0 and luminance < 0.18)
+    return to_rgba(ground)[3] > 0 and luminance(ground) < 0.18
+
+
+def luminance(colour: ColorType) -> float:
+    """The relative luminance, 0 (black) to 1 (white), with a display's power law of 2.2."""
+    return float(np.dot(np.power(to_rgba(colour)[:3], 2.2), (0.2126, 0.7152, 0.0722)))
 
 
 def opposite(colour: ColorType) -> Rgba:
@@ -130,19 +133,12 @@ def _lies_on(artist: Artist, pictures: list) -> bool:
 
 
 def _recolour(artist: Artist, turned: Callable[[ColorType, str], ColorType]) -> None:
-    for kind, names in PARTS.items():
-        if not isinstance(artist, kind):
+    many = isinstance(artist, Collection)  # has a list of colours
+    if many and artist.get_array() is not None:  # its colours are numbers
+        return
+    for name in next((names for kind, names in PARTS.items() if isinstance(artist, kind)), ()):
+        colours = getattr(artist, f"get_{name}")()
+        if isinstance(colours, str) and colours in ("none", "auto") or many and not len(colours):
             continue
-        if isinstance(artist, Collection):
-            if artist.get_array() is not None:  # its colours are numbers
-                continue
-            for name in names:
-                colours = getattr(artist, f"get_{name}")()
-                if len(colours):
-                    each = [turned(colour, name) for colour in to_rgba_array(colours)]
-                    getattr(artist, f"set_{name}")(each)
-            continue
-        for name in names:
-            colour = getattr(artist, f"get_{name}")()
-            if not (isinstance(colour, str) and colour in ("none", "auto")):
-                getattr(artist, f"set_{name}")(turned(colour, name))
+        new = [turned(one, name) for one in (to_rgba_array(colours) if many else [colours])]
+        getattr(artist, f"set_{name}")(new if many else new[0])

@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cnncourse import figures
+from cnncourse import dark
 from cnncourse.errors import ShapeError
-from cnncourse.figures import COLOUR, DIVERGING, SEQUENTIAL
+from cnncourse.figures import COLOUR, DIVERGING, SEQUENTIAL, STYLE
 
 LABEL = 11  # points
 MARKERS = "osD^vP"  # one a class: shape tells apart what colour may not
@@ -471,8 +471,7 @@ def _limits(images: object, limits: tuple[float, float] | None) -> dict[str, flo
 
 
 def _ink_on(rgba: Sequence[float]) -> str:
-    luminance = float(np.dot(np.asarray(rgba[:3]) ** 2.2, [0.2126, 0.7152, 0.0722]))
-    return "white" if luminance < 0.3 else figures.STYLE["text.color"]  # whatever the ground
+    return "white" if dark.luminance(rgba) < 0.3 else STYLE["text.color"]  # whatever the ground
 
 
 def _without_minus_zero(text: str) -> str:

@@ -20,9 +20,9 @@ __all__ = (
     "mnist5k", "photos", "root",
 )  # fmt: skip
 
+_BUNDLED: dict[str, Callable[..., ImageSet]] = {"digits": digits, "mnist5k": mnist5k}
 _SETS: dict[str, Callable[..., ImageSet]] = {
-    "digits": digits,
-    "mnist5k": mnist5k,
+    **_BUNDLED,
     "mnist": mnist,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
@@ -46,8 +46,8 @@ def load(
     """
     if name in _SETS:
         size = checked_size(size, "data.load")
-        here = name in ("digits", "mnist5k")  # ships with a package
-        part = _SETS[name](train) if here else _SETS[name](train, download=download)
+        online = {} if name in _BUNDLED else {"download": download}
+        part = _SETS[name](train, **online)
         return part if size is None else part.resized(size)
     if (place := resolved(name)).is_dir():
         return folder_part(name, train, size=size)

