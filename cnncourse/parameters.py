@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import json
 import math
-import os
 import re
 import tokenize
 from collections.abc import Callable
@@ -46,7 +45,7 @@ ORDERS: dict[str, Callable[[list], bool]] = {  # of a list
     "descending": lambda values: all(one > next for one, next in zip(values, values[1:])),  # noqa: B905
     "different": lambda values: len(set(values)) == len(values),
 }
-FOLDER = "a folder"
+OWN: dict[str, Callable[[Path], bool]] = {"a folder": Path.is_dir, "a file": Path.is_file}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Range:
     """Which values a parameter may have, as its comment says; parts are joined by commas.
 
     numbers       "1 to 200", "0 or 8 to 64", "at least 1", "at most 5", "above 0", "below 1"; two: "above 0, below 1"
-    words         "one of digits, mnist", "one of digits, mnist, or a folder" (of pictures, which must be there)
+    words         "one of digits, mnist", "one of digits, mnist, or a folder" (or "a file"; it must be there)
     text          "any text"
     lists         "each 8 to 200, ascending", "2 or more values, each at least 0, different", "each one of relu, tanh"
 
@@ -66,7 +65,7 @@ class Range:
     each: tuple[Callable[[object], bool], ...] = ()  # of the value, or of each of a list's
     whole: tuple[Callable[[list], bool], ...] = ()  # of a list: its length, its order
     choices: tuple[str, ...] = ()
-    folder: bool = False  # a folder instead of one of the choices
+    own: str = ""  # "a folder" or "a file" instead of one of the choices
 
     @classmethod
     def read(cls, text: str) -> Range | None:
@@ -95,8 +94,9 @@ class Range:
                 return None
         if not (each or whole or choices or text == "any text"):
             return None
-        named = tuple(word for word in choices if word != FOLDER)
-        return cls(text, tuple(each), tuple(whole), named, FOLDER in choices)
+        named = tuple(word for word in choices if word not in OWN)
+        own = "".join(word for word in choices if word in OWN)
+        return cls(text, tuple(each), tuple(whole), named, own)
 
     def allows(self, value: object) -> bool:
         """Whether a value of the right type lies in the range; None, of a type that has it, always does."""
@@ -108,7 +108,7 @@ class Range:
         return single and known and all(fits(values) for fits in self.whole)
 
     def _known(self, word: object) -> bool:
-        return word in self.choices or (self.folder and folder(str(word)).is_dir())
+        return word in self.choices or bool(self.own and OWN[self.own](paths.resolved(str(word))))
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,10 @@ class Parameter:
         for word in words:
             if self.range.choices and word not in self.range.choices:
                 remedy = nearest(str(word), self.range.choices)
-                if self.range.folder:
-                    remedy += f"; there is no folder {folder(str(word))}"
+                if self.range.own:
+                    remedy += (
+                        f"; there is no {self.range.own.split()[-1]} {paths.resolved(str(word))}"
+                    )
                 break
         raise ParameterError(
             f"{self.name}: {self.type}, {self.range.text}", repr(value), where=where, remedy=remedy
@@ -300,11 +302,6 @@ def check_kernel() -> None:
                 if name in shell.user_ns:
                     parameter.check(shell.user_ns[name], where="the parameters cell")
             return
-
-
-def folder(name: str) -> Path:
-    """A folder as its user named it: from the folder that the user calls from (CNNCOURSE_CWD), not the kernel's own."""
-    return Path(os.environ.get("CNNCOURSE_CWD", ".")) / Path(name).expanduser()
 
 
 def _ranged(source: str) -> dict[str, Parameter]:

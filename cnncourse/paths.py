@@ -79,6 +79,11 @@ def shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def resolved(path: str | Path) -> Path:
+    """A path as its user meant it: a relative one starts where the course was called, CNNCOURSE_CWD."""
+    return Path(os.environ.get("CNNCOURSE_CWD") or os.curdir) / Path(path).expanduser()
+
+
 @cache
 def ledger() -> dict[str, dict]:
     """Ledger id to its item: kind, statement, check, verdict, correction and the lesson (`notebook`) that holds it."""

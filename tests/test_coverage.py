@@ -45,6 +45,20 @@ def test_the_report_shows_every_stored_claim_and_what_the_ledger_still_wants(tmp
     assert coverage.report([path]) == text
 
 
+@pytest.mark.parametrize(("row", "said"), [
+    ("| 04 | 10 | 1 | 1 | 0 | none |", "10 of 10"),
+    (f"| 04 | 10 | 1 | 0 | 0 | {ID}: 7 |", "7 of 10"),
+    ("| 04 | 10 | 2 | 2 | 0 | none |", ""),  # counted when the lesson claimed something else
+    ("| 14 | 10 | 1 | 1 | 0 | none |", ""),
+])  # fmt: skip
+def test_the_report_says_in_how_many_other_seeds_a_claim_held(tmp_path, monkeypatch, row, said):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / coverage.SEEDS).write_text(f"# Head\n\n| lesson | seeds |\n|---|---:|\n{row}\n")
+    path = notebook(tmp_path / "04_x.ipynb", code("", shown(x=(3.2, "<", 9))))
+    monkeypatch.setattr(coverage.paths, "root", lambda: tmp_path)
+    assert coverage.other_seeds("04", claims.stored(path)).get(ID, "") == said
+
+
 def test_the_report_names_requirements_in_the_order_of_the_sentence(tmp_path):
     output = shown("{b} and {a}, {b} again.", a=(1, "<", 2), b=(3, ">", 2))
     output["data"][claims.MIME]["required"] = {

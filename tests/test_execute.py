@@ -423,6 +423,15 @@ def test_a_lesson_knows_the_folder_that_its_caller_stands_in(course, monkeypatch
     assert output(result)[0].endswith(f"\n{course / 'mine'}\n")
 
 
+def test_an_own_file_is_looked_for_before_a_lesson_runs(course, monkeypatch):
+    ranged(course, 'dataset: str = "digits"  # what to load', "; one of digits, or a file")
+    (course / "text.txt").write_text("x" * 10_000)
+    monkeypatch.chdir(course)
+    assert Lesson.find("14").settings({"dataset": "text.txt"}) == {"dataset": "text.txt"}
+    with pytest.raises(ParameterError, match="there is no file txt.text"):
+        Lesson.find("14").settings({"dataset": "txt.text"})
+
+
 def test_an_own_folder_is_looked_for_before_a_lesson_runs(course, monkeypatch):
     ranged(course, 'dataset: str = "digits"  # what to load', "; one of digits, or a folder")
     (course / "mine" / "pictures").mkdir(parents=True)
@@ -432,10 +441,20 @@ def test_an_own_folder_is_looked_for_before_a_lesson_runs(course, monkeypatch):
         Lesson.find("14").settings({"dataset": "picture"})
 
 
-def test_data_that_are_not_there_are_named_before_a_lesson_runs(course, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("name", "given", "says"), [
+    ("dataset", "cifar10", "download=True"),
+    ("source", "mnist", "download=True"),
+    ("dataset", "bccd", "CNNCOURSE_DATA"),
+    ("corpus", "tinyshakespeare", "CNNCOURSE_DATA"),
+    ("masks", "nowhere", "nowhere"),
+])  # fmt: skip
+def test_data_that_are_not_there_are_named_before_a_lesson_runs(
+    course, monkeypatch, tmp_path, name, given, says
+):
+    ranged(course, 'dataset: str = "digits"', f'\n{name}: str = "digits"')
     monkeypatch.setenv("CNNCOURSE_DATA", str(tmp_path / "none"))
-    with pytest.raises(DataError, match="download=True"):
-        execute.run("14", parameters={"dataset": "cifar10"})
+    with pytest.raises(DataError, match=says):
+        execute.run("14", parameters={name: given})
     assert not paths.build().exists()
 
 

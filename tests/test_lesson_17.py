@@ -11,7 +11,7 @@ import torch
 from lesson_checks import planted
 from torch import nn
 
-from cnncourse import errors, exercises, lab
+from cnncourse import data, exercises, lab
 from cnncourse.exercises import lesson_17 as solutions
 
 pytestmark = pytest.mark.usefixtures("in_float64")
@@ -166,25 +166,8 @@ def test_hello_is_learnt_with_a_state_and_not_without():
 
 
 def test_the_descriptions_are_those_that_the_claims_were_made_for():
-    text = lesson().read_text("descriptions")
+    text = data.text("descriptions")
     assert len(text) == 43_054 and len(set(text)) == 92
-
-
-def test_other_descriptions_are_refused_with_what_to_do(monkeypatch):
-    monkeypatch.setattr(lesson(), "DESCRIPTIONS", "0" * 64)
-    with pytest.raises(errors.DataError, match="-p corpus FILE"):
-        lesson().read_text("descriptions")
-
-
-def test_a_file_is_a_text_and_a_short_or_missing_one_is_refused(tmp_path):
-    path = tmp_path / "text.txt"
-    with pytest.raises(errors.DataError, match="a text file"):
-        lesson().read_text(str(path))
-    path.write_text("too short")
-    with pytest.raises(errors.DataError, match="10,000"):
-        lesson().read_text(str(path))
-    path.write_text("naïve " * 2000, encoding="utf-8")
-    assert lesson().read_text(str(path)) == "naïve " * 2000
 
 
 # --- exercises ------------------------------------------------------------------------------------

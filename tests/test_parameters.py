@@ -21,6 +21,7 @@ from cnncourse.parameters import Parameter, Range, parse
     ("one of digits, mnist", ["mnist"], ["cifar10", "digits, mnist", ""]),
     ("one of digits or mnist", ["mnist"], ["cifar10"]),
     ("one of digits, mnist, or a folder", ["digits", "."], ["no/such/folder", "a folder"]),
+    ("one of digits, or a file", ["digits", __file__], [".", "a file"]),
     ("any text", ["x"], []),
     ("each 8 to 200, ascending", [[8], [20, 56]], [[56, 20], [20, 20], [7, 8], [20, 300]]),
     ("each at least 0, different", [[0, 5, 1]], [[1, 1], [-1]]),

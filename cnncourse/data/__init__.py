@@ -9,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnncourse.data.bundled import digits, mnist5k, photos
-from cnncourse.data.downloaded import cifar10, fashion_mnist, mnist, root
-from cnncourse.data.folder import checked_size, folder_part, image_folder, resolved
+from cnncourse.data.downloaded import bccd, cifar10, fashion_mnist, mnist, root
+from cnncourse.data.folder import checked_size, folder_part, image_folder
 from cnncourse.data.imageset import ImageSet, loaded
 from cnncourse.data.masks import masks_folder
+from cnncourse.data.texts import text
 from cnncourse.errors import DataError, ParameterError, nearest
+from cnncourse.paths import resolved
 
 __all__ = (
-    "ImageSet", "cifar10", "digits", "fashion_mnist", "image_folder", "load", "loaded", "masks_folder", "mnist",
-    "mnist5k", "photos", "root",
+    "ImageSet", "bccd", "cifar10", "digits", "fashion_mnist", "image_folder", "load", "loaded", "masks_folder",
+    "mnist", "mnist5k", "photos", "root", "text",
 )  # fmt: skip
 
 _BUNDLED: dict[str, Callable[..., ImageSet]] = {"digits": digits, "mnist5k": mnist5k}

@@ -78,6 +78,23 @@ def cifar10(train: bool = True, *, download: bool = False) -> ImageSet:
     return named("cifar10", images, torch.tensor(source.targets), source.classes, train)
 
 
+def bccd() -> Path:
+    """The folder ``root()/BCCD`` of 364 photographs of blood cells with boxes, as torchvision's VOCDetection reads it.
+
+    It is never downloaded. Raises `DataError` where ``VOCdevkit/VOC2007`` is not in it. Source: Shenggan and others,
+    BCCD Dataset, MIT licence.
+    """
+    place = root() / "BCCD" / "VOCdevkit" / "VOC2007"
+    if not place.is_dir():
+        raise DataError(
+            "the photographs of blood cells (BCCD, Pascal VOC's folders)",
+            "none",
+            where=place,
+            remedy="put them there, or set CNNCOURSE_DATA to the folder that holds BCCD/",
+        )
+    return root() / "BCCD"
+
+
 def _idx(
     name: str, folder: str, train: bool, download: bool, classes: Sequence[str] | None = None
 ) -> ImageSet:

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cnncourse.data.imageset import ImageSet, named
 from cnncourse.errors import DataError, ParameterError
+from cnncourse.paths import resolved
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # Pillow's names
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .ppm .pgm .pbm".split())
@@ -88,12 +89,6 @@ def folder_part(path: str | Path, train: bool, *, size: Size = None) -> ImageSet
         )
     channels = channels_and_sizes([first, other], size)[0]
     return _read(first if train else other, list(first), size, channels, place.name, train)
-
-
-def resolved(path: str | Path) -> Path:
-    """The path as the caller meant it: relative ones start at CNNCOURSE_CWD, where the course was called."""
-    path = Path(path).expanduser()
-    return Path(os.environ.get("CNNCOURSE_CWD") or os.curdir) / path
 
 
 def checked_size(size: Size, where: str) -> tuple[int, int] | None:

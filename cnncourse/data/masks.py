@@ -18,11 +18,11 @@ from cnncourse.data.folder import (
     decode,
     opened,
     pictures_in,
-    resolved,
     unreadable,
 )
 from cnncourse.data.imageset import ImageSet, named
 from cnncourse.errors import DataError, ParameterError
+from cnncourse.paths import resolved
 
 IGNORED = 255  # as in Pascal VOC: the border of an object, a pixel nobody decided on
 LAYOUTS = (("images", "masks"), ("JPEGImages", "SegmentationClass"))  # ours, and Pascal VOC's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from cnncourse import paths
 from cnncourse.claims import reading, words
 
 SENTENCE = 100  # characters of a sentence that the table shows
+SEEDS = "benchmarks/RESULTS-seeds.md"  # written by benchmarks/seeds.py
 
 
 def report(notebooks: Iterable[Path]) -> str:
@@ -19,19 +21,39 @@ def report(notebooks: Iterable[Path]) -> str:
     Reads the outputs stored in the notebooks and runs nothing.
     """
     notebooks = [Path(path) for path in notebooks]
-    rows = [_row(claim, path.name[:2]) for path in notebooks for claim in reading.stored(path)]
+    rows = []
+    for path in notebooks:
+        stored = reading.stored(path)
+        held = other_seeds(path.name[:2], stored)
+        rows += [_row(claim, path.name[:2], held.get(claim["id"], "")) for claim in stored]
     verdicts = [row[1] for row in rows]
     counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
     table = words.aligned(
-        [("lesson", "verdict", "claim", "sentence and what is required"), *rows], SENTENCE
+        [("lesson", "verdict", "other seeds", "claim", "sentence and what is required"), *rows],
+        SENTENCE,
     )
     total = f"{len(rows)} claims: {', '.join(counts) or 'none'}"
     return "\n".join([*table, "", total, "", *_coverage(notebooks)]) + "\n"
 
 
-def _row(claim: dict, lesson: str) -> tuple[str, ...]:
+def _row(claim: dict, lesson: str, held: str) -> tuple[str, ...]:
     sentence = textwrap.shorten(claim["sentence"], SENTENCE, placeholder=" ...")
-    return lesson, claim["verdict"], claim["id"], f"{sentence} [{required(claim)}]"
+    return lesson, claim["verdict"], held, claim["id"], f"{sentence} [{required(claim)}]"
+
+
+def other_seeds(lesson: str, stored: Sequence[dict]) -> dict[str, str]:
+    """In how many other seeds each claim of a lesson held, `{"eq-autoencoder": "5 of 10"}`, as seeds.py counted it.
+
+    Empty where nothing was counted, or where the lesson claims more or less than when it was.
+    """
+    ids = {claim["id"] for claim in stored if "source" not in claim}  # quoted: not measured
+    file = paths.root() / SEEDS
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == lesson and int(cells[2]) == len(ids):
+            fewer = dict(re.findall(r"(\S+): (\d+)", cells[5]))
+            return {id: f"{fewer.get(id, cells[1])} of {cells[1]}" for id in ids}
+    return {}
 
 
 def required(claim: dict) -> str:

@@ -21,10 +21,7 @@ from cnncourse import machine, paths
 from cnncourse.errors import LessonError, MachineError, ParameterError
 from cnncourse.lab import front, tolerance
 from cnncourse.lab.lesson import Lesson
-from cnncourse.parameters import (
-    Parameter,  # noqa: F401 - who runs a lesson meets it here
-    folder,
-)
+from cnncourse.parameters import Parameter  # noqa: F401 - who runs a lesson meets it here
 
 DOWNLOADED = ("mnist", "fashion_mnist", "cifar10")  # sets that do not ship with the dependencies
 CELL_TIMEOUT = {"default": 600}  # seconds a cell; other presets train for hours and have none
@@ -157,18 +154,36 @@ def _children_seconds() -> float:
 
 
 def data_is_there(lesson: Lesson, effective: dict[str, object]) -> None:
-    """Look at the pictures that a lesson is to read, before it runs: `DataError` says what is wrong and what to do.
+    """Look at the data that a lesson is to read, before it runs: `DataError` says what is wrong and what to do.
 
     A set that was not downloaded, or a folder whose parts do not fit: a class too many, other sizes, a broken file.
     Sets that ship with the dependencies need no look.
     """
-    name = effective.get("dataset")
-    if name not in DOWNLOADED and (not isinstance(name, str) or not folder(name).is_dir()):
+    size = effective.get("image_size") or None
+    named = {name: value for name, value in effective.items() if _not_bundled(name, value)}
+    if not named:
         return
     from cnncourse import data  # imports torch: only who needs it
 
-    size = effective.get("image_size")
-    data.load(name, train=False, size=None if name in DOWNLOADED else size or None)
+    for name, value in named.items():
+        if name == "corpus":
+            data.text(value)
+        elif name == "masks":
+            data.masks_folder(value, size=size)
+        elif value == "bccd":
+            data.bccd()
+        else:
+            data.load(value, train=False, size=None if value in DOWNLOADED else size)
+
+
+def _not_bundled(name: str, value: object) -> bool:
+    """Whether a parameter names data that do not ship with the dependencies: a published set, or the user's own."""
+    if not value or not isinstance(value, str):
+        return False
+    if name == "dataset" and value not in (*DOWNLOADED, "bccd"):
+        return paths.resolved(value).is_dir()
+    own = name == "masks" or (name == "corpus" and value != "descriptions")
+    return own or value in (*DOWNLOADED, "bccd")
 
 
 def _make_room(lesson: Lesson, folder: Path, pictures: Path) -> None:

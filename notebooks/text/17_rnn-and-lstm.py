@@ -38,21 +38,18 @@ units: int = 24  # units of the networks that recall; 4 to 128
 steps: int = 200  # steps of training to recall; 20 to 5000
 text_units: int = 64  # units of the network that writes text; 8 to 512
 text_steps: int = 600  # its steps of training; 20 to 20000
-corpus: str = "descriptions"  # its text; or tinyshakespeare, or the path of a text file; any text
+corpus: str = "descriptions"  # its text; one of descriptions, tinyshakespeare, or a file
 
 # %% tags=["imports", "fold"]
-import hashlib
 import math
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import sklearn
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cnncourse import claims, data, errors, exercises, figures, plots, runtime, widgets
+from cnncourse import claims, data, exercises, figures, plots, runtime, widgets
 
 # %% tags=["fold"]
 runtime.start(seed=seed, device="cpu")  # small steps one after the other: no work for a GPU
@@ -1019,34 +1016,8 @@ exercises.check("17.4", reach)
 #
 # Now a real text: scikit-learn's descriptions of its data sets, letter by letter. The last 4,000 letters are kept for validation. The network is an LSTM as torch begins it, trained in chunks of 25 letters, 16 places of the text side by side.
 
-# %% tags=["define", "fold"]
-DESCRIPTIONS = "efcc63d1a838d2134e9078ff3e2d7c6b66098f891425d381cef4879fe3ca390f"  # SHA-256
-
-def read_text(name):
-    """The text of this name, or of the file of this path."""
-    if name == "descriptions":
-        folder = Path(sklearn.__file__).parent / "datasets" / "descr"
-        text = "".join(file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.rst")))
-        if (found := hashlib.sha256(text.encode()).hexdigest()) != DESCRIPTIONS:
-            raise errors.DataError(
-                "the 14 descriptions of scikit-learn 1.9.1, 43,054 letters",
-                f"{len(text):,} letters of scikit-learn {sklearn.__version__}, SHA-256 {found[:8]}",
-                where="sklearn/datasets/descr",
-                remedy="install scikit-learn 1.9.1, or give a text file: -p corpus FILE")
-        return text
-    path = (data.downloaded.root() / "tinyshakespeare" / "input.txt" if name == "tinyshakespeare"
-            else data.folder.resolved(name))
-    if not path.is_file():
-        raise errors.DataError("a text file", "none", where=path,
-                               remedy="put it there, set CNNCOURSE_DATA, or leave corpus out")
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if len(text) < 10_000:
-        raise errors.DataError("a text of at least 10,000 letters", f"{len(text):,}", where=path,
-                               remedy="give a longer text")
-    return text
-
 # %% tags=["fold"]
-text = read_text(corpus)
+text = data.text(corpus)
 alphabet = sorted(set(text))
 codes = torch.tensor([alphabet.index(letter) for letter in text])
 learnt, unseen = codes[:-4000], codes[-4000:]

@@ -50,8 +50,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import ops
 
-from cnncourse import claims, cost, data, errors, exercises, figures, metrics, plots, runtime
-from cnncourse import scenes, widgets
+from cnncourse import claims, cost, data, exercises, figures, metrics, plots, runtime, scenes
+from cnncourse import widgets
 
 # %% tags=["fold"]
 # Look; what torchvision publishes for its detectors: name -> (AP on COCO, G multiply-adds).
@@ -304,12 +304,7 @@ def digits_on_ground(train, count):
 
 def blood_cells(train, count, side=96):
     """BCCD's photographs (640 x 480): a left and a right square of each, shrunk; no masks."""
-    folder = data.downloaded.root() / "BCCD"
-    if not (folder / "VOCdevkit" / "VOC2007").is_dir():
-        raise errors.DataError("the photographs of blood cells (BCCD, Pascal VOC's folders)",
-                               "none", where=folder / "VOCdevkit" / "VOC2007",
-                               remedy="put them there, set CNNCOURSE_DATA, or leave dataset out")
-    voc = torchvision.datasets.VOCDetection(folder, year="2007",
+    voc = torchvision.datasets.VOCDetection(data.bccd(), year="2007",
                                             image_set="train" if train else "test")
     names = ("RBC", "WBC", "Platelets")
     pictures, boxes, labels = [], [], []

@@ -98,22 +98,24 @@ def claims(told: Told) -> str:
     """All claims as one table that a click sorts."""
     rows = []
     for lesson in told.lessons:
+        held = coverage.other_seeds(lesson.number, told.claims[lesson.slug])
         for claim in told.claims[lesson.slug]:
             seeds = claim.get("seeds", "")
             rows.append(
                 f'<tr><td><a href="{_page(lesson.slug)}#{anchor(claim["id"])}">'
                 f"{html.escape(claim['sentence'])}</a></td>"
                 f"<td>{html.escape(measured(claim))}</td><td>{html.escape(coverage.required(claim))}</td>"
-                f"<td>{lesson.number}</td><td>{seeds}</td></tr>"
+                f"<td>{lesson.number}</td><td>{seeds}</td><td>{held.get(claim['id'], '')}</td></tr>"
             )
     heads = "".join(
         f'<th scope="col"><button type="button">{name}</button></th>'
-        for name in ("sentence", "measured", "required", "lesson", "seeds")
+        for name in ("sentence", "measured", "required", "lesson", "seeds", "held in other seeds")
     )
     return f"""# All claims
 
 {len(rows):,} sentences that the lessons claim, each with what was measured and what had to hold.
 A lesson stops when one of them is false at its default parameters.
+The last column counts in how many of the seeds that a lesson was run with besides its own the sentence held too.
 A click on a heading sorts; a click on a sentence leads to the cell that measured it.
 
 <div class="wide" role="region" aria-label="Claims" tabindex="0">
