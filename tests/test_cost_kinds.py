@@ -171,6 +171,18 @@ def test_what_cannot_be_followed_is_unknown_and_stays_so(run):
     assert any(line.startswith("a ") and "?" in line for line in str(costs).splitlines())
 
 
+def test_the_places_of_an_affine_grid_are_a_product_of_matrices():
+    theta = nn.Parameter(torch.eye(2, 3)[None])
+    torchs = Net(
+        lambda net, x: F.affine_grid(net.theta, [1, 1, 5, 7], align_corners=False) + x, theta=theta
+    )
+    plain = Net(
+        lambda net, x: (x.new_ones(35, 3) @ net.theta[0].T).view(1, 5, 7, 2) + x, theta=theta
+    )
+    counts = {cost.table(net, (5, 7, 2)).multiply_adds for net in (torchs, plain)}
+    assert counts == {5 * 7 * 2 * 3}
+
+
 def test_pairs_as_complex_numbers_are_followed_and_bits_of_another_type_are_not():
     def rotated(net, x):  # neighbours of a row turned as one number, as rotary embeddings do
         pairs = torch.view_as_complex(net.a(x)[..., :20].unflatten(3, (10, 2))) * net.w

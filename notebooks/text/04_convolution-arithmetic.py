@@ -314,7 +314,7 @@ limit: int = 1347  # training pictures of section 5, at most; at least 100
 margin: int = 3  # black pixels around each picture, within which it moves; 0 to 16
 width: int = 10  # filters in the first layer of the network; 1 to 128
 epochs: int = 12  # passes over the training pictures; 1 to 200
-batch_size: int = 32  # pictures in a step; at least 1
+batch_size: int = 32  # pictures in a step; 8 to 1024
 learning_rate: float = 0.003  # of Adam; above 0
 
 # %% [markdown]
