@@ -34,6 +34,7 @@ BOUNDS: dict[str, Callable[..., bool]] = {  # how a range is written: which valu
     rf"at most {NUMBER}": lambda value, high: value <= high,
     rf"above {NUMBER}": lambda value, low: value > low,
     rf"below {NUMBER}": lambda value, high: value < high,
+    r"(\d+)n \+ (\d+)": lambda value, step, first: value >= first and (value - first) % step == 0,
 }
 COUNTS: dict[str, Callable[..., bool]] = {  # of a list
     r"(\d+) or more values": lambda count, low: count >= low,
@@ -52,7 +53,7 @@ OWN: dict[str, Callable[[Path], bool]] = {"a folder": Path.is_dir, "a file": Pat
 class Range:
     """Which values a parameter may have, as its comment says; parts are joined by commas.
 
-    numbers       "1 to 200", "0 or 8 to 64", "at least 1", "at most 5", "above 0", "below 1"; two: "above 0, below 1"
+    numbers       "1 to 200", "0 or 8 to 64", "at least 1", "at most 5", "6n + 2"; two: "above 0, below 1"
     words         "one of digits, mnist", "one of digits, mnist, or a folder" (or "a file"; it must be there)
     text          "any text"
     lists         "each 8 to 200, ascending", "2 or more values, each at least 0, different", "each one of relu, tanh"

@@ -447,6 +447,20 @@ def test_many_changed_parameters_are_counted(tmp_path, monkeypatch):
     assert text.endswith("not required with seed=1 and margin=0 and rate=0.3 and three others")
 
 
+@pytest.mark.parametrize(
+    "value", ["(margin, 'in', (8, 9 - margin))", "(margin, '~', 9, 4 - margin)"]
+)
+def test_a_bound_that_changed_parameters_make_empty_is_not_met_and_stops_nothing(
+    tmp_path, monkeypatch, value
+):
+    lesson_root(tmp_path, "margin: int = 1  # pixels; 0 to 9", monkeypatch)
+    body = f"from cnncourse import claims\nclaims.check('{ID}', '{{x}}', x={value})"
+    (_, cell) = run("margin = 4", body)
+    assert cell.outputs[0].data[claims.MIME]["verdict"] == "not required"
+    with pytest.raises(Exception, match="ParameterError"):
+        run("margin = 1", body.replace("margin", "4"))
+
+
 def test_a_single_seed_of_changed_parameters_reports_too(tmp_path, monkeypatch):
     lesson_root(tmp_path, "margin: int = 4  # pixels; 0 to 9", monkeypatch)
     body = f"from cnncourse import claims\nclaims.check('{ID}', '{{x}}', x=([3], '<', 2), seeds=1)"

@@ -17,6 +17,7 @@ from cnncourse.parameters import Parameter, Range, parse
     ("at most 0.5", [0.5, -3], [0.51]),
     ("above 0", [1e-9], [0, -1]),
     ("above 0, below 1", [0.5], [0, 1]),
+    ("each 8 to 200, each 6n + 2", [[8, 20, 56]], [[2], [55], [206], [20, 21]]),
     ("-1e-3 to 1_000", [-0.001, 1000], [-0.002, 1001]),
     ("one of digits, mnist", ["mnist"], ["cifar10", "digits, mnist", ""]),
     ("one of digits or mnist", ["mnist"], ["cifar10"]),

@@ -22,6 +22,7 @@ print(seed, width)
     ("int", 10, "1 to 200", 1), ("int", 1, "at least 1", 2), ("int", 3, "2 to 4", 2), ("float", 0.1, "above 0", 0.05),
     ("float", 1.0, "at least 1", 2.0), ("bool", False, "", True), ("int", 0, "0 or 1024 to 60000", 1024),
     ("list[int]", [8, 20], "each 8 to 20, ascending", [8]),
+    ("list[int]", [20, 56], "2 values, each 8 to 200, each 6n + 2, ascending", [8, 56]),
     ("list[int]", [1, 2], "2 or more values, each 1 to 5", [1, 2, 2]), ("str", "b", "one of a, b, or a folder", "a"),
 ])  # fmt: skip
 def test_the_first_value_to_try_is_a_small_one_in_range(type, default, range, value):

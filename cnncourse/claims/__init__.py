@@ -138,7 +138,7 @@ def check(
         )
     specs = {name: spec for _, name, spec in parts if name}
     found = {
-        name: _value(value, specs[name], seed_count, on, f"{where}, value {name!r}")
+        name: _value(value, specs[name], seed_count, on, f"{where}, value {name!r}", bool(changed))
         for name, value in values.items()
     }
     required = {name: value for name, value in found.items() if value.relation}
@@ -205,7 +205,8 @@ def table(
     known_id(id)
     where = f"claims.table({id!r}, ...)"
     relation = "==" if tolerance is None else "~"
-    relations.check_bound(relation, None, tolerance, where)
+    changed = _changed(id)
+    relations.check_bound(relation, None, tolerance, where, bool(changed))
     pairs = isinstance(rows, Mapping) and all(
         isinstance(row, list | tuple) and len(row) == 2 for row in rows.values()
     )
@@ -216,7 +217,6 @@ def table(
             where=where,
             remedy="several numbers of one row go into one tuple: {'conv1': ((3, 32), (3, 32))}",
         )
-    changed = _changed(id)
     agrees = {
         name: relations.satisfies(*row[:1], relation, row[1], tolerance, f"{where}, row {name!r}")
         for name, row in rows.items()
@@ -325,11 +325,13 @@ def _parts(
     return parts
 
 
-def _value(given: object, spec: str, seed_count: int | None, on: str, where: str) -> Value:
+def _value(
+    given: object, spec: str, seed_count: int | None, on: str, where: str, computed: bool
+) -> Value:
     measured, relation, bound, tolerance = given, "", None, None
     if isinstance(given, tuple) and len(given) in (3, 4) and isinstance(given[1], str):
         measured, relation, bound, tolerance = (*given, None)[:4]
-        relations.check_bound(relation, bound, tolerance, where)
+        relations.check_bound(relation, bound, tolerance, where, computed)
     runs = relations.plain(measured)
     if not seed_count or not isinstance(runs, list):
         return Value(measured, spec, relation, bound, tolerance)

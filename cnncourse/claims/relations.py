@@ -15,8 +15,14 @@ ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.
 RELATIONS = ("==", "~", *ORDERS, "in")
 
 
-def check_bound(relation: object, bound: object, tolerance: float | None, where: str) -> None:
-    """Refuse a relation, bound and tolerance that do not go together, naming what to write."""
+def check_bound(
+    relation: object, bound: object, tolerance: float | None, where: str, computed: bool = False
+) -> None:
+    """Refuse a relation, bound and tolerance that do not go together, naming what to write.
+
+    computed: the numbers come from changed parameters, so that a range may be empty and a tolerance 0: nothing then
+    satisfies them, and nobody has to correct them.
+    """
     if relation not in RELATIONS:
         raise ParameterError(
             f"a relation, one of {' '.join(RELATIONS)}",
@@ -31,7 +37,9 @@ def check_bound(relation: object, bound: object, tolerance: float | None, where:
             where=where,
             remedy="write (measured, '~', bound, 1e-3): '~' needs the largest difference allowed",
         )
-    if tolerance is not None and not (is_number(tolerance) and 0 < tolerance < math.inf):
+    if tolerance is not None and not (
+        is_number(tolerance) and (computed or 0 < tolerance < math.inf)
+    ):
         raise ParameterError(
             "a positive tolerance",
             repr(tolerance),
@@ -39,7 +47,7 @@ def check_bound(relation: object, bound: object, tolerance: float | None, where:
             remedy="use '==' to compare exactly",
         )
     ends = plain(bound)
-    if relation == "in" and not (_is_pair(ends) and ends[0] <= ends[1]):
+    if relation == "in" and not (_is_pair(ends) and (computed or ends[0] <= ends[1])):
         raise ParameterError(
             "a bound (low, high) for the relation 'in'",
             repr(bound),

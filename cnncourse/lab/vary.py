@@ -117,3 +117,5 @@ def _candidates(parameter: Parameter) -> Iterator[object]:
         yield from parameter.range.choices if parameter.range else ()
     elif isinstance(default, list):
         yield from (default[:1], default[:-1], default[1:], [*default, *default[-1:]])
+        named = re.findall(r"\d+", parameter.range.text if parameter.range else "")
+        yield from ([int(number), *default[1:]] for number in named)

@@ -1412,7 +1412,7 @@ exercises.check("02.5", blind_to_negatives)
 # | hinge, squared hinge | $\frac{1}{N} \sum_i L_i$ | $N$ | $K$ · `multi_margin_loss` (`p=2`: squared) |
 #
 # A loss that is a sum instead of a mean has slopes $N$ times as steep; for the same descent the step must be $N$ times as short.
-# Does the squared hinge "work better on some data"? With wrong labels among the training pictures its lead over the hinge depends on the labels with which the length of the steps was chosen (there are always 300 steps): the second and third claim behind the table.
+# Does the squared hinge "work better on some data"? With wrong labels among the training pictures its lead over the hinge depends on the labels with which the length of the steps was chosen (there are always 300 steps): the second and third claim behind the table. It is a small lead, and in some of the other seeds that were tried it was none.
 # Weights that **decay** by themselves are L2 of the same strength only with plain steps down the slope (torch's *SGD*). With *momentum* 0.9 (each step also takes along nine tenths of the step before) they settle where L2 of a tenth of the strength does; with Adam the same strength leads elsewhere too. Adam with decay is called *AdamW*. All are told in lesson 09.
 # Probabilities need not come from softmax: the lecture's .80 (cat), .15 (dog) and .05 (bird) are some, as none is negative and their sum is 1.
 #

@@ -1451,7 +1451,7 @@ claims.check("prac-gradient-check.read-anew",
 # But is it the reason offered, that what is sent back comes to point the right way? Taking out did one thing more: it forbade the last weights to *read* a neuron along the direction in which the random numbers push it. So keep the first layers that learned without the resemblance, and give them a new last layer that is free (last line): they were good. What they had heard never came to point the right way, and it taught them all the same.
 #
 # **We now know** that random weights on the way back teach a first layer even where they do not come to point the right way, and that the last weights must be free to resemble them to make use of it. With random numbers, too, the cosine stays well below 1.
-# **This does not show** how much the turning adds where the last weights are free (three draws are few; try other seeds), nor that it goes so in deeper networks, in more steps, or with other tasks.
+# **This does not show** how much the turning adds where the last weights are free (three draws are few: of ten other seeds about half keep both bounds of the last line), nor that it goes so in deeper networks, in more steps, or with other tasks.
 
 # %% [markdown]
 # ## 6 · Where there is no slope

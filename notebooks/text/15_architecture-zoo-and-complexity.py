@@ -766,7 +766,7 @@ claims.check("emp-preact-better.rate",
 
 # %% [markdown]
 # Taking the ReLU off the path, and nothing else, takes away most of the difference; the new order, with a BatchNorm in front of the scores, the rest. So at this depth and budget the ReLU on the path is a cause. How much of the rest is the order's, we have not parted: the bare block overflows at the larger rates, where pre-activation is at its best (which may lie even higher than our largest), but it also has no BatchNorm in front of the scores.
-# And mind the left edge: compared at that one rate, pre-activation, the best in the end, would have come last.
+# And mind the left edge: compared at that one rate, pre-activation, the best in the end, would have come last (so it is with most of the other seeds that were tried, not with all).
 #
 # What "clean" means can be said exactly: set all branches to zero, and see what comes through.
 

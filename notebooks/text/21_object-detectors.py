@@ -1246,7 +1246,7 @@ claims.check("eq-yolo-ssd.cells",
              same=(apart["SSD"] - shared["SSD"]).tolist(), seeds=numbers, on="every")
 
 # %% [markdown]
-# So sharing a cell, with its one set of classes, does cost YOLO. But most close pairs it misses with a border between them, too: the cell is the smaller part. (In training no boxes overlapped; that may be much of the rest.)
+# So sharing a cell, with its one set of classes, does cost YOLO some points here (in some of the other seeds that were tried, hardly any). And most close pairs it misses with a border between them, too: the cell is the smaller part. (In training no boxes overlapped; that may be much of the rest.)
 #
 # ### The bill
 #
