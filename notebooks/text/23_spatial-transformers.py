@@ -15,13 +15,13 @@
 # A network of dense layers that has learned to read a digit in one place must learn it again for every other place.
 # A *spatial transformer* goes the other way: a small network looks at the picture, answers with six numbers, and the picture is moved, turned and scaled by them before it is read.
 #
-# **The surprise.** Nobody says where the digit is, or how it is turned. The class is the only label, and the network still learns to look at the digit (the picture before section 1). But what it does to a *turned* digit is not what its name promises (section 3).
+# **The surprise.** Nobody says where the digit is, or how it is turned. The class is the only label, and the network still learns to look at the digit (the first figure). Does it also turn a *turned* digit upright? Section 3 measures it.
 #
 # **You will be able to**
 # - write an affine grid and a bilinear sampler, with their gradients;
 # - put a spatial transformer before a classifier, and start it so that it does no harm;
 # - measure whether it undoes what was done to the picture;
-# - say what it costs, against which rivals it wins, and how to give it less freedom.
+# - say what it costs, compare it with rivals of the same price, and give it less freedom.
 #
 # **You need** dense layers and the gradient (lessons 02 and 03), convolutions (lesson 04), Adam and learning rates (lesson 09), `torch.autograd`.
 #
@@ -137,7 +137,7 @@ def shown_grid(tasks):
     figures.show(fig, alt=f"Rows of white digits on black: {', '.join(tasks)}.")
 
 # %% [markdown]
-# **In one picture.** A digit lies somewhere on black. Before a classifier of two dense layers stands a *localisation network*, two more dense layers: it sees the picture at half size and answers with six numbers, θ. They say at which 20 × 20 places the picture is read, a *grid*; the classifier sees only what is read there. Two functions and a class:
+# **The network of the first figure.** A digit lies somewhere on black. Before a classifier of two dense layers stands a *localisation network*, two more dense layers: it sees the picture at half size and answers with six numbers, θ. They say at which 20 × 20 places the picture is read, a *grid*; the classifier sees only what is read there. First the grid (`mT` swaps rows and columns; `align_corners`: section 1):
 
 # %% tags=["define", "ledger:eq-stn"]
 def pixel_places(size, align_corners=False):
@@ -156,7 +156,7 @@ def affine_grid(theta, size, align_corners=False):
     return (target @ theta.mT).unflatten(-2, (size, size))
 
 # %% [markdown]
-# (`F.grid_sample` is torch's; it reads a picture at the places of a grid. Section 1 takes grid and sampler apart, section 2 says why the network begins as it does.)
+# (`F.grid_sample` is torch's; it reads a picture at the places of a grid. Section 1 takes grid and sampler apart, section 2 says why the network begins as it does; `zoom`, `only_shift` and `random_start` are for later.)
 
 # %% tags=["define", "ledger:arch-stn"]
 def dense(units=128):
@@ -313,10 +313,10 @@ figures.save(fig, "fig-stn-figure1",
                      f"Below: what is read there, and the answer (magenta: wrong). {steps_made} "
                      f"steps, one seed.",
              alt="Seven small white digits at different places, an orange frame around each; "
-                 "below them the digits large and in the middle.")
+                 "below them the digits large, some cut off at a side.")
 
 # %% [markdown]
-# The orange grid lies on the digit wherever that is, and it is *smaller* than the picture: what is read shows the digit large. No label told it to.
+# The orange frame, the edge of the grid, goes where the digit is (now and then it cuts off a side). It is *smaller* than the picture, and narrow: the digit is read large and broad. No label told it to.
 
 # %% [markdown]
 # ## 1 · A grid and a sampler
@@ -325,7 +325,7 @@ figures.save(fig, "fig-stn-figure1",
 #
 # $$\begin{pmatrix} x_s \\ y_s \end{pmatrix} = \begin{pmatrix} \theta_{11} & \theta_{12} & \theta_{13} \\ \theta_{21} & \theta_{22} & \theta_{23} \end{pmatrix} \begin{pmatrix} x_t \\ y_t \\ 1 \end{pmatrix}$$
 #
-# (t: target, a pixel of the output; s: source, the place in the input that it reads.) The grid is these places for all pixels of the output. `affine_grid`, which stands before the first picture, computes it: a row of `target` holds $x_t, y_t, 1$, and `mT` swaps rows and columns.
+# (t: target, a pixel of the output; s: source, the place in the input that it reads.) The grid is these places for all pixels of the output. `affine_grid`, which stands before the first picture, computes it: a row of `target` holds $x_t, y_t, 1$.
 #
 # **Two conventions.** With `align_corners=False`, torch's default, −1 and 1 are the outer *edges* of the picture; with `True` they are the *centres* of its first and last pixel. Both are in use; what matters is to give grid and sampler the same one. We take `False`: a θ then means the same for pictures of 20 and of 40 pixels a side.
 #
@@ -352,7 +352,7 @@ def sample(picture, grid, align_corners=False):
     return torch.einsum("hwn,nm,hwm->hw", down, picture, across)
 
 # %% [markdown]
-# A picture, and a θ that adds +0.5 to every x.
+# With the rows 1 0 0 and 0 1 0, θ is the *identity*: each place reads itself. Now a picture, and a θ that adds +0.5 to every x.
 
 # %%
 exercises.predict("23.p1", "θ₁₃ = +0.5, all else as in the identity: where is the digit in the "
@@ -375,7 +375,7 @@ claims.check("eq-stn.direction",
              "of 40 pixels.", moved=(moved_by, "~", -10.0, 0.01))
 
 # %% [markdown]
-# **Gradients.** The small network that answers with θ (the *localisation network*, section 2) learns only if the loss has a slope with respect to θ. The sum above gives it: by a pixel's value the slope is its weight; by x it is the difference of the two pixels beside the place. In one row: right neighbour minus left neighbour. Exactly on a pixel the value has a corner; there we take the slope towards the right and downwards, as torch does. From the places to θ it is one more product with $(x_t, y_t, 1)$.
+# **Gradients.** The localisation network learns only if the loss has a slope with respect to θ. The sum above gives it: by a pixel's value the slope is its weight; by x it is the difference of the two pixels beside the place. In one row: right neighbour minus left neighbour. Exactly on a pixel the value has a corner; there we take the slope towards the right and downwards, as torch does. From the places to θ it is one more product with $(x_t, y_t, 1)$.
 
 # %% tags=["define"]
 def sides(places, size):
@@ -484,7 +484,7 @@ claims.check("eq-stn.black", "The largest gradient of the output's sum by θ: sh
 
 # %% [markdown]
 # **We now know** how six numbers move a picture, that the output moves *against* the grid, and that there is a slope by each of the six.
-# **This does not show** that the slope leads to the digit: it is a difference of neighbouring pixels.
+# **This does not show** why the slope led to the digit in the first figure: it is a difference of neighbouring pixels.
 #
 # **Exercise 23.1.** Return the pixel index (a float) at which the coordinate `x` from −1 to 1 lies in a row of `size` pixels, for both conventions.
 
@@ -507,11 +507,11 @@ shown_grid(test)
 # %% [markdown]
 # (The test pictures. *Turned* digits are moved as well, *cluttered* ones are moved and have pieces of other digits beside them.)
 #
-# **The network** is the one above, before section 1. `F.grid_sample` in it is torch's sampler: the same as ours of section 1, for many pictures at once, and faster.
-# The last layer of the localisation network starts with weights of zero, and with the identity as its bias: at first every picture is read as it stands.
+# **The network** is the `Transformer` of the first figure. Its `F.grid_sample` reads as our sampler of section 1 does, many pictures at once.
+# The last layer of the localisation network starts with weights of zero, and with the identity as its bias: at first every picture is read whole, at half size.
 #
-# **The fair rival** is the same classifier with θ held at the identity: it reads the mean of 2 × 2 pixels, by the sentence above.
-# Adam, the learning rate rises to its highest value and falls again (`OneCycleLR`). For moved digits 0.004, 0.008 and 0.016 were tried, on three other seeds and their test pictures. Networks without a transformer have the best, 0.016; with 0.032 none of the rivals below was better by more than seeds differ. Those with one have the lowest, 0.004: the others gave a little less error on moved digits, but on turned ones a grid may then leave the picture for good.
+# **The fair rival** is the same classifier with θ held at the identity: it reads the mean of 2 × 2 pixels (section 1).
+# Adam, the learning rate rises to its highest value and falls again (`OneCycleLR`). For moved digits 0.004, 0.008 and 0.016 were tried outside of this lesson, on three other seeds (the same test digits at other places). Networks without a transformer get the best, 0.016; with 0.032 none of the rivals below was better by more than seeds differ. Those with one have the lowest, 0.004: the others gave a little less error on moved digits, but on turned ones a grid may then leave the picture for good.
 
 # %% tags=["define"]
 def plain(units=128):
@@ -541,7 +541,7 @@ claims.check("emp-stn-helps-invariance",
              seeds=numbers, on="every")
 
 # %% [markdown]
-# **Rivals.** What else could be done for the money? Two rivals have as many multiply-adds as the network with a transformer: the classifier with 200 hidden units in place of 128, and a small convolutional network, whose layers find a digit's parts in every place. A third gets 2.5 times as many pictures, so as many more places for each digit, and 1.5 times as many steps: that training costs as much, too. (Below, a lead of 4 points is required over the two dense rivals; over the CNN none is: its seeds lie far apart.)
+# **Rivals.** What else could be done for the money? Two rivals have as many multiply-adds (a product and its addition, the unit of cost) as the network with a transformer: the classifier with 200 hidden units in place of 128, and a small convolutional network, whose layers find a digit's parts in every place. A third gets 2.5 times as many pictures, so as many more places for each digit, and 1.5 times as many steps: that training costs as much, too. (Below, a lead of 4 points is required over the two dense rivals; over the CNN none is: its seeds lie far apart.)
 
 # %% tags=["define"]
 def small_cnn(channels=4):
@@ -633,7 +633,7 @@ exercises.check("23.2", slope_at)
 # %% [markdown]
 # ## 3 · Does θ undo what was done?
 #
-# We know how each test picture was made: by a θ of its own. The picture that is read in the end is the digit seen through both, so we can multiply the two (each with the row 0 0 1 below it) and look at what is left. If the transformer undid everything, each digit would end at the same place, and upright.
+# We know how each test picture was made: by a θ of its own. What is read in the end is the digit seen through that θ and the transformer's, so we multiply the two (each with the row 0 0 1 below it) and look at what is left. A θ's *angle* is that of the turn nearest to it; *spread* is a standard deviation over the test pictures. If everything were undone, both spreads, of places and of angles, would be 0.
 #
 # The second task: digits moved, and turned by up to 60° to either side.
 
@@ -709,7 +709,7 @@ def draw_left():
 draw_left()
 fig = draw_examples(turned[0], "turned", "Turned digits are enlarged, and most stay turned")
 figures.save(fig, "fig-stn-figure1.turned",
-             caption=f"As above, for digits moved and turned by up to {turn}°.",
+             caption=f"As in the first figure, for digits moved and turned by up to {turn}°.",
              alt="Seven digits at an angle with a frame around each; below them the digits "
                  "large, still at different angles.")
 
@@ -739,7 +739,7 @@ claims.check("emp-stn-helps-invariance.held",
              on="every")
 
 # %% [markdown]
-# **We now know** that this trained network relies above all on following the digit, and much less on turning and scaling each picture in its own way. It has turned back hardly anything: the classifier behind it must read digits at all angles. (In some of the other seeds that were tried more of the shift was left, in this task and in the next.)
+# **We now know** that these trained networks rely above all on following the digit, and much less on turning and scaling each picture in its own way. The angles spread nearly as before, and in the figure they follow the dashed line: the classifier behind must read turned digits. (In some of the other seeds that were tried more of the shift was left, in this task and in the next.)
 # **This does not show** that a transformer cannot turn: this training was short. A longer one (try `-p passes 24`), a convolutional localisation or fewer freedoms may. In the paper some networks turn digits upright. Look at θ before you call a picture "rectified".
 #
 # **Exercise 23.3.** Return the θ, of shape (2, 3), that undoes a given θ: sampling with one and then with the other gives the picture back (up to blur and borders).
@@ -788,8 +788,8 @@ claims.check("emp-stn-helps-invariance.cluttered",
 fig = draw_examples(window[0], "cluttered",
                     "A window of fixed size follows the digit, not always all of it")
 figures.save(fig, "fig-stn-figure1.cluttered",
-             caption=f"As above, for digits with {pieces} pieces of others; the window may only "
-                     f"be shifted.",
+             caption=f"As in the first figure, for digits with {pieces} pieces of others; "
+                     f"the window may only be shifted.",
              alt="Seven pictures with a digit and pieces, a frame of fixed size near each digit; "
                  "below them what the frame shows.")
 
