@@ -816,7 +816,7 @@ claims.check("emp-dropout-longer-training",
 
 # %% [markdown]
 # **We now know** the layer, its scaling and its price: more epochs at the same rate. With wrong labels it gains, with right ones far less; against an untreated network, tuned and stopped in time, a few points are left in these runs, against a tuned weight decay none that are sure.
-# **This does not show** that a few points are left for other seeds, or that dropout and weight decay are equal: these runs are too few to tell. Nor that dropout is useless on clean data: with more classes, larger pictures and far larger networks the untreated network overfits without any wrong label; AlexNet's authors report it.
+# **This does not show** that a few points are left for other seeds (with some that were tried they were not), or that dropout and weight decay are equal: these runs are too few to tell. Nor that dropout is useless on clean data: with more classes, larger pictures and far larger networks the untreated network overfits without any wrong label; AlexNet's authors report it.
 #
 # **Exercise 08.2.** In a convolutional network neighbouring places of a map tell nearly the same, so striking out single numbers hides little. *Strike out whole maps.* `lots` has a number between 0 and 1 for each picture and map; a map goes if its number is below `p`.
 

@@ -1497,7 +1497,7 @@ claims.check("prac-optimiser-choice.rate",
              adam=(chosen["Adam"], "<=", 0.06), gd=(chosen["gradient descent"], ">=", 0.2))
 
 # %% [markdown]
-# By what they minimise, the six are not alike: Nesterov's variant leads, momentum and Adam follow. The seeds that chose the rates had flattered Adam (second claim). By what we want, test pictures, the seeds of one optimiser lie further apart than the means of the six: *which* seed you get matters more than which optimiser. Still, the means are not all alike: highest and lowest differ by more than chance; the four between are not to be told apart. And a point is only a few pictures.
+# By what they minimise, the six are not alike: Nesterov's variant leads (with some other seeds by less), momentum and Adam follow. The seeds that chose the rates had flattered Adam (second claim). By what we want, test pictures, the seeds of one optimiser lie further apart than the means of the six: *which* seed you get matters more than which optimiser. Still, the means are not all alike: highest and lowest differ by more than chance; the four between are not to be told apart. And a point is only a few pictures.
 #
 # So why does everybody take Adam? Perhaps since it works *as it comes*. We try torch's default rates on three problems: one matrix, one hidden layer, and the curve $\sin 8x$.
 
@@ -1577,7 +1577,7 @@ claims.check("prac-lr-first",
              decades=(spans[4], ">=", 5 * max(spans[:4])))
 
 # %% [markdown]
-# So the rate comes first because its *decade* is unknown, not because it is the most sensitive near the best value; there momentum was (and a larger ρ is a longer step, too).
+# So the rate comes first because its *decade* is unknown, not because it is the most sensitive near the best value; there momentum was, here and with most of the other seeds that were tried (and a larger ρ is a longer step, too).
 #
 # And when does a schedule help? If it is noise that it helps against, it should help where a fifth of the training labels are random, and not with clean ones. Plain gradient descent with minibatches, five rates; mean test accuracies in percent.
 

