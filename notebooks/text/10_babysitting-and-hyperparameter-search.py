@@ -1440,7 +1440,7 @@ claims.check("prac-hyperparameter-cv.hasty",
              five=(loss_after(5), ">=", guess), twenty=(loss_after(20), "<=", 0.3))
 
 # %% [markdown]
-# Here refining gains nothing: what was tried around the rate first named is about as good. And a look can be too brief: the large rate that is best in the end first swings far above guessing.
+# Here refining gains nothing: what was tried around the rate first named is about as good. And a look can be too brief: here the large rate that is best in the end first swings far above guessing. (With most of the other seeds that were tried it swings less far.)
 #
 # **We now know** how to spend a budget: look everywhere evenly, in log space, and cheaply if a short look tells enough; then closely around the best; validate in folds; measure the winner once, on the test pictures.
 # **This does not show** how the methods compare with models of the table, Bayesian optimisation for one, which choose each setting by all results so far. And our table has two hyperparameters, not ten.
