@@ -19,7 +19,7 @@
 # The second is the same drawing, with one number subtracted from all of its 49.
 # The third nobody drew: a linear classifier (lesson 02) learned it from 10,000 small windows of noise, every second one with the curve, faintly, and each window under a light of its own.
 #
-# (The whole lesson costs about 40 seconds of one core, most of them in section 5.)
+# (The whole lesson costs about 30 seconds of one core, most of them in section 5.)
 
 # %% tags=["imports", "fold"]
 import time
