@@ -22,11 +22,11 @@ import _printing as printing
 
 from cnncourse import claims, paths
 from cnncourse.errors import LessonError
-from cnncourse.lab import execute, grid
+from cnncourse.lab import coverage, execute, grid
 from cnncourse.lab.lesson import Lesson
 
 COLUMNS = ("lesson", "seeds", "claims", "hold in every run", "stopped", "hold in fewer")
-RESULTS = paths.root() / "benchmarks" / "RESULTS-seeds.md"
+RESULTS = paths.root() / coverage.SEEDS
 INTRODUCTION = """# In how many seeds each claim holds
 
 `python benchmarks/seeds.py --store` wrote this, one lesson after the other, on the CPU. Every lesson ran with as many

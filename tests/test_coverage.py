@@ -55,7 +55,7 @@ def test_the_report_says_in_how_many_other_seeds_a_claim_held(tmp_path, monkeypa
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / coverage.SEEDS).write_text(f"# Head\n\n| lesson | seeds |\n|---|---:|\n{row}\n")
     path = notebook(tmp_path / "04_x.ipynb", code("", shown(x=(3.2, "<", 9))))
-    monkeypatch.setattr(coverage.paths, "root", lambda: tmp_path)
+    monkeypatch.setenv("CNNCOURSE_ROOT", str(tmp_path))
     assert coverage.other_seeds("04", claims.stored(path)).get(ID, "") == said
 
 

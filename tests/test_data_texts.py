@@ -28,7 +28,9 @@ def test_a_file_is_a_text_and_a_short_or_missing_one_is_refused(tmp_path, monkey
 
 def test_other_descriptions_than_those_of_the_lesson_are_refused_with_what_to_do(monkeypatch):
     monkeypatch.setitem(texts.SHA256, "descriptions", "0" * 64)
-    with pytest.raises(DataError, match="install scikit-learn"):
+    with pytest.raises(
+        DataError, match="install scikit-learn 1.9.1, or give a text file: -p corpus FILE"
+    ):
         data.text("descriptions")
 
 

@@ -369,7 +369,10 @@ def train(name):
 
 def test_interrupting_a_kernel_ends_the_cell_and_not_one_network_of_many(kernel):
     assert answer(kernel, LESSON)["status"] == "ok"
-    message = kernel[1].execute("print('begun')\nfor name in range(18):\n    train(name)")
+    message = kernel[1].execute(
+        "print('begun')\nfor name in range(18):\n    train(name)",
+        stop_on_error=False,  # or the kernel aborts what reaches it in the moment after an error
+    )
     while True:
         shown = kernel[1].get_iopub_msg(timeout=60)
         if shown["msg_type"] == "stream" and "begun" in shown["content"]["text"]:

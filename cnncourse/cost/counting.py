@@ -61,9 +61,7 @@ def multiply_adds(func, args: tuple, kwargs: dict, output: object) -> int | None
         return args[0].numel() // args[0].shape[-1] * args[1].numel()
     if packet is aten._cdist_forward:  # squared differences are added up
         return args[0].numel() * args[1].shape[-2]
-    if (
-        packet is aten.affine_grid_generator
-    ):  # theta times (x, y, 1), or (x, y, z, 1), of every place
+    if packet is aten.affine_grid_generator:  # theta times (x, y, 1) or (x, y, z, 1)
         return output.numel() * args[0].shape[-1]
     if packet.__name__ == "deform_conv2d":
         return output.numel() * args[1][0].numel()

@@ -31,23 +31,25 @@ def text(name: str) -> str:
         import sklearn
 
         folder = Path(sklearn.__file__).parent / "datasets" / "descr"
-        files, remedy = sorted(folder.glob("*.rst")), "install scikit-learn 1.9.1"
+        files = sorted(folder.glob("*.rst"))
+        remedy = "install scikit-learn 1.9.1, or give a text file: -p corpus FILE"
     elif name == "tinyshakespeare":
         folder = root() / name
-        files, remedy = [folder / "input.txt"], "put it there, or set CNNCOURSE_DATA"
+        files = [folder / "input.txt"]
+        remedy = "put it there, set CNNCOURSE_DATA, or leave the parameter out: a text ships with the course"
     else:
-        folder, remedy = resolved(name), "check the path"
+        folder = resolved(name)
         files = [folder]
-    remedy += '; "descriptions" ships with the course'
+        remedy = 'check the path, or take "descriptions", which ships with the course'
     for file in files:
         if not file.is_file():
             raise DataError("a text file", "none", where=file, remedy=remedy)
     found = "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
-    sum = hashlib.sha256(found.encode()).hexdigest()
-    if sum != SHA256.get(name, sum):
+    digest = hashlib.sha256(found.encode()).hexdigest()
+    if digest != SHA256.get(name, digest):
         raise DataError(
             f"the text {name}, SHA-256 {SHA256[name][:8]}",
-            f"{len(found):,} letters, SHA-256 {sum[:8]}",
+            f"{len(found):,} letters, SHA-256 {digest[:8]}",
             where=folder,
             remedy=remedy,
         )

@@ -180,10 +180,12 @@ def _not_bundled(name: str, value: object) -> bool:
     """Whether a parameter names data that do not ship with the dependencies: a published set, or the user's own."""
     if not value or not isinstance(value, str):
         return False
-    if name == "dataset" and value not in (*DOWNLOADED, "bccd"):
+    published = (*DOWNLOADED, "bccd")
+    if name == "dataset" and value not in published:
         return paths.resolved(value).is_dir()
-    own = name == "masks" or (name == "corpus" and value != "descriptions")
-    return own or value in (*DOWNLOADED, "bccd")
+    if value in published:
+        return True
+    return name == "masks" or (name == "corpus" and value != "descriptions")
 
 
 def _make_room(lesson: Lesson, folder: Path, pictures: Path) -> None:
@@ -319,9 +321,11 @@ def _papermill(
                 shutdown_kernel="immediate",  # kills its whole process group: no waiting, no orphans
                 resources={"metadata": {"path": str(lesson.notebook.parent)}},
             )  # fmt: skip
+            written_to, nb_man.output_path = nb_man.output_path, None  # once, not after every cell
             try:
                 client.execute(env=environment)
             finally:
+                nb_man.output_path = written_to  # papermill writes it there, also what failed
                 if (
                     client.km is not None and client.km.has_kernel
                 ):  # interrupted between its start and its first cell

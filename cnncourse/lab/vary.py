@@ -82,12 +82,12 @@ def smallest(parameter: Parameter) -> object:
     >>> smallest(Parameter("epochs", "int", 10, "passes; 1 to 200"))
     1
     """
-    default, text = parameter.default, parameter.range.text if parameter.range else ""
+    default = parameter.default
     candidates: list = []
     if parameter.name == "batch_size":  # small batches cost more
         return default
     if parameter.type == "int":
-        candidates = [number for number in sorted(map(int, re.findall(r"\d+", text))) if number]
+        candidates = [number for number in sorted(_numbers(parameter)) if number]
         candidates = [number for number in candidates if not default or number < default]
     elif isinstance(default, list):
         candidates = [default[:1], default[:2]]
@@ -110,12 +110,19 @@ def _candidates(parameter: Parameter) -> Iterator[object]:
         yield not default
     elif isinstance(default, int):
         yield from (1, 2, default // 2, default - 1, default + 1, 2 * default, 0)
-        yield from map(int, re.findall(r"\d+", parameter.range.text if parameter.range else ""))
+        yield from _numbers(parameter)
     elif isinstance(default, float):
         yield from (default / 2, 2 * default)
     elif isinstance(default, str):
         yield from parameter.range.choices if parameter.range else ()
     elif isinstance(default, list):
         yield from (default[:1], default[:-1], default[1:], [*default, *default[-1:]])
-        named = re.findall(r"\d+", parameter.range.text if parameter.range else "")
-        yield from ([int(number), *default[1:]] for number in named)
+        yield from ([number, *default[1:]] for number in _numbers(parameter))
+
+
+def _numbers(parameter: Parameter) -> list[int]:
+    """The whole numbers that the range of a parameter names."""
+    return [
+        int(number)
+        for number in re.findall(r"\d+", parameter.range.text if parameter.range else "")
+    ]
