@@ -49,6 +49,8 @@ def test_the_stored_claim_is_plain_json_also_for_nan_and_tensors():
     assert data["measured"] == {"x": [0.5, "nan", "-inf"], "y": 3}
     assert data["required"] == {"x": "exactly (0.5, nan, -inf)", "y": "from 1.0 to 5"}
     assert data["id"] == ID and data["verdict"] == "holds"
+    runs = shown(x=([2.0, 3.0, 4.0], ">", 1), seeds=3, on="every")["data"][claims.MIME]
+    assert runs["measured"] == {"x": {"mean": 3.0, "from": 2.0, "to": 4.0}}
 
 
 @pytest.mark.parametrize("varies", [True, False])

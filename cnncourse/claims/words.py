@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -182,6 +182,8 @@ def storable(value: object) -> object:
     """JSON has no nan, no infinity and no types of torch: they are stored as words."""
     if isinstance(value, list | tuple):
         return [storable(element) for element in value]
+    if isinstance(value, Mapping):  # the mean of several seeds, and its ends
+        return {name: storable(element) for name, element in value.items()}
     finite = isinstance(value, float) and math.isfinite(value)
     return value if value is None or finite or isinstance(value, str | int) else str(value)
 
