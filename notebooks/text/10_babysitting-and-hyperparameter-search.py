@@ -515,7 +515,7 @@ claims.check("prac-lr-range.rule",
              seeds=len(several), on="mean")
 claims.check("prac-lr-range.long",
              "After 500 steps: {one:.1%} at the rate itself, {third:.1%} at a third, {tenth:.1%} "
-             "at a tenth.", one=(longer["the rate itself"], ">=", np.mean(longer["a tenth"])),
+             "at a tenth.", one=longer["the rate itself"],
              third=(longer["a third"], ">=", np.mean(longer["a tenth"])),
              tenth=(longer["a tenth"], ">=", np.mean(longer["a third"]) - 0.03), seeds=runs,
              on="mean")
@@ -1427,20 +1427,23 @@ claims.check("prac-hyperparameter-cv",
              same=(in_folds(start), ">=", best[0] - 0.005),
              rate=kept.metadata["papermill"]["parameters"]["rates"][0],
              test=(tested_once, "~", best[0], 0.02))
-def loss_after(steps):
-    """The loss on all pictures after so many steps at the rate first named."""
-    scores = torch.from_numpy(rows @ softmax_weights(rows, names, start, 1e-4, steps))
+def loss_after(steps, rate):
+    """The loss on all pictures after so many steps at a rate."""
+    scores = torch.from_numpy(rows @ softmax_weights(rows, names, rate, 1e-4, steps))
     return F.cross_entropy(scores, torch.from_numpy(names)).item()
 
+early, late = loss_after(5, hasty), loss_after(20, hasty)
 claims.check("prac-hyperparameter-cv.hasty",
              "A look of 5 steps instead of 20 names the rate {rate:.2g}, and a whole training "
-             "there reaches {accuracy:.1%}. For at {start:.2g} the loss is {five:.1f} after 5 "
-             "steps, and {twenty:.2f} after 20.", rate=(hasty, "<=", start / 2), start=start,
+             "there reaches {accuracy:.1%}. After 5 steps the loss is {early:.2f} there and "
+             "{five:.2f} at a rate of {start:.2g}; after 20 steps {late:.2f} and {twenty:.2f}.",
+             rate=(hasty, "<=", start / 2), start=start, early=early, late=late,
              accuracy=(in_folds(hasty), "<=", in_folds(start) - 0.005),
-             five=(loss_after(5), ">=", guess), twenty=(loss_after(20), "<=", 0.3))
+             five=(loss_after(5, start), ">", early),
+             twenty=(loss_after(20, start), "<=", late * 0.8))
 
 # %% [markdown]
-# Here refining gains nothing: what was tried around the rate first named is about as good. And a look can be too brief: here the large rate that is best in the end first swings far above guessing. (With most of the other seeds that were tried it swings less far.)
+# Here refining gains nothing: what was tried around the rate first named is about as good. And a look can be too brief: the large rate that is best in the end first swings, here far above guessing (with most of the other seeds that were tried less far), and after 5 steps a smaller one is ahead.
 #
 # **We now know** how to spend a budget: look everywhere evenly, in log space, and cheaply if a short look tells enough; then closely around the best; validate in folds; measure the winner once, on the test pictures.
 # **This does not show** how the methods compare with models of the table, Bayesian optimisation for one, which choose each setting by all results so far. And our table has two hyperparameters, not ten.
