@@ -143,12 +143,17 @@ def arguments() -> argparse.ArgumentParser:
         lessons=True,
         jobs=True,
     )
-    command(
+    suite = command(
         "test",
         _test,
         "run every test: unit tests, anatomy, stored numbers",
         lessons=True,
         jobs=True,
+    )
+    suite.add_argument(
+        "--instructions",
+        choices=("avx2", "sse4"),
+        help="compare the lessons only, computed with no newer instructions: as on another processor",
     )
     command("check", _check, "check the anatomy of the lessons", lessons=True)
     command("claims", _claims, "report what the lessons claim and what was measured", lessons=True)
@@ -320,7 +325,7 @@ def _figures_check(chosen: argparse.Namespace) -> int:
 def _test(chosen: argparse.Namespace) -> int:
     from cnncourse.lab import suite
 
-    return suite.run(chosen.jobs, chosen.lessons)
+    return suite.run(chosen.jobs, chosen.lessons, chosen.instructions)
 
 
 def _check(chosen: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """`make test` runs what it was asked for; records say which commit they are of."""
 
+import os
 import subprocess
 import sys
 
@@ -40,6 +41,37 @@ def test_the_suite_runs_the_lessons_and_as_many_processes_as_asked_for(
     names = [word.rpartition("/")[2] for word in said[0]]
     assert [word for word in runs if word not in names] == []
     assert [word for word in not_runs if word in names] == []
+
+
+def test_older_instructions_are_asked_of_every_library_and_change_the_last_bits_of_a_sum(
+    course, monkeypatch
+):
+    said = []
+    monkeypatch.setattr(
+        suite.subprocess,
+        "run",
+        lambda command, env, **_: said.append((command, env)) or subprocess.CompletedProcess("", 0),
+    )
+    names = [name for name in suite.LIBRARIES if name in os.environ]
+    assert (
+        command.main(["test", "14"]) == command.main(["test", "14", "--instructions", "sse4"]) == 0
+    )
+    (_, plain), (words, older) = said
+    assert [name for name in suite.LIBRARIES if name in plain] == names
+    files = [word.rpartition("/")[2] for word in words]
+    assert "14_resnet.ipynb" in files and "test_lesson_14.py" not in files
+    monkeypatch.undo()
+    code = "import torch; torch.manual_seed(0); x = torch.randn(4097); print(x.sum().item(), (x * x).sum().item())"
+    sums = [
+        subprocess.run(
+            [sys.executable, "-c", f"{code}; print(torch.backends.cpu.get_cpu_capability())"],
+            env=environment, capture_output=True, text=True, check=True,
+        ).stdout.split()
+        for environment in (plain, older)
+    ]  # fmt: skip
+    assert sums[1][2] == "DEFAULT"
+    if sums[0][2] != "DEFAULT":
+        assert sums[0][:2] != sums[1][:2]
 
 
 def git(folder, *words):

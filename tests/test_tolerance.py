@@ -275,6 +275,22 @@ def test_a_claim_that_varies_is_compared_but_for_its_measured_number():
     assert compare(shown(), shown(varies=False), Tolerance()) != []
 
 
+def test_of_a_cell_whose_numbers_vary_with_the_processor_the_words_are_compared_and_the_rest_of_a_claim():
+    varies = declared({}, ["nbval-varies", "fold"])
+    claim = CLAIMED | {"required": {"x": "at most 0.6"}}
+
+    def shown(said="learns, to 89% (two seeds, -1.5 to 90)", **fields):
+        return [text(said), text(claim | fields, CLAIM)]
+
+    assert compare(shown(), shown(measured={"from": 1}, required={"x": "at most 5"}), varies) == []
+    assert compare(shown(), shown("learns, to 7% (two seeds, 1e-3 to 1,200)"), varies) == []
+    assert compare(shown(), shown("stays, at 89% (two seeds, -1.5 to 90)"), varies) != []
+    assert compare(shown(), shown("learns, to 89% (two seeds, -1.5)"), varies) != []
+    for field in ({"required": {"x": "at least 0.6"}}, {"verdict": "false"}, {"seeds": 4}):
+        assert compare(shown(), shown(**field), varies) != [], field
+    assert compare(shown(), shown("learns, to 88% (two seeds, -1.5 to 90)"), Tolerance()) != []
+
+
 def picture(shade, size=(8, 8)):
     buffer = io.BytesIO()
     Image.new("RGB", size, (shade, shade, shade)).save(buffer, "PNG")
@@ -310,6 +326,9 @@ def test_a_nearer_declaration_wins():
         ({}, ["nbval-atol=nan"], "finite"),
         ({}, ["nbval-rtol=1"], "below 1"),
         ({}, ["nbval-rtoll=1e-3"], "did you mean 'rtol'"),
+        ({}, ["nbval-varies=1"], "one of rtol, atol and image"),
+        ({}, ["nbval-vary"], "did you mean 'nbval-varies'"),
+        ({"varies": 1}, [], "one of rtol, atol and image"),
         ({}, ["nbval-ignore-outputs"], "did you mean 'nbval-ignore-output'"),
         ({"atoll": 1}, [], "did you mean 'atol'"),
         ({"atol": None}, [], "a number"),

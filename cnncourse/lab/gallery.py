@@ -14,7 +14,7 @@ from pathlib import Path
 from cnncourse import claims, paths
 from cnncourse import figures as looks
 from cnncourse.errors import LessonError, ParameterError
-from cnncourse.lab import explorers
+from cnncourse.lab import explorers, tolerance
 from cnncourse.lab.lesson import Lesson
 
 ENDINGS = ("svg", "png")
@@ -62,6 +62,9 @@ class Index:
             old = self.entries.get(id)
             entry = self._entry(lesson, record, provenance)
             keep = old is not None and self._is_published(id)
+            if keep and not stored and self._rounded_otherwise(id, entry):
+                states[id] = "same"
+                continue
             keep = keep and (_timed(record, old) and not stored or self._stays(id, entry, run))
             if keep:
                 entry |= {name: old[name] for name in KEPT}
@@ -93,6 +96,8 @@ class Index:
                 found.append(f"{id}: the published files are not those of index.json (sha256)")
             elif _timed(made[id], entry):
                 pass  # no two runs draw the same times
+            elif self._rounded_otherwise(id, new):
+                continue
             elif equal and entry["sha256"] != new["sha256"]:
                 other = [end for end in ENDINGS if entry["sha256"][end] != new["sha256"][end]]
                 how = "looks the same" if self._looks_the_same(id, run) else "looks different"
@@ -211,6 +216,17 @@ class Index:
             return True
         return old["environment"] != new["environment"] and self._looks_the_same(id, run)
 
+    def _rounded_otherwise(self, id: str, new: dict) -> bool:
+        """Whether rounding may have made a figure differ: made elsewhere, of numbers that vary, with the same words."""
+        old = self.entries[id]
+        elsewhere = (
+            old["environment"] != new["environment"] and old["parameters"] == new["parameters"]
+        )
+        told = all(
+            tolerance.words(old[name]) == tolerance.words(new[name]) for name in ("caption", "alt")
+        )
+        return elsewhere and told and id in _varying(new["lesson"])
+
     def _made(self, lesson: str, run: Path) -> dict[str, dict]:
         made = {}
         for file in sorted((run / "figures").glob("*.json")):
@@ -278,6 +294,12 @@ def _same(png: bytes, path: Path, entry: dict) -> bool:
     return hashlib.sha256(png).hexdigest() == entry["sha256"]["png"] or looks.same_picture(
         png, path
     )
+
+
+def _varying(lesson: str) -> set[str]:
+    """The figures that a lesson saves in cells whose numbers vary with the processor."""
+    cells = (cell for cell in Lesson.find(lesson).cells if tolerance.VARIES in cell.tags)
+    return {id for cell in cells for id in claims.saved_figures(cell.source)}
 
 
 def _timed(record: dict, entry: dict) -> bool:

@@ -1558,7 +1558,7 @@ for name, (make, pictures) in contest.items():
     both = [accuracy(make, pictures, run) for run in runs]
     reached[name], trained[name] = np.transpose(both)
 
-# %%
+# %% tags=["nbval-varies"]
 mean = {name: scores.mean() for name, scores in reached.items()}
 cnn_lost = mean["CNN"] - mean["CNN, shuffled"]
 mlp_lost = mean["MLP, same size"] - mean["MLP, shuffled"]
@@ -1569,7 +1569,7 @@ else:
 exercises.reveal("04.p6", told,
                  f"The CNN loses {100 * cnn_lost:.0f} points, the MLP {100 * mlp_lost:.0f}.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 designed = [(edge_histograms(images), labels) for images, labels in boards]
 as_they_are = [(images.flatten(1), labels) for images, labels in boards]
 for name, pair in {"pixels": as_they_are, "edge histograms": designed}.items():

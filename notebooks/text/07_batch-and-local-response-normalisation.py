@@ -604,7 +604,7 @@ def experiment(size, arm, number, rate=1.0):
     statistics_anew(network, train.batches(64, drop_last=True))
     return lengths, accuracy_of(network)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 # The runs: five arms, the yardstick, and three at a hundredth of the rate.
 arms = [(0.01, "free"), (0.01, "held"), (0.01, "held, short steps"), (1.0, "free"), (1.0, "held")]
 ways, reached = {}, {}  # by arm: lengths (seeds, steps); accuracy (seeds,)
@@ -628,7 +628,7 @@ claims.check("eq-bn-backward.length",
              control=(reached[0.01, "held, short steps"], ">=", 0.85),
              guess=1 / classes, seeds=seeds, on="every")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.4), width_ratios=[1, 1.25])
 for size in (0.01, 1.0):
     curve = ways[size, "free"].mean(axis=0)
@@ -1023,7 +1023,7 @@ for name, norm in layers.items():
     for size in batch_sizes:
         networks[name, size], reached[name, size] = after_100_steps(partial(net, 1.0, norm), size)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.0))
 ends = plots.spread([np.mean(reached[name, batch_sizes[-1]]) for name in layers], 0.085)
 for name, end in zip(layers, ends, strict=True):
@@ -1075,7 +1075,7 @@ for name, norm, size in (("none", None, 2), ("BatchNorm", nn.BatchNorm2d, 2),
                          ("per place", per_place, 2), ("per place, 16", per_place, 16)):
     _, in_cnn[name] = after_100_steps(partial(small_cnn, norm), size)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.4), width_ratios=[1.25, 1], sharey=True)
 PALE = "#6ea6d8"
 connected = {"no norm,\n2": (two["none"], "C1"), "Batch-\nNorm, 2": (two["BatchNorm"], "C0"),
@@ -1103,7 +1103,7 @@ figures.save(fig, "emp-bn-rnn-rl-open.tests",
                  "learn. In a convolutional network BatchNorm "
                  "learns with two pictures, per place hardly, per place with 16 well.")
 
-# %% tags=["fold", "ledger:emp-bn-regularises"]
+# %% tags=["nbval-varies", "fold", "ledger:emp-bn-regularises"]
 claims.check("emp-bn-rnn-rl-open.tests",
              "Fully connected, two pictures a batch: BatchNorm {bn:.0%}, with statistics anew "
              "{anew:.0%}, with 62 companions {companions:.0%}.", bn=two["BatchNorm"],
@@ -1132,7 +1132,7 @@ claims.check("emp-bn-regularises",
              between=between,
              four=told[4], many=told[256], ratio=(told[4] / told[256], ">=", 3))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 claims.check("emp-bn-rnn-rl-open.maps",
              "Convolutional, two pictures a batch: BatchNorm {bn:.0%}, none {none:.0%}, BatchNorm "
              "per place {place:.0%}, with 16 pictures a batch {more:.0%}.",

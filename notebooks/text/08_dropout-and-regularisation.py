@@ -1177,7 +1177,7 @@ def pca_lighting(photo, a):
     values, vectors = torch.linalg.eigh(torch.cov(colours))
     return photo + (vectors @ (a * values)).view(3, 1, 1)
 
-# %% tags=["fold", "ledger:prac-augmentation-kinds"]
+# %% tags=["nbval-varies", "fold", "ledger:prac-augmentation-kinds"]
 photo = data.photos()["chelsea"]
 photo = change.resize(photo, [40], antialias=True)[:, :, 3:56].double() / 255
 kinds = changes(photo, seed)

@@ -1068,7 +1068,7 @@ claims.check("emp-rmsprop-fixes-adagrad",
 #
 # We count with care: fifteen starts at the same height, *one* rate for all of them, the best of many; and a walk has arrived when it *stays* below a thousandth. (With a rate for every single start we would count lucky crossings.)
 
-# %%
+# %% tags=["nbval-varies"]
 rates = 10 ** (torch.arange(-36, 25) / 12)[:, None, None]  # 61 rates, 0.001 to 100
 class OneRate(AdaGrad):
     """AdaGrad with the mean of the squares, so that both weights have the same rate."""
@@ -1087,7 +1087,7 @@ steeper = {name: [arrivals(rules[name], turned, 10 * steepness) for turned in an
            for name in ("momentum", "Adam")}  # in a ravine ten times as steep
 by_angle, steeper
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 drawn = {name: row for name, row in by_angle.items() if name != "RMSProp"}
 drawn["Adam, ten times as steep"] = steeper["Adam"]
 looks = {"AdaGrad, one rate": "--", "Adam, β₁ = 0": ":", "Adam, ten times as steep": "--"}
@@ -1121,7 +1121,7 @@ class Tiring(RMSProp):
 
 tired = [arrivals(Tiring, turned, steepness) for turned in (0, 45)]
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 ends_of = {name: (row[0], row[-1]) for name, row in by_angle.items()}
 adam, bare, steep_adam = ends_of["Adam"], ends_of["Adam, β₁ = 0"], steeper["Adam"]
 claims.check("fig-optimiser-paths.turned",
@@ -1175,7 +1175,7 @@ def secant(w, g, w_before, g_before):
     s, y = w - w_before, g - g_before
     return w - g / (y / s)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 across = directions(45)
 hessian = across @ torch.diag(torch.tensor([1.0, steepness])) @ across.T
 begin = across @ place
@@ -1294,7 +1294,7 @@ worst, both = (float(np.mean(lates[name])) for name in ("as it is", "both"))
 alone = [float(np.mean(lates[name])) for name in ("a tenth of the step", "y from one batch")]
 plain_steps = late(found["gradient descent, minibatches"])
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.4))
 looks = {"L-BFGS, all pictures": (LIMITED, "-"), "gradient descent, all pictures": ("C1", "-"),
          "L-BFGS, minibatches": (LIMITED, "--"), "gradient descent, minibatches": ("C1", "--"),
@@ -1326,7 +1326,7 @@ claims.check("emp-lbfgs-full-batch.squares",
              twenty=(by_passes[20].item(), "<", 0.5 * every[-1, 0].mean().item()),
              single=every[-1, 0].mean().item(), passes=epochs_single)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 matrix = zero.clone().requires_grad_()
 theirs = torch.optim.LBFGS([matrix], lr=1, max_iter=1, history_size=10)
 
@@ -1439,7 +1439,7 @@ high = 100 * max(values.max() for values in at_best.values())
 exercises.reveal("09.p6", "at most 2 points" if apart <= 2 else "2 to 5 points" if apart <= 5
                  else "more than 5 points", f"They lie {apart:.1f} points apart.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, (ax, right_ax) = plt.subplots(1, 2, figsize=(figures.WIDTH, 4.6), width_ratios=(1.25, 1))
 for row, name in enumerate(racers):
     upwards = np.argsort(race[name][0])
@@ -1558,7 +1558,7 @@ claims.quoted("num-learning-rate-defaults.papers",
 #
 # Which setting matters most? From one good setting (rate 0.1, momentum 0.9, batches of 64, 64 units) we change one at a time, each by the *same* factor: divided by √10, and multiplied by it. (For momentum that is the factor of $1-\rho$.) And for the rate also over three decades: one rarely knows the decade beforehand.
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 root, middle = math.sqrt(10), accuracies["momentum"][4]
 settings = {"learning rate, 0.032 to 0.32": accuracies["momentum"][3:6],
             "momentum, 0.68 to 0.97": [accuracy(rho=1 - 0.1 * root), middle,

@@ -1211,7 +1211,7 @@ def short_first(count=most, even=False, early=first):
 exercises.predict("10.p5", "Half anywhere, half close to the best of them, against all anywhere:",
                   ("wins more often", "wins less often"))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 # What the three find.
 result |= {"finer": searches(finer), "finer, wider": searches(lambda: finer(reach=0.2)),
            "even, then finer": searches(lambda: finer(even=True)),
@@ -1241,7 +1241,7 @@ figures.save(fig, "emp-coarse-to-fine",
                  "reach a shorter one; sheared, even then finer, and short first have hardly any, "
                  "and the highest means.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 worst = {name: float(np.quantile(values, 0.05)) for name, values in result.items()}
 claims.check("emp-coarse-to-fine",
              "Finer wins {finer:.0%} against random settings, and finds {f:.1%} on average, random "
@@ -1260,7 +1260,7 @@ claims.check("emp-coarse-to-fine.short",
              wins=(wins("short first", "sheared"), ">=", 0.53),
              even=(wins("short first", "even, then finer"), "~", 0.5, 0.06))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 # What short first needs: enough looks or even ones, and first epochs that tell what works.
 fewer = {count: searches(lambda count=count: short_first(count)).mean()
          for count in (most // 4 + 1, most // 2 + 1)}

@@ -132,7 +132,7 @@ nets = {name: trained(partial(network, kernels, width, relu)) for name, (kernels
 tested = {name: [accuracy(net, test) for net in each] for name, each in nets.items()}
 learnt = {name: [accuracy(net, train) for net in each] for name, each in nets.items()}
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 size = {name: sum(p.numel() for p in each[0].parameters()) for name, each in nets.items()}
 big, stack = tested["one 7×7"], tested["three 3×3"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.9))
@@ -237,7 +237,7 @@ claims.check("err-vgg-same-effect-7x7", "Three 3×3 kernels of one channel move 
 exercises.predict("12.p2", "Without its inner ReLUs, the stack of three 3×3 compared with one 7×7:",
                   ("still better", "about equal (within 2 points)", "worse"))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 linear = tested["three 3×3, no ReLU between"]
 off = np.mean(linear) - np.mean(big)
 side = "above" if off > 0 else "below"
@@ -577,7 +577,7 @@ def lend(shallow, deep):
 lenders = iter(weak[2][1])  # one for each seed
 borrowed, _ = chains(lambda: lend(next(lenders), chain(3, 0.6, width)))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.0))
 for chain_runs, colour, shift in ((he, "C0", -0.12), (weak, "C1", 0.12)):
     places = [3 * each + 1 + shift for each in chain_runs]
@@ -721,7 +721,7 @@ fixed = [at_sides(trained_at([16], number)) for number in seeds]
 jittered = [at_sides(trained_at(range(8, 21), number)) for number in seeds]
 several = [right(each[12] + each[16] + each[20]) for each in jittered]
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 curves = {name: np.array([[right(each[side]) for side in SIDES] for each in each_seed])
           for name, each_seed in (("fixed", fixed), ("jittered", jittered))}
 ten = curves["fixed"][:, SIDES.index(10)].mean()

@@ -642,7 +642,7 @@ def quarter_googlenet(gain, seed):
             nn.init.normal_(layer.weight, std=math.sqrt(gain / layer.weight[0].numel()))
     return network.double().train()
 
-# %%
+# %% tags=["nbval-varies"]
 enlarged = F.interpolate(few[:8], (32, 32), mode="bilinear").double()
 gains = {"weak": weak_gain, "He": 2}
 alone, helped = {"weak": [], "He": []}, {"weak": [], "He": []}  # lengths for each seed
@@ -681,7 +681,7 @@ figures.save(fig, "emp-aux-classifiers-help", caption="GoogLeNet with a quarter 
     alt="From the weak start the first gradient is thousands of times shorter than from He's; "
         "heads lift it several-fold up to 4d.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 gap = np.array(alone["He"])[:, 0] / np.array(alone["weak"])[:, 0]
 claims.check("emp-aux-classifiers-help", "Untrained, heads make the first convolution's gradient "
     "{weak:.1f} times as long from the weak start and {he:.1f} times from He's; He's start without "
@@ -769,7 +769,7 @@ exercises.predict("13.p4", f"From the weak start, at its best rate, after {epoch
                   "loss is below three quarters of guessing's?",
                   ("neither", "only the chain's with heads", "both chains'"))
 
-# %%
+# %% tags=["nbval-varies"]
 thirds = (layers // 3, 2 * layers // 3)
 kinds = {"weak": (weak_gain, ()), "weak, heads": (weak_gain, thirds),
          "He": (2, ()), "He, heads": (2, thirds)}
@@ -785,7 +785,7 @@ found = "both chains'" if all(learns) else "only the chain's with heads" if lear
 exercises.reveal("13.p4", found, f"The losses are {judged['weak'].mean():.2f} without and "
                  f"{judged['weak, heads'].mean():.2f} with heads; guessing has {guessing:.2f}.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.8))
 looks = {"weak": ("C1", "o-"), "weak, heads": ("C1", "s--"), "He": ("C0", "o-"),
          "He, heads": ("C0", "s--")}

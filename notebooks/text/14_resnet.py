@@ -608,7 +608,7 @@ def deepened(network, blocks):
         stage.extend(copying_block(len(weight)).to(weight.device) for _ in range(blocks))
     return network
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 built = deepened(trained["plain"][shallow].networks[0], (deep - shallow) // 6)
 claims.check(
     "emp-identity-construction",
@@ -699,7 +699,7 @@ figures.save(fig, "fig-resnet-block",
 # The same layers, first weights, images, steps and learning rate. Only the addition is new.
 trained["residual"] = {depth: train_all(ResidualBlock, depth) for depth in depths}
 
-# %% tags=["fold", "ledger:fig-resnet-plain-curves"]
+# %% tags=["nbval-varies", "fold", "ledger:fig-resnet-plain-curves"]
 fig, panels = plt.subplots(1, 2, sharey=True, figsize=(figures.WIDTH, 4))
 panels[0].set(title="without shortcuts", ylabel="wrong answers (%)")
 panels[1].set(title="with shortcuts")
@@ -819,7 +819,7 @@ figures.save(fig, "emp-residual-gradients.by-block",
                  "towards the output and the gradient as far towards the input; with He's start "
                  "by about five. With shortcuts both keep their size within a few powers of ten.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 forward, weights = np.log10(bare["plain", "weak"][:, [SIGNAL, WEIGHTS]]).swapaxes(0, 1)
 forward = forward[:, -1] - forward[:, 0]  # (runs,)
 claims.check(
@@ -1226,7 +1226,7 @@ for (name, measure), kind in itertools.product(measures.items(), KINDS):
     networks = trained[kind][shallow].networks
     cut[kind, name] = np.array([errors_without(net, some, measure) for net in networks])
 
-# %% tags=["fold", "ledger:fig-resnet-residual-small"]
+# %% tags=["nbval-varies", "fold", "ledger:fig-resnet-residual-small"]
 relative, means = all_response_sizes(many[0]), {}  # deviation of F(x) / of x, (runs, blocks)
 sizes = relative["residual, trained"]
 whole = {kind: [percent_wrong(network, some) for network in trained[kind][shallow].networks]

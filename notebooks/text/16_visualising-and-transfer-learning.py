@@ -463,7 +463,7 @@ made = prepared(climbed.picture)
 cup = models.imagenet_input(photos["coffee"], 80)[0]
 scores = [score(cup), score(made)]
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.6))
 for ax, name, picture, value in zip(axes, ("a photograph", "made by climbing"),
                                     (cup, made), scores, strict=True):
@@ -478,7 +478,7 @@ figures.save(fig, "eq-deep-dream-activation-max",
                      "before the softmax.",
              alt="A cup of coffee, and a colourful texture with round dark forms.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 stream = torch.Generator().manual_seed(seed)
 noise = torch.randn(50, *cup.shape, generator=stream)
 noise *= made.norm() / noise.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
@@ -583,7 +583,7 @@ figures.save(fig, "prac-visualising-motivation",
                  "over the cup for espresso, and over the cat and a part of the cup "
                  "for Egyptian cat. Saliency is speckled everywhere.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 exercises.reveal("16.p2", max(METHODS, key=lambda method: np.mean(alike[method])),
                  "Correlation of the two maps: " + ", ".join(
                      f"{method} {np.mean(alike[method]):.2f}" for method in METHODS) + ".")
@@ -613,7 +613,7 @@ for method in ("saliency", "guided"):
                                        torch.cat([halves[name] for name in pair], dim=2),
                                        CLASSES[pair[0]])) for pair in PAIRS]
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def two_pictures(method):
     """Mean correlation of a method's maps of two different pictures."""
     maps = [found[method, pair][0] for pair in PAIRS]
@@ -694,7 +694,7 @@ claims.check("emp-alexnet-last-layer-encoding",
 # %% [markdown]
 # A space of 112 dimensions cannot be drawn. *PCA* shows its shadow on the plane in which the pieces vary most; it is linear, and distances can only shrink. *t-SNE* moves points in the plane until near neighbours are near; sizes of groups, and distances between them, mean little.
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 task, x, xt, _, _ = kept[seed, "trained"]
 rows = StandardScaler().fit_transform(xt[10])
 views = {"PCA of the middle": PCA(2, random_state=0).fit_transform(rows),
@@ -927,12 +927,12 @@ figures.save(fig, "fig-transfer-guide-table",
                  "have the longest bars. On digits the network from nothing comes near to the "
                  "middle, and with few digits farther than the last layer.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 for (kind, amount), ways in guide.items():
     means = "".join(f"{way:>15} {np.mean(ways[way]):.2f}" for way in (*WAYS, "before tuning"))
     print(f"{kind:7} {amount:5}{means}")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def mean_of(kind, amount, way):
     return float(np.mean(guide[kind, amount][way]))
 
@@ -1049,7 +1049,7 @@ for number in everyone:
                    small_steps)
     networks.append((network, still))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.9))
 ax.set(xscale="log", xlim=(70, 3600), ylim=(0, 1), xlabel="training pictures",
        ylabel="error on moved test digits", xticks=SIZES)
@@ -1075,7 +1075,7 @@ claims.check("emp-performance-grows-with-data",
 # %% [markdown]
 # So one older method gains little, and another as much as the network. (With the same 150 steps for each size, the *network* seemed to level off, in a trial: more pictures need more steps.) Is the network *robust* against moving by itself? We train it on digits that stand still, and test it on moved ones.
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 test_still = moved(digits_test.images, 0, far=0)
 robust = {(part, on): [1 - hits(pair[place], x, truth) for pair in networks]
           for place, part in enumerate(("moved", "still"))

@@ -131,7 +131,7 @@ rates = {plain: 0.03, lstm: 0.003, open_lstm: 0.003}
 trained = {make: [train_to_recall(make, rate, number) for number in everyone]
            for make, rate in rates.items()}
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def smooth(rights, over=10):
     """Means over `over` steps, (seeds, steps / over)."""
     rights = np.array(rights)
@@ -156,7 +156,7 @@ figures.save(fig, "emp-lstm-preserves-gradient",
              alt="The LSTM with forget bias 4 rises to one within half of the steps; the LSTM "
                  "as torch begins it stays at one quarter, guessing; the RNN lies between.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def recall(reader, length, count=500):
     """Share of first letters named rightly, on sequences that no training has seen."""
     x, y = recall_task(count, length, torch.Generator().manual_seed(10**6))
@@ -285,7 +285,7 @@ def learn_hello(with_state, number):
                 weight -= 0.5 * slope
     return cell, out, scores.detach()
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 hello, amnesic = [[learn_hello(with_state, number) for number in everyone]
                   for with_state in (True, False)]
 scored = [[scores for _, _, scores in nets] for nets in (hello, amnesic)]
@@ -443,7 +443,7 @@ for x_t, copy in zip(x, copies, strict=True):
     h = torch.tanh(U @ x_t + copy @ h)
 of_copies = torch.autograd.grad(h.sum(), copies)  # one gradient (4, 4) for each step
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 shared = W.clone().requires_grad_()
 (whole,) = torch.autograd.grad(rnn(x[None], U, shared, torch.zeros(4, dtype=x.dtype))[0, -1].sum(),
                                shared)
@@ -536,7 +536,7 @@ claims.check("emp-rnn-vanish-explode",
 #
 # Does it help? (In torch it is `nn.utils.clip_grad_norm_`.) A network with ReLU in place of tanh, whose $W$ is the identity times 1.1, so that the gradient grows. It learns to recall after 15 letters, by plain gradient steps, at four learning rates, with and without clipping to a length of 1.
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def recall_loss(rate, limit, number, count=100):
     """Loss over the last 20 of `count` plain gradient steps; inf once it is no number."""
     with runtime.seeded(number):
@@ -744,7 +744,7 @@ trained[copying] = [train_to_recall(copying, 0.001, number) for number in everyo
 longer = {make: np.array([[recall(reader, times * delay) for times in (1, 2, 4)]
                           for reader, _ in trained[make]]) for make in (open_lstm, copying)}
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 print("named rightly, mean of the seeds (each seed)")
 for place, times in enumerate((1, 2, 4)):
     for make in (open_lstm, copying):
@@ -779,7 +779,7 @@ def gates_through_time(lstm, x):
         rows.append(torch.stack([i, f, o, c]))
     return torch.stack(rows, dim=2)  # (4, N, T, units)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 reader = trained[open_lstm][0][0]
 x, y = recall_task(400, delay, torch.Generator().manual_seed(5))
 with torch.no_grad():
@@ -828,7 +828,7 @@ for part, name in enumerate(("i", "f", "g", "o")):
     mask[part] = 0
     blinded[name] = [recall_masked(reader, mask) for reader, _ in trained[open_lstm]]
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 mask = torch.ones(4, units, units)
 mask[2].fill_diagonal_(0)
 others = [recall_masked(reader, mask) for reader, _ in trained[open_lstm]]
@@ -968,7 +968,7 @@ def learn_to_count(chunk, carry, number, letters=22_400):
 counting = {(chunk, carry): [learn_to_count(chunk, carry, number) for number in everyone[:2]]
             for chunk, carry in ((CHUNK, True), (CHUNK, False))}
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 floor = least_loss(PERIOD, CHUNK)
 ended = {kind: [float(np.mean(losses[-100:])) for losses in nets]
          for kind, nets in counting.items()}
@@ -1047,7 +1047,7 @@ cell, out = train_writer(seed)
 # %% [markdown]
 # To write, draw the next letter by its probability. A *temperature* divides the scores first: below 1 likely letters become likelier, above 1 all become more alike; near 0 it is greedy.
 
-# %% tags=["ledger:eq-char-rnn-sampling"]
+# %% tags=["nbval-ignore-output", "ledger:eq-char-rnn-sampling"]
 def write(first, count, temperature, number=0):
     """`first` and `count` letters drawn one by one, each read again as the next input."""
     stream, state = torch.Generator().manual_seed(number), None
@@ -1083,7 +1083,7 @@ with torch.no_grad():
     by_read = F.cross_entropy(scores.transpose(1, 2), windows[:, 1:], reduction="none").mean(0)
     in_one_go = F.cross_entropy(out(cell(one_hot[unseen[None, :-1]])[0])[0], unseen[1:]).item()
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 late = by_read[20:].mean().item()
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.3))
 ax.plot(range(1, 51), by_read, color=BLUE)

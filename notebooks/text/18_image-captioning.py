@@ -194,7 +194,7 @@ training.fit(eye, (as_input(single.images), goal), optimizer=optimiser, epochs=e
 features, features_test = (training.predict(eye.features, as_input(part.images), 200)
                            for part in (train, test))  # (N, 64, h, w)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 named_alone = training.predict(eye, as_input(single_test.images), 200)  # (N, digits and colours)
 digit, colour = named_alone[:, :classes].argmax(1), named_alone[:, classes:].argmax(1)
 digit_right = (digit == single_test.labels[:, 0]).float().mean().item()
@@ -276,7 +276,7 @@ for row in right_sentences(alone["places"][0][0]).nonzero()[:, 0].tolist():
     says["above" if "above" in test.captions[row] else "left"].append(row)
 SHOWN = [(rows or [0])[0] for rows in says.values()]
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def lit(image, weights):
     """A picture (3, H, W) as bright as the attention (L,) on it, the strongest place as it is."""
     grid = weights.view(1, 1, side // 4, side // 4)
@@ -359,7 +359,7 @@ targets = spelt_test[:, 1:]
 masked = F.cross_entropy(scores, targets, ignore_index=PAD)
 unmasked = F.cross_entropy(scores, targets)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 by_hand, real = 0.0, 0
 for row, goals in zip(scores, targets.tolist(), strict=True):
     for place, goal_word in enumerate(goals):
@@ -399,7 +399,7 @@ exercises.check("18.1", masked_loss)
 #
 # When a picture is new there are no right words to read. The writer must read its *own* last word: it begins with `<start>`, takes the likeliest word, reads it, goes on, and stops at `<end>`. Taking the likeliest each time is called *greedy*. A wrong word then is not only wrong; it is also read.
 
-# %%
+# %% tags=["nbval-varies"]
 with torch.no_grad():
     taught = [right_words(net(features_test, spelt_test[:, :-1]).argmax(1))
               for net in writers["places"]]
@@ -410,11 +410,11 @@ exercises.predict("18.p1", "That was the share of right words after right words.
                   "words, the writer gets", ("as many right", "some 5 to 20 points fewer",
                                              "hardly any right"))
 
-# %%
+# %% tags=["nbval-varies"]
 own = [right_words(words) for words, _ in alone["places"]]
 print("word right when it writes alone:", [round(share, 3) for share in own])
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 EXAMPLES = range(min(8, len(test)))
 fig, axes = plt.subplots(2, 4, figsize=(figures.WIDTH, 3.7))
 exactly = right_sentences(alone["places"][0][0])
@@ -445,7 +445,7 @@ for net in writers["places"]:
     words, _ = write(net, features_test, first=spelt_test[:, 1:5].T)  # four right words
     helped.append(words)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 lost = np.mean(taught) - np.mean(own)
 exercises.reveal("18.p1", "as many right" if lost < 0.03 else "some 5 to 20 points fewer"
                  if lost < 0.3 else "hardly any right",
@@ -536,7 +536,7 @@ whole = {sees: [right_sentences(words).float().mean().item() for words, _ in eac
          for sees, each in written.items()}
 single_words = {sees: [right_words(words) for words, _ in each] for sees, each in written.items()}
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 exercises.reveal("18.p2", "about half" if 0.35 < blind < 0.75 else "about a tenth"
                  if blind <= 0.35 else "nearly all",
                  f"It is {blind:.0%}: much of a sentence is in every sentence.")
@@ -624,7 +624,7 @@ claims.check("eq-soft-attention",
 # %% [markdown]
 # Look at more of it: another picture, another word.
 
-# %% tags=["fold"]
+# %% tags=["nbval-ignore-output", "fold"]
 def light_on(picture, word):
     """Where the first seed's writer looks before its word number `word` of a test picture."""
     words, maps = alone["places"][0]
@@ -643,7 +643,7 @@ widgets.explore(light_on, picture=widgets.Slider(SHOWN[0], 0, len(test) - 1, 1, 
                                                  kept=(SHOWN[0],)),
                 word=widgets.Slider(2, 1, 8, 1, "word", kept=(1, 2, 3, 4, 6, 7)))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
 LABELS = {"own": "the digit that is named", "foreign": "the same, map of\nanother picture",
           "other": "the other digit", "area": "the named one, if the\nlight were even"}
@@ -706,7 +706,7 @@ for net, (words, _) in zip(writers["places"], alone["places"], strict=True):
     for name in kept_words:
         kept_words[name].append(counts[name] / max(1, both.sum().item()))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.6))
 LABELS = {"covered": "covered in the picture:\nthe covered digit",
           "covered, other": "the other one", "forbidden": "no attention on it:\nthis digit",
@@ -724,7 +724,7 @@ figures.save(fig, "emp-attention-looks-at-regions.covered",
                      "lowest to the highest.",
              alt="Short bars for the digit that is covered or forbidden, long ones for the other.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 exercises.reveal("18.p3", "both" if np.mean(kept_words["covered"]) > 0.5 else "only the other one"
                  if np.mean(kept_words["covered, other"]) > 0.5 else "neither",
                  f"The covered one in {np.mean(kept_words['covered']):.0%}, the other one in "
@@ -931,7 +931,7 @@ for sees, each in written.items():
         common = sum(len(a & b) for a, b in zip(said, true, strict=True))
         facts[sees].append(2 * common / (sum(map(len, said)) + sum(map(len, true))))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2))
 for offset, (name, values, colour) in enumerate((("BLEU, single words", one, ORANGE),
                                                  ("BLEU, runs up to 4", four, GREEN),

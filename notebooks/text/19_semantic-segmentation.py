@@ -226,7 +226,7 @@ def as_seen(images):
     mean, std = (torch.as_tensor(v).view(1, -1, 1, 1) for v in (train.mean, train.std))
     return (images * std + mean).clamp(0, 1).expand(-1, 3, -1, -1).numpy()
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 SHOWN = list(range(min(3, len(yt))))  # test pictures
 rows = [as_seen(xt[SHOWN]), painted(yt[SHOWN])]
 rows += [painted(out[name][0][SHOWN].argmax(1)) for name in ("small", "large", "down", "skips")]
@@ -331,7 +331,7 @@ exercises.check("19.1", mean_iou)
 exercises.predict("19.p2", "The scores of 1024 windows, one by one, and of one run over the "
                   "picture differ", ("nowhere, but for rounding", "near the border", "everywhere"))
 
-# %%
+# %% tags=["nbval-varies"]
 net = nets["small"][0]
 edge = 2 * net.reach + 1  # 11 pixels
 
@@ -389,7 +389,7 @@ def by_windows(picture, edge, pool=None):
     return torch.cat([two_layers(picture[:, :, i:i + edge, j:j + edge], pool=pool)
                       for i in range(spots) for j in range(spots)], 2).view(4, spots, spots)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 plain = by_windows(toy, 5)
 padded = two_layers(toy, around=1)[0, :, 2:-2, 2:-2]
 all_padded = by_windows(F.pad(toy, (2, 2, 2, 2)), 5)
@@ -590,7 +590,7 @@ large = A.T @ small
 print("transposed:", large.int().tolist())
 print("and small again:", (A @ large).int().tolist())
 
-# %% tags=["fold", "ledger:err-transpose-reverse"]
+# %% tags=["nbval-varies", "fold", "ledger:err-transpose-reverse"]
 stream = torch.Generator().manual_seed(3)
 draw = lambda *size: torch.randn(*size, generator=stream, dtype=torch.float64)  # noqa: E731
 picture, other, kernel2 = draw(1, 2, 9, 9), draw(1, 3, 4, 4), draw(3, 2, 3, 3)
@@ -660,7 +660,7 @@ def made(name, skips=False):
 ups = {name: [fitted(lambda: made(name), (part, y), number, UP_RATE, up_passes)
               for number, part in zip(seeds, maps, strict=True)] for name in WAYS}
 
-# %% tags=["fold", "ledger:emp-transpose-conv-checkerboard"]
+# %% tags=["nbval-varies", "fold", "ledger:emp-transpose-conv-checkerboard"]
 def unevenness(way, mean):
     """Spread of the four places of a 2 × 2 square on a constant map, relative to the mean size."""
     with torch.no_grad():
@@ -730,7 +730,7 @@ ups["skips, blurred"] = [fitted(lambda: made("bilinear", skips=True), (blurred(p
                                 UP_RATE, up_passes)
                          for number, part in zip(seeds, maps, strict=True)]
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def answers(name):
     """Scores on the test pictures, one tensor a seed."""
     parts = [blurred(part) for part in maps_test] if "blurred" in name else maps_test
@@ -757,7 +757,7 @@ exercises.reveal("19.p5", "less than a third" if 3 * keep < full_gain else
                  "about half" if 3 * keep < 2 * full_gain else "more than two thirds",
                  f"Over bilinear, skips gain {full_gain:.1f} points, blurred ones {keep:.1f}.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 order = ["bed of nails", "bilinear", "transposed", "unpooling", "skips, blurred",
          "skips"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.1))
@@ -814,7 +814,7 @@ claims.check("eq-encoder-decoder-seg",
              full=costs["without"].multiply_adds / 1e6, skips=(means["skips"], ">=", 75),
              large=means["large"], seeds=seeds, on="every", varies=True)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def view_of(way, scene):
     """Picture, truth, answer and mistakes for one way up."""
     picture, label = xt[scene:scene + 1], yt[scene:scene + 1]
@@ -878,7 +878,7 @@ for name, (images, labels) in sets.items():
         with torch.no_grad():
             learnt[name].append(mean_and_strokes(net(xt))[0])
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 ahead = np.mean(learnt["sparse"]) - np.mean(learnt["few"])
 answer = ("many sparse pictures" if ahead > 2 else "few whole pictures" if ahead < -2 else
           "alike (within 2 points)")

@@ -62,7 +62,7 @@ from torch import nn
 from cnncourse import claims, cost, data, exercises, figures, metrics, models, plots, runtime
 from cnncourse import scenes, widgets
 
-# %% tags=["define", "fold"]
+# %% tags=["nbval-varies", "define", "fold"]
 # The boxes drawn by hand, and all drawings; each is called where its figure stands.
 BOXES = {
     "astronaut": {"head": (153, 15, 302, 188), "woman": (18, 15, 364, 512),
@@ -1118,7 +1118,7 @@ def as_convolution(linear, channels, side):
     conv.bias.data = linear.bias.data
     return conv
 
-# %%
+# %% tags=["nbval-varies"]
 with runtime.seeded(seed), torch.no_grad():
     for padding in (0, 1):
         body, linear, side = classifier(padding)
@@ -1133,7 +1133,7 @@ with runtime.seeded(seed), torch.no_grad():
         if padding == 0:
             exact, output_map = difference, tuple(maps.shape[2:])
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 body, linear, side = classifier(0)
 moving = nn.Sequential(body, as_convolution(linear, 8, side))
 work = [cost.table(moving, (3, pixels, pixels)).multiply_adds for pixels in (14, 16)]
@@ -1191,7 +1191,7 @@ with torch.no_grad():
 print(f"{len(crops):,} windows of the part; in the pyramid {window_count_here:,}, of which "
       f"{len(faces)} are above 0.6")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 whole = cost.table(pnet, (3, 100, 100)).multiply_adds
 saved = len(crops) * cost.table(pnet, (3, 12, 12)).multiply_adds / whole
 exercises.reveal("20.p4", "the same" if saved < 2 else "about 6 times fewer" if saved < 30
@@ -1351,7 +1351,7 @@ face_boxes = 75.0 * torch.tensor(np.stack([columns, rows, columns + 1, rows + 1]
 exercises.predict("20.p5", "P-Net's boxes on the sheet have an AP of about 0.4. After suppression "
                   "alone, with the same network, it is", ("about 0.4", "about 0.6", "about 0.85"))
 
-# %%
+# %% tags=["nbval-varies"]
 stages = {}
 boxes, scores, sheet_windows = propose(sheet_input, smallest=37)
 stages["P-Net"] = boxes, scores
@@ -1368,7 +1368,7 @@ for name, (boxes, scores) in stages.items():
     ap[name] = area(right, len(face_boxes))
     print(f"{name:18} {len(boxes):5} boxes, {right.sum():3} of 100 faces, AP {ap[name]:.3f}")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 after = ap["P-Net, suppressed"]
 exercises.reveal("20.p5", "about 0.4" if after < 0.5 else "about 0.6" if after < 0.72
                  else "about 0.85", f"AP {ap['P-Net']:.2f} before, {after:.2f} after.")
@@ -1459,7 +1459,7 @@ blind = metrics.box_iou(boxes_true.mean(0)[None], boxes_t).mean().item()  # the 
 exercises.predict("20.p6", "The box's loss gets a weight of 1000. What suffers, after as many "
                   "steps?", ("the class", "the box", "neither"))
 
-# %%
+# %% tags=["nbval-varies"]
 nets = {weight: [fit(built(number), number, boxes_true, weight, steps) for number in seeds]
         for weight in box_weights}
 scores = {weight: np.array([score(net) for net in group]) for weight, group in nets.items()}
@@ -1477,7 +1477,7 @@ exercises.reveal("20.p6", worst if drops[worst] > 0.05 else "neither",
                  f"{-drops['the class']:+.2f}, the IoU by {-drops['the box']:+.2f}.")
 draw_localisation_loss()
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 with runtime.seeded(seed):
     fresh = TwoHeads()
     logits, numbers = fresh(x[:256])
@@ -1514,7 +1514,7 @@ draw_localisation_heads()
 #
 # The same works for any few numbers. Four *points* of each digit, its highest, lowest, leftmost and rightmost, are eight numbers: DeepPose (2013) predicted the joints of a person like that. And does a trunk that already knows the classes learn boxes sooner?
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 posers = [fit(built(number, 8), number, points_true, 1.0, steps * 2 // 3, 0.0) for number in seeds]
 with torch.no_grad():
     pose = [near(net(xt)[1]) for net in posers]

@@ -263,7 +263,7 @@ def marks(row):
 JUDGES = ("sure", "FID", "rarest class", "nearest")
 marked = {name: np.array([marks(row) for row in sets]) for name, sets in rows.items()}  # (S, 4)
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.0))
 shown = torch.cat([sets[0, ::many // 7][:7] for sets in rows.values()])
 plots.image_grid(ax, shown.reshape(-1, image_size, image_size), columns=7, limits=(-1, 1), gap=0.08)
@@ -294,7 +294,7 @@ figures.save(fig, "arch-gan",
                  "imitations in three columns; in the last, nearest, they are far below the real "
                  "pictures and the GAN is closest to them.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def mark(name, judge):
     """The marks of one judge, one a seed; a single set of pictures repeats."""
     values = marked[name][:, JUDGES.index(judge)]
@@ -372,7 +372,7 @@ def angle(one, other):
     outside = one - other @ (other.T @ one)  # what of one lies outside of the other
     return math.degrees(math.asin(min(1.0, torch.linalg.matrix_norm(outside, 2).item())))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 linear = [linear_autoencoder(x, code, number) for number in everyone]
 with torch.no_grad():
     of_linear = [error(net(x_fresh.double()), x_fresh) for net in linear]
@@ -420,7 +420,7 @@ def errors(net, read=x_fresh):
 curved = train_to_return(together(deep))
 straight = train_to_return(together(lambda: deep(middle=nn.Identity)))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 of_curved, of_straight = errors(curved), errors(straight)
 ratio = np.mean(of_straight) / of_pca
 exercises.reveal("22.p1", "much lower" if ratio < 0.8 else "much higher" if ratio > 1.25
@@ -463,7 +463,7 @@ C = torch.cov(x.T)  # (pixels, pixels)
 straight_map = torch.linalg.solve(C + torch.eye(pixels), C)
 cleaned = (spoilt_fresh - mean) @ straight_map + mean
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 of_denoiser, of_plain = errors(denoiser, spoilt_fresh), errors(unspoilt, spoilt_fresh)
 of_mean = error(mean.expand_as(x_fresh), x_fresh)
 claims.check("arch-autoencoders.denoising",
@@ -813,7 +813,7 @@ with runtime.seeded(seed):
     chosen = torch.stack([torch.randperm(len(x))[:labelled] for _ in everyone])
     named = {kind: train_with_labels(kind, rate, chosen) for kind, rate in rates.items()}
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 of_shuffled, of_pretrained = np.mean(named["shuffled"]), np.mean(named["pretrained"])
 exercises.reveal("22.p2", "it guesses" if of_shuffled < 0.25 else "as well as pretrained"
                  if of_shuffled > of_pretrained - 0.05 else "in between",
@@ -963,7 +963,7 @@ few = ring_steps // 5
 in_turns = ring_gan(ring_steps, keep=[ring_steps // 15, few, ring_steps])
 hasty = ring_gan(few, g_steps=5, keep=[few])
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 untrained = sampled(together(ring_generator), 4)
 found = {name: [on_heaps(points) for points in sets] for name, sets in (
     ("in turns", in_turns.kept[ring_steps]), ("as few", in_turns.kept[few]),
@@ -990,7 +990,7 @@ figures.save(fig, "fig-gan-diagram.ring",
              alt="Five pictures of the ring: the points begin in the middle, spread, and lie on "
                  "all eight heaps; in the last they lie in one place.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def spread(points):
     """The mean distance to their middle."""
     return (points - points.mean(0)).norm(dim=1).mean().item()
@@ -1013,7 +1013,7 @@ claims.check("emp-gan-discriminator-shapes-generator.share",
              share=([share for _, share in found["in turns"]], ">=", 0.45),
              even=on_heaps(2 * F.normalize(torch.randn(20000, 2)))[1])
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 at_end = {name: (run.real[-10:].mean(0), run.made[-10:].mean(0), run.loss[-10:].mean(0))
           for name, run in (("in turns", in_turns), ("hasty", hasty))}
 claims.check("emp-gan-discriminator-shapes-generator.half",
@@ -1038,7 +1038,7 @@ def against_a_new_d(G):
 renewed = {"in turns": against_a_new_d(in_turns.G), "hasty": against_a_new_d(hasty.G),
            "untrained": against_a_new_d(together(ring_generator))}
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 chance_hasty = at_end["hasty"][1].mean().item()
 exercises.reveal("22.p4", "near 0" if chance_hasty < 0.25 else "near 1" if chance_hasty > 0.75
                  else "near one half", f"It is {chance_hasty:.2f}; the loss is "
@@ -1092,7 +1092,7 @@ print(f"{'':33s}" + "".join(f"{judge:>14s}" for judge in JUDGES))
 for name, row in {**cheated, "real, fresh": marked["real, fresh"][0]}.items():
     print(f"{name:33s}{row[0]:14.0%}{row[1]:14.1f}{row[2]:14.1%}{row[3]:14.2f}")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 one, ten, same, _, _, moved = cheated.values()
 real_fid = marked["real, fresh"][0, 1]
 claims.check("arch-gan.cheats",
@@ -1117,7 +1117,7 @@ claims.check("arch-gan.moved",
              moved=(moved[3], ">=", 1.2 * marked["real, fresh"][0, 3]),
              real=marked["real, fresh"][0, 3])
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.3))
 ax.plot(line[:, 3], line[:, 1], "o-", color=ORANGE)
 for noisy, (_, fid, _, distance) in zip(spreads, line, strict=True):
@@ -1157,7 +1157,7 @@ exercises.check("22.5", suspicious)
 #
 # *Is D good for something else?* The lectures say: D knows what real pictures are like, so its hidden layer gives features. A linear classifier on D's last hidden layer, on that of a D before any training, and on the pixels, each with few labels and brought to the same spread (below the walk):
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def walk(way):
     """Six walks of the GAN of the first seed, from one noise to another."""
     stream = torch.Generator().manual_seed(seed)
@@ -1177,7 +1177,7 @@ apart = torch.cdist(x_fresh[:100], x_fresh[100:200]).median().item()
 widgets.explore(walk, way=widgets.Slider(0.5, 0.0, 1.0, 0.05, "way",
                                          kept=(0.0, 0.5, 1.0)))
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 def probe(of_learnt, of_fresh, which):
     """Share of fresh pictures that logistic regression names rightly; `which` rows have labels."""
     scale = of_learnt.std()  # to one spread: the model's penalty punishes small features

@@ -305,7 +305,7 @@ def frame(ax, theta, colour="C1", points=0, width=2.5):
 # %%
 learned = trained(Transformer, "moved")  # one network a seed; they are told classes, no places
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 steps_made = math.ceil(images / batch_size) * passes
 fig = draw_examples(learned[0], "moved", "Nobody said where: the grid follows the digit")
 figures.save(fig, "fig-stn-figure1",
@@ -527,7 +527,7 @@ exercises.predict("23.p2", "Digits moved by up to 10 pixels; the same classifier
 without = trained(plain, "moved", rate=4 * learning_rate)
 error_without, error_with = errors(without, "moved"), errors(learned, "moved")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 share = error_with.mean() / error_without.mean()
 exercises.reveal("23.p2", "falls to half or less" if share <= 0.5 else
                  "falls by a quarter" if share <= 0.85 else "hardly changes",
@@ -562,7 +562,7 @@ rivals = {"classifier alone": error_without,
           "small CNN": errors(cnns, "moved"),
           "θ, then the classifier": error_with}
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 kinds = {"classifier alone": plain(), "200 units, not 128": plain(200),
          "small CNN": small_cnn(), "θ, then the classifier": Transformer()}
 costs = {name: cost.table(network.to("cpu"), (1, SIZE, SIZE)) for name, network in kinds.items()}
@@ -596,7 +596,7 @@ figures.save(fig, "fig-stn-figure1.rivals",
 random_start = trained(partial(Transformer, random_start=True), "moved")
 error_random = errors(random_start, "moved")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 with runtime.seeded(seed):
     first, fresh = Transformer(), Transformer(random_start=True)
 some = test["moved"][0][:200].cpu()
@@ -647,7 +647,7 @@ turned_without = trained(plain, "turned", rate=4 * learning_rate)
 left_moved = np.array([spread(network, "moved") for network in learned])
 left_turned = np.array([spread(network, "turned") for network in turned])
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 ratio = (left_turned[:, 3] / left_turned[:, 1]).mean()
 exercises.reveal("23.p3", "less than a quarter" if ratio < 0.25 else
                  "about half" if ratio < 0.75 else "hardly less",
@@ -670,7 +670,7 @@ claims.check("emp-stn-helps-invariance.turned",
              places=((left_turned[:, 2] / left_turned[:, 0]).tolist(), "<=", 0.9), seeds=numbers,
              on="every")
 
-# %% tags=["define", "fold"]
+# %% tags=["nbval-varies", "define", "fold"]
 def draw_left():
     fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.9))
     made = test["moved"][2].cpu()
@@ -705,7 +705,7 @@ def draw_left():
                      "Right: orange points rise with the angle before; they lie along a "
                      "dashed diagonal, not on the green line at zero.")
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 draw_left()
 fig = draw_examples(turned[0], "turned", "Turned digits are enlarged, and most stay turned")
 figures.save(fig, "fig-stn-figure1.turned",
@@ -727,7 +727,7 @@ def error_with_held(network, task, columns):
         answers = network.classifier(read).argmax(1)
     return 100 * (answers != classes).float().mean().item()
 
-# %% tags=["fold"]
+# %% tags=["nbval-varies", "fold"]
 held = {name: np.array([error_with_held(network, "turned", columns) for network in turned])
         for name, columns in (("shift", [2]), ("square", [0, 1]))}
 claims.check("emp-stn-helps-invariance.held",
@@ -770,7 +770,7 @@ among = {"classifier alone": errors(alone, "cluttered"),
          "θ of six numbers": errors(cluttered, "cluttered"),
          "θ of two: a window": errors(window, "cluttered")}
 
-# %% tags=["fold"]
+# %% tags=["nbval-ignore-output", "fold"]
 six, two = among["θ of six numbers"], among["θ of two: a window"]
 left_window = np.array([spread(network, "cluttered") for network in window])
 gap, noise = six.mean() - two.mean(), max(np.ptp(six), np.ptp(two))
