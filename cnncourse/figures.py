@@ -296,8 +296,10 @@ def _with_small_pictures(svg: bytes) -> bytes:
 def smallest_letters(fig: matplotlib.figure.Figure) -> tuple[float | None, str]:
     """Height in pixels of the smallest font when the figure fills a screen of 1920 x 1080, and a text in it.
 
+    >>> fig = plt.figure(figsize=(8, 4.5))
+    >>> remark = fig.text(0.5, 0.5, "chance", fontsize=11)
     >>> smallest_letters(fig)
-    (36.7, '0.5')
+    (36.7, 'chance')
 
     A figure 8 inches wide and up to 4.5 high has 240 pixels an inch, so that 11 points are 37 pixels; one 8 inches
     high has 135, and 21 pixels. Below `READABLE` nobody reads it from the last row. (None, "") without any text.

@@ -35,7 +35,8 @@ def accuracy(logits: Any, labels: Any, *, ignore_index: int | None = None) -> fl
 
     >>> metrics.accuracy([[2.0, 1.0], [0.0, 3.0]], [0, 0])
     0.5
-    >>> metrics.accuracy(predict_knn(distances, labels, k=1), test_labels)  # classes
+    >>> metrics.accuracy([1, 0, 1, 1], [1, 0, 0, 1])  # classes
+    0.75
 
     Raises `ShapeError` when the shapes do not fit, `ParameterError` for a label without a logit or nothing to count.
     """
@@ -101,7 +102,7 @@ def box_iou(boxes: Any, others: Any) -> Tensor:
     """Intersection over union of every pair of boxes (N, 4) and (M, 4), given as (x1, y1, x2, y2): float (N, M).
 
     >>> metrics.box_iou([[0.0, 0.0, 2.0, 2.0]], [[1.0, 1.0, 3.0, 3.0]])  # 1 / 7
-    tensor([[0.1429]])
+    tensor([[0.1429]], dtype=torch.float64)
 
     Two boxes without area overlap by 0. Computed in float32, or in float64 when a box is int64 or float64: bytes and
     half precision cannot hold an area.
@@ -167,8 +168,10 @@ def column(runs: Sequence[Any], name: str) -> np.ndarray:
 
     runs: what ``training.repeat`` gives, pairs (model, history), or the histories alone.
 
-    >>> errors = 1 - metrics.column(training.repeat(train, seeds=3), "valid_accuracy")
-    >>> metrics.interval(errors[:, -1])  # after the last epoch
+    >>> runs = training.repeat(make, train, valid, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), seeds=range(3),
+    ...                        epochs=2, batch_size=64)
+    >>> metrics.column(runs, "valid_accuracy").shape
+    (3, 2)
 
     Raises `ShapeError` when the runs have different numbers of epochs.
     """
@@ -190,7 +193,7 @@ def interval(values: Any, confidence: float = 0.95) -> Interval:
     values: one number a run, (runs,); or (runs, ...), such as a `column`: then mean and half are arrays (...).
 
     >>> metrics.interval([0.90, 0.92, 0.94])
-    Interval(mean=0.92, half=0.0497)
+    Interval(mean=0.9199..., half=0.0496...)
 
     One run has no interval: half is nan. It assumes that the runs differ by normal chance.
     """

@@ -246,7 +246,7 @@ def committed(lesson: str | int) -> dict[str, Parameter]:
     """The parameters of a lesson as the course has them, wherever a copy of it runs; {} for a lesson not yet written.
 
     >>> {name: parameter.default for name, parameter in committed("14").items()}["batch_size"]
-    128
+    64
 
     lesson: number or slug, "14" or "14_resnet". Read from ``notebooks/text/``, or from the notebook where no text is.
     """
@@ -272,8 +272,8 @@ def committed(lesson: str | int) -> dict[str, Parameter]:
 def changed(lesson: str | int, namespace: dict[str, object]) -> dict[str, object]:
     """The parameters whose values in `namespace` differ from the committed ones, with the values they have there.
 
-    >>> changed("14", {"batch_size": 64})
-    {'batch_size': 64}
+    >>> changed("14", {"batch_size": 128})
+    {'batch_size': 128}
 
     A name that the namespace lacks counts as unchanged.
     """

@@ -4,7 +4,7 @@
 >>> train
 Scenes('scenes', 2000 images of 3 x 48 x 48, 1 to 3 of 10 classes in each)
 >>> train.captions[1]
-'a red zero above a yellow six'
+'a green five left of a blue two'
 
 A digit or a place of a photograph that occurs in training scenes never occurs in test scenes. Used in lessons 18 to 21.
 """
@@ -86,6 +86,7 @@ class Scenes:
     def __getitem__(self, index):
         """A part: by a slice, indices or a mask. An int gives (image, target) as torchvision's detectors take them.
 
+        >>> train = scenes.make(4, train=True, objects=(2, 2))
         >>> image, target = train[0]  # float (3, H, W), and its n objects
         >>> target["boxes"].shape, target["labels"].shape, target["masks"].shape
         (torch.Size([2, 4]), torch.Size([2]), torch.Size([2, 48, 48]))
@@ -130,6 +131,7 @@ class Scenes:
 
         generator: shuffles, and feeds augment, which changes pictures and targets alike.
 
+        >>> train = scenes.make(64, train=True)
         >>> for images, targets in train.batches(32, generator, augment=partial(augment.crop, padding=4)):
         ...     targets["boxes"].shape  # (32, K, 4); where targets["labels"] is -1 there is no object
         """

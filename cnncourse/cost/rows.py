@@ -109,7 +109,7 @@ class Table:
     def grouped(self, depth: int = 1) -> Table:
         """The same totals with one row for each module at `depth` dots: stages (1), blocks (2).
 
-        >>> [row.name for row in table(torchvision.models.resnet18(), (3, 224, 224)).grouped()]
+        >>> [row.name for row in cost.table(torchvision.models.resnet18(), (3, 224, 224)).grouped()]
         ['conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4', 'avgpool', 'flatten', 'fc']
         """
         groups: dict[str, list[Row]] = {}

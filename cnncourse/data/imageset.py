@@ -154,7 +154,7 @@ class ImageSet:
 
         >>> train, valid = data.digits().split([0.8, 0.2], seed=0, stratified=True)
         >>> len(train), len(valid)
-        (1437, 360)
+        (1438, 359)
 
         The parts are views of one gathered tensor, so splitting needs no second copy once the original is let go.
         Raises `ParameterError` when the sizes do not add up, or both generator and seed are given.

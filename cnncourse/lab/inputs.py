@@ -73,7 +73,7 @@ def modules(lesson: Lesson) -> list[Path]:
     """The files of the course that a lesson imports, directly or through others; its exercises too.
 
     >>> [path.name for path in modules(Lesson.find("01")) if path.parent.name == "exercises"]
-    ['__init__.py', 'lesson_01.py']
+    ['__init__.py', 'lesson_01.py', 'predictions.py']
     """
     waiting = [name for cell in lesson.cells if cell.tree for name in _imports(cell.tree)]
     found: set[Path] = set()

@@ -171,9 +171,11 @@ def compare(
 def compare_texts(stored: str, computed: str, tolerance: Tolerance) -> list[str]:
     """What `computed` says otherwise: one sentence for each number that moved too far, or the first line that differs.
 
-    >>> compare_texts("loss 0.50, 3 epochs", "loss 0.51, 3 epochs", Tolerance(rtol=1e-3))
-    ['line 1: 0.50 became 0.51: moved by 0.01 (2.0 %), allowed 0.0005 (rtol=0.001 atol=0)\\n    stored:   loss 0.50, 3 epochs\\n    computed: loss 0.51, 3 epochs']
-    """  # noqa: E501
+    >>> print(*compare_texts("loss 0.5000", "loss 0.5100", Tolerance(rtol=1e-2)))
+    line 1: 0.5000 became 0.5100: moved by 0.01 (2 %), allowed 0.005 (rtol=0.01 atol=0)
+        stored:   loss 0.5000
+        computed: loss 0.5100
+    """
     if stored == computed:
         return []
     numbers = list(NUMBER.finditer(stored)), list(NUMBER.finditer(computed))

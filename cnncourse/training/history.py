@@ -31,8 +31,9 @@ _last: History | None = None
 class History(list):
     """One row (a dict) for each epoch, and the columns by name.
 
-    >>> history[-1]["epoch"], history["train_loss"], history.train_loss == history["train_loss"]
-    (2, [1.9, 1.2], True)
+    >>> history = training.fit(model, train, valid, optimizer=optimizer, epochs=2, batch_size=128)
+    >>> history[-1]["epoch"], len(history["train_loss"]), history.train_loss == history["train_loss"]
+    (2, 2, True)
 
     Columns: epoch (from 1), train_loss and train_accuracy (weighted by images, gathered while the weights change),
     valid_loss, valid_accuracy (after the epoch), learning_rate (at its end), seconds, images_per_second (of training),

@@ -19,7 +19,7 @@ def entries(lines: list[str]) -> list[str]:
     """A docstring whose lines ``name: what it is`` became a list, and whose names ending in _ are no links.
 
     >>> entries(["loss: the batch's", "    mean.", "rate: a number"])
-    ['* **loss**: the batch\'s', '  mean.', '* **rate**: a number']
+    ["* **loss**: the batch's", '  mean.', '* **rate**: a number']
     """
     done: list[str] = []
     for paragraph in "\n".join(lines).split("\n\n"):
