@@ -101,11 +101,12 @@ def claims(told: Told) -> str:
         held = coverage.other_seeds(lesson.number, told.claims[lesson.slug])
         for claim in told.claims[lesson.slug]:
             seeds = claim.get("seeds", "")
+            others = held.get(claim["id"], "").replace(" ", "&nbsp;")
             rows.append(
                 f'<tr><td><a href="{_page(lesson.slug)}#{anchor(claim["id"])}">'
                 f"{html.escape(claim['sentence'])}</a></td>"
                 f"<td>{html.escape(measured(claim))}</td><td>{html.escape(coverage.required(claim))}</td>"
-                f"<td>{lesson.number}</td><td>{seeds}</td><td>{held.get(claim['id'], '')}</td></tr>"
+                f"<td>{lesson.number}</td><td>{seeds}</td><td>{others}</td></tr>"
             )
     heads = "".join(
         f'<th scope="col"><button type="button">{name}</button></th>'
