@@ -50,6 +50,7 @@ NOT_RUN = {
     "lab.slides.make": WRITES,
     "machine.alone": WRITES,
     "machine.Pace": WRITES,
+    "runtime": "sets up the whole process; tests/test_runtime.py reads back what it sets",
     "pretend": "its device stays for the whole process; tests/test_pretend.py starts one",
 }
 
@@ -108,23 +109,19 @@ class Checker(doctest.OutputChecker):
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in NOT_RUN])
 def test_an_example_gives_what_it_says(name):
-    one, before = EXAMPLES[name], runtime.current()
+    one = EXAMPLES[name]
     one.globs.update(world())
     with runtime.seeded(0):
         model = one.globs["model"] = one.globs["make"]()
     one.globs["optimizer"] = torch.optim.SGD(model.parameters(), lr=0.1)
-    one.globs["fig"], one.globs["ax"] = plt.subplots()
     said = io.StringIO()
     runner = doctest.DocTestRunner(
         checker=Checker(), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     )
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), runtime.seeded(0):
-            result = runner.run(one, out=said.write, clear_globs=False)
-    finally:
-        plt.close("all")
-        plt.rcdefaults()
-        runtime._current = before
+    with plt.rc_context(), contextlib.redirect_stdout(io.StringIO()), runtime.seeded(0):
+        one.globs["fig"], one.globs["ax"] = plt.subplots()
+        result = runner.run(one, out=said.write, clear_globs=False)
+    plt.close("all")
     assert result.failed == 0, said.getvalue()
 
 
