@@ -180,11 +180,10 @@ def _not_bundled(name: str, value: object) -> bool:
     """Whether a parameter names data that do not ship with the dependencies: a published set, or the user's own."""
     if not value or not isinstance(value, str):
         return False
-    published = (*DOWNLOADED, "bccd")
-    if name == "dataset" and value not in published:
-        return paths.resolved(value).is_dir()
-    if value in published:
+    if value in (*DOWNLOADED, "bccd"):
         return True
+    if name == "dataset":
+        return paths.resolved(value).is_dir()
     return name == "masks" or (name == "corpus" and value != "descriptions")
 
 

@@ -57,12 +57,13 @@ class Index:
         """
         provenance = json.loads((run / "provenance.json").read_text())
         made = self._made(lesson, run)
+        entries = {id: self._entry(lesson, record, provenance) for id, record in made.items()}
+        rounded = set() if stored else self._rounded_otherwise(lesson, entries)
         states = {}
         for id, record in made.items():
-            old = self.entries.get(id)
-            entry = self._entry(lesson, record, provenance)
+            old, entry = self.entries.get(id), entries[id]
             keep = old is not None and self._is_published(id)
-            if keep and not stored and self._rounded_otherwise(id, entry):
+            if keep and id in rounded:
                 states[id] = "same"
                 continue
             keep = keep and (_timed(record, old) and not stored or self._stays(id, entry, run))
@@ -85,18 +86,20 @@ class Index:
         """How the figures of a finished run differ from the published ones, a line each."""
         provenance = json.loads((run / "provenance.json").read_text())
         made, published = self._made(lesson, run), self.of(lesson)
+        entries = {id: self._entry(lesson, record, provenance) for id, record in made.items()}
+        rounded = self._rounded_otherwise(lesson, entries)
         found = [f"{id}: made by {lesson}, but not published" for id in made if id not in published]
         for id in published:
             if id not in made:
                 found.append(f"{id}: published, but {lesson} does not make it any more")
                 continue
-            entry, new = self.entries[id], self._entry(lesson, made[id], provenance)
+            entry, new = self.entries[id], entries[id]
             equal = entry["environment"] == new["environment"]
             if not self._is_published(id):
                 found.append(f"{id}: the published files are not those of index.json (sha256)")
             elif _timed(made[id], entry):
                 pass  # no two runs draw the same times
-            elif self._rounded_otherwise(id, new):
+            elif id in rounded:
                 continue
             elif equal and entry["sha256"] != new["sha256"]:
                 other = [end for end in ENDINGS if entry["sha256"][end] != new["sha256"][end]]
@@ -216,16 +219,17 @@ class Index:
             return True
         return old["environment"] != new["environment"] and self._looks_the_same(id, run)
 
-    def _rounded_otherwise(self, id: str, new: dict) -> bool:
-        """Whether rounding may have made a figure differ: made elsewhere, of numbers that vary, with the same words."""
-        old = self.entries[id]
-        elsewhere = (
-            old["environment"] != new["environment"] and old["parameters"] == new["parameters"]
-        )
-        told = all(
-            tolerance.words(old[name]) == tolerance.words(new[name]) for name in ("caption", "alt")
-        )
-        return elsewhere and told and id in _varying(new["lesson"])
+    def _rounded_otherwise(self, lesson: str, entries: dict[str, dict]) -> set[str]:
+        """The figures that rounding may have made differ: made elsewhere, of numbers that vary, with the same words."""
+        alike = {
+            id
+            for id, new in entries.items()
+            if (old := self.entries.get(id))
+            and old["environment"] != new["environment"]
+            and old["parameters"] == new["parameters"]
+            and _words(old) == _words(new)
+        }
+        return alike & _varying(lesson) if alike else alike  # reading a lesson takes a while
 
     def _made(self, lesson: str, run: Path) -> dict[str, dict]:
         made = {}
@@ -294,6 +298,11 @@ def _same(png: bytes, path: Path, entry: dict) -> bool:
     return hashlib.sha256(png).hexdigest() == entry["sha256"]["png"] or looks.same_picture(
         png, path
     )
+
+
+def _words(entry: dict) -> list[list[str]]:
+    """What caption and alternative text of a figure say between their numbers."""
+    return [tolerance.words(entry[name]) for name in ("caption", "alt")]
 
 
 def _varying(lesson: str) -> set[str]:
